@@ -1,8 +1,8 @@
-"""Calls without a session: one answer, one step, or a whole chat, whole or as a stream; and everything that is not
-chat.
+"""Calls without a session: one answer, one step or a whole chat, returned at once or streamed; and every call
+that is not chat.
 
-Rule of this file: a synchronous call is its stream, drained. Each call is an unnamed session of the process-wide host,
-and what is not chat a process of its own there.
+Rule of this file: a synchronous call is its stream, drained. Each chat call is an unnamed session of the
+process-wide host; a call that is not chat is a process of its own on that host.
 Options and their meaning: `docs/reference/options.md`. Times are seconds.
 """
 
@@ -81,7 +81,8 @@ S = TypeVar("S", bound=EventStream[Any, Any])
 def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
     """One model call. A failure after it began is data: `finish_reason == "error"` and `metadata["error"]`.
 
-    The options are those of `chat` about a model's call; they win over what a request says, but for its `model`.
+    Takes the options of `chat` that concern a model call. They override the request's own fields, except
+    `model`.
     Raises: TypeError, ValueError, ValidationError, EngineError; AdapterError for a scripted refusal.
     """
     return _result(stream_generate(engine, request, **options))
@@ -95,7 +96,7 @@ def stream_generate(engine: Engine, request: Request | Conversation, **options: 
 
 
 def step(engine: Engine, thread: Conversation, **options: Any) -> StepResult:
-    """One model call and the tools it asks for. Options and errors: as `chat`, without those of its turns."""
+    """One model call and the tools it asks for. Options and errors: as `chat`, without the options about turns."""
     return _result(stream_step(engine, thread, **options))
 
 
@@ -107,10 +108,11 @@ def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventSt
 def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
     """Steps until the model has answered, a tool halts, or `max_turns` (8) is reached. Failures are in the result.
 
-    Options, over the engine's: `model`, `tools`, `tool_choice`, `temperature`, `max_tokens`, `response_format`,
-    `response_model`, `context`, `max_turns`, `max_concurrency`, `halt_when`, `on_tool_error`, `api_key`,
-    `retry`, `on_event`; in seconds `tool_timeout`, `request_timeout`, `stream_timeout`; docs/reference/options.md has
-    all. A name that is none of them is the provider's, and is sent as it is.
+    Options, each overriding the engine's: `model`, `tools`, `tool_choice`, `temperature`, `max_tokens`,
+    `response_format`, `response_model`, `context`, `max_turns`, `max_concurrency`, `halt_when`,
+    `on_tool_error`, `api_key`, `retry`, `on_event`; in seconds `tool_timeout`, `request_timeout`,
+    `stream_timeout`. All of them are in docs/reference/options.md. Any other name is passed to the provider
+    unchanged.
     Raises: as `generate`.
     """
     return _result(stream(engine, thread, **options))
@@ -122,19 +124,19 @@ def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream[
 
 
 def generate_image(engine: Engine, prompt: str | ImageRequest, **options: Any) -> ImageResponse:
-    """Pictures of what `prompt` says, or whatever an `ImageRequest` asks for, which is sent as it is.
+    """Images of what `prompt` describes; an `ImageRequest` in its place is sent unchanged.
 
-    Options: those of an `ImageRequest` beside a prompt, and `api_key`, `adapter_opts`, `retry`, timeouts, `request_id`,
-    `telemetry_metadata`.
-    Raises: TypeError, ValueError, EngineError, ValidationError (the model's `ModelRef` says that it cannot),
-    ImageAdapterError, StreamError when the host stops.
+    Options: the fields of an `ImageRequest` when `prompt` is a text, and `api_key`, `adapter_opts`, `retry`,
+    timeouts, `request_id`, `telemetry_metadata`.
+    Raises: TypeError, ValueError, EngineError, ValidationError (the model's `ModelRef` declares that it
+    cannot), ImageAdapterError, StreamError when the host stops.
     """
     response: ImageResponse = _whole("image", engine, prompt, options)
     return response
 
 
 def edit_image(engine: Engine, image: Image | Sequence[Image], prompt: str, **options: Any) -> ImageResponse:
-    """A picture changed as `prompt` says. A list of two is sent as it is; a mask is said with `mask=`.
+    """An image changed as `prompt` says. A list of images is sent as it is; a mask is given with `mask=`.
 
     Options and errors: as `generate_image`.
     """
@@ -143,7 +145,7 @@ def edit_image(engine: Engine, image: Image | Sequence[Image], prompt: str, **op
 
 
 def image_variations(engine: Engine, image: Image, **options: Any) -> ImageResponse:
-    """Pictures like this one. Options and errors: as `generate_image`."""
+    """Variations of this image. Options and errors: as `generate_image`."""
     response: ImageResponse = _whole("image", engine, None, variation_of(image, options))
     return response
 
@@ -151,11 +153,11 @@ def image_variations(engine: Engine, image: Image, **options: Any) -> ImageRespo
 def embed(engine: Engine, input: str | Sequence[str] | EmbeddingRequest, **options: Any) -> EmbeddingResponse:
     """A vector for each text; `.vectors()` has them in the order of the texts.
 
-    More texts than the adapter takes at once are sent in several calls, one after the other. `request_timeout` is the
-    time of each; there is none for all of them.
+    More texts than the adapter takes at once are sent in several calls, one after the other.
+    `request_timeout` limits each of these calls; nothing limits their sum.
     Options: those of an `EmbeddingRequest` (`dimensions`, `task_type`, `truncate`, …), and as `generate_image`.
     Raises: as `generate_image`, with ValidationError for what cannot be sent, and EmbeddingAdapterError, whose metadata
-    says how much was done.
+    says how many texts were done.
     """
     response: EmbeddingResponse = _whole("embed", engine, input, options)
     return response
@@ -164,7 +166,7 @@ def embed(engine: Engine, input: str | Sequence[str] | EmbeddingRequest, **optio
 def moderate(
     engine: Engine, input: str | ImagePart | Sequence[str | ImagePart] | ModerationRequest, **options: Any
 ) -> ModerationResponse:
-    """A verdict for each text; as soon as a picture is among them, one for all of it.
+    """A verdict for each text; if the input contains an image, one verdict for the whole input.
 
     Raises: as `embed`, with ModerationAdapterError.
     """
@@ -186,7 +188,8 @@ def stream_synthesize(
 ) -> CallStream[SpeechResponse, SpeechEvent]:
     """The text as sound while it is made: `SpeechStarted`, `AudioDelta` and `SpeechCompleted`.
 
-    A failure after the beginning is a last `ErrorEvent`, and raised by `result()`: half a clip is no response.
+    A failure after the stream began is a final `ErrorEvent`, and `result()` raises it: half a clip is no
+    response.
     """
     return open_call_stream("speech", engine, text, options, streamed=True)
 
@@ -206,8 +209,8 @@ def transcribe(
 def stream_transcribe(
     engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Any
 ) -> CallStream[TranscriptionResponse, TranscriptionEvent]:
-    """What is said in a clip while it is heard: `TranscriptionStarted`, then `PartialTranscript` and
-    `CommittedTranscript`, then `TranscriptionCompleted`. A failure is as in `stream_synthesize`.
+    """What is said in a clip, while it is transcribed: `TranscriptionStarted`, then `PartialTranscript` and
+    `CommittedTranscript`, then `TranscriptionCompleted`. Failures: as `stream_synthesize`.
     """
     return open_call_stream("transcribe", engine, audio, options, streamed=True)
 
@@ -234,7 +237,7 @@ def open_stream(
     options: dict[str, Any],
     request: Request | None = None,
 ) -> S:
-    """The stream of one call, made of its source, its channel and what its reader wants to see."""
+    """The stream of one call on the process-wide host; `make` builds it from a source, a channel and a view."""
     host = default_host()
     spec = turn_spec(kind, engine, options, thread=thread, request=request)
     spec = replace(spec, opened=open_first_call(spec, host.transport))
@@ -242,7 +245,7 @@ def open_stream(
 
 
 def _result(stream: EventStream[R]) -> R:
-    with stream:  # an interrupt ends the call: nobody is left who could
+    with stream:  # on an interrupt this ends the call: no one else holds the stream
         return stream.result()
 
 

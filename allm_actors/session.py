@@ -3,10 +3,11 @@
     session, result = allm.session.start(engine, [allm.user("Hi")])
     session, result = allm.session.reply(engine, session, "And in Porto?")
 
-Rule of this file: nothing is kept and nothing is decided here. What a status allows and where a result leaves a session
-are the tables of `allm_actors.execution.sessions`, which the sessions of a `Host` follow too; the model is asked
-through `allm_actors.facade`. A call that raises leaves the caller with the value it had; two replies to one value are
-two branches. Options are those of `chat` and `step`; a session's `context` goes over the engine's, under the call's.
+Rule of this file: nothing is kept and nothing is decided here. What a status allows, and which status a
+result leads to, is in the tables of `allm_actors.execution.sessions`, which the sessions of a `Host` follow
+too; the model is asked through `allm_actors.facade`. A call that raises leaves the caller with the value it
+had; two replies to one value are two branches. Options are those of `chat` and `step`. A session's `context`
+overrides the engine's; the call's overrides both.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ Start = Session | Thread | Sequence[Message]
 class SessionStream(EventStream[R_co]):
     """The events of one run of a session value, and the session after it.
 
-    `session` is the value that the run began with, what was said included: give it to a `StreamReducer`, and a run that
-    is left early keeps what the user said. `finish()` needs no reducer.
+    `session` is the value that the run began with, including the user's new message: give it to a
+    `StreamReducer`, and a run that is abandoned early keeps that message. `finish()` needs no reducer.
     """
 
     def __init__(self, session: Session, *stream: Any) -> None:
@@ -64,7 +65,7 @@ class SessionStream(EventStream[R_co]):
         self.session = session
 
     def finish(self) -> tuple[Session, R_co]:
-        """Run what is left, and give the session after it and the result; after `close()`, those of what was done.
+        """Run to the end and return the session after it and the result; after `close()`, those of the part that ran.
 
         Raises: what refused the call, as `result`.
         """
@@ -78,7 +79,7 @@ class SessionStream(EventStream[R_co]):
 
 
 def start(engine: Engine, messages: Start, **options: Any) -> tuple[Session, ChatResult]:
-    """A chat with what a conversation begins with: messages, a thread, or a session (which keeps its id and context).
+    """A chat that begins with messages, a thread, or a session (which keeps its id and context).
 
     Raises: ValidationError `invalid_session_input` for anything else, and for messages that cannot be sent;
     SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
@@ -89,7 +90,7 @@ def start(engine: Engine, messages: Start, **options: Any) -> tuple[Session, Cha
 def reply(
     engine: Engine, session: Session, text: str | Message, **options: Any
 ) -> tuple[Session, ChatResult]:
-    """A chat after the user said this; it answers a pending question.
+    """A chat after this user message, which also answers a pending question.
 
     Raises: SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
     """
@@ -99,7 +100,7 @@ def reply(
 def continue_(
     engine: Engine, session: Session, message: str | Message | None = None, **options: Any
 ) -> tuple[Session, ChatResult]:
-    """A chat that goes on: after submitted tool results (with None), or with a message of any role.
+    """Continue a chat: after submitted tool results (`message=None`), or with a message of any role.
 
     Raises: SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
     """
@@ -140,7 +141,7 @@ def stream_step(engine: Engine, session: Session, **options: Any) -> SessionStre
 
 
 def _finished(stream: SessionStream[R]) -> tuple[Session, R]:
-    with stream:  # an interrupt ends the run: nobody is left who could
+    with stream:  # on an interrupt this ends the run: no one else holds the stream
         return stream.finish()
 
 
@@ -162,7 +163,7 @@ def _open(
     if context is None or isinstance(context, Mapping):
         given["context"] = {**session.context, **(context or {})}
     if given.get("session_id") is None:
-        given["session_id"] = session.id or None  # an empty id names nobody
+        given["session_id"] = session.id or None  # an empty id names no session
     return open_stream(
         lambda source, channel, view: SessionStream(begun, source, channel, view),
         kind,

@@ -1,10 +1,10 @@
-"""Application: a supervision tree as a program that starts, runs, stops in order, and says how it went.
+"""Application: runs a supervision tree as a program, stops it in order, and returns an exit code.
 
-The rule of this file: the main thread only waits, so that it is there for signals; everything else happens beside it.
+The rule of this file: the main thread only waits, to be free for signals; all else is on other threads.
 
     SIGTERM, SIGINT, stop()   before_stop -> drain -> the tree, in reverse order -> after_stop
     a second one              whatever is left is killed
-    the deadline              who is stuck is logged with stacks, and the process ends there and then
+    the deadline passes       what is stuck is logged, with stacks, and the OS process exits at once
 
     exit code 0    stopped as asked, or the root had nothing left to do
               1    the root did not start, gave up, or had to be killed
@@ -63,16 +63,16 @@ EXIT_STUCK: Final = 70
 _BEFORE: Final = ("before_stop", "drain")
 _AFTER: Final = ("after_stop",)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_LISTEN: Final = 0.2  # seconds the main thread sleeps before it looks for signals
+_LISTEN: Final = 0.2  # seconds the main thread sleeps at most, so that signals are handled soon
 _FLUSH: Final = 1.0  # seconds that log handlers get before the process ends without them
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What is done at one stage of a stop: all at once, for `timeout` seconds. What fails is logged, and no more.
+    """The tasks of one stage of a stop: run in parallel, and waited for `timeout` seconds at most.
 
-    Without a limit (None) the deadline of the application is one. Raises: `BadSpec`.
+    A task that fails is only logged. None: only the application's deadline is a limit. Raises: `BadSpec`.
     """
 
     tasks: Iterable[Callable[[], object]] = ()
@@ -83,7 +83,7 @@ class Phase:
         if not isinstance(tasks, Iterable):
             kind = type(tasks).__name__
             raise BadSpec("invalid_phase", kind, f"the tasks of a phase must be a list, not {kind}")
-        listed = tuple(tasks)  # one look, for a generator gives its tasks once
+        listed = tuple(tasks)  # read once: it may be a generator
         object.__setattr__(self, "tasks", listed)
         if not all(callable(task) for task in listed):
             kinds = [type(task).__name__ for task in listed]
@@ -123,14 +123,14 @@ _Event = _StopAsked | _RootEnded | _TooManyZombies | _Stopped
 
 
 class Application:
-    """One root, run once.
+    """A program with one root process, which runs once; afterwards `reason` is why it stopped.
 
     `phases` has tasks for `"before_stop"` (take no new work), `"drain"` (finish what was begun) and `"after_stop"`
-    (close stores), each a list of callables or a `Phase`. `system` is stopped with the application, and its root has
-    the `shutdown` of the spec.
+    (close stores), each a list of callables or a `Phase`. `system` (default: a new one) is stopped with the
+    application; the root gets as long as the `shutdown` of its spec says.
 
-    Units: `deadline` is how many seconds a stop may take in all; keep it below the grace of whoever sends the signal
-    (Kubernetes: 30). Raises: `BadSpec`.
+    Units: `deadline` is how many seconds a stop may take in all; keep it below the grace period of whoever
+    sends the signal (Kubernetes: 30). Raises: `BadSpec`.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Application:
         self._deadline = deadline
         self.system = System() if system is None else system
         self.reason: Reason = None
-        # Its `put` may interrupt itself, as signal handlers do.
+        # The `put` of a SimpleQueue is reentrant: signal handlers call it.
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self._phase_ends: SimpleQueue[None] = SimpleQueue()
         self._killing = threading.Event()
@@ -159,10 +159,10 @@ class Application:
         self._ran = False
 
     def run(self) -> int:
-        """Start the root, wait for the end, stop everything; returns the exit code.
+        """Start the root, run until the end, stop everything; returns the exit code.
 
-        Does not return when the deadline passes: the process ends with 70. Signals are handled if this is the main
-        thread; else only `stop` and the end of the root are.
+        If the deadline passes, it does not return: the OS process exits with 70. SIGTERM and SIGINT are
+        handled only if this is the main thread. Raises: `SupervisorError` the second time.
         """
         if self._ran:
             raise SupervisorError("an application can run only once; create a new one")
@@ -181,7 +181,7 @@ class Application:
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Ask for an orderly stop; the second time, for a quick one. Thread: any, also a process of the application."""
+        """Ask for an orderly stop; the second call kills what is left. Thread: any, also in a process."""
         self._events.put(_StopAsked("stop()"))
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class Application:
         if report.kind == "too_many_zombies":
             self._events.put(_TooManyZombies())
         elif report.kind == "shutdown_timeout" and self._is_starting(report.ref):
-            self._events.put(_RootEnded(KILLED))  # whoever starts it hears of it, perhaps after the end
+            self._events.put(_RootEnded(KILLED))  # its starter hears of it too, but perhaps too late
 
     def _is_starting(self, ref: Ref[Any] | None) -> bool:
         return not self._started.is_set() and ref not in self._there_before
@@ -246,10 +246,10 @@ class Application:
                 return EXIT_OK
 
     def _next_event(self, end: float = math.inf) -> _Event:
-        """The next event. Raises: `Empty` when the time `end` has come.
+        """The next event. Raises: `Empty` when it is `end`, a time of `time.monotonic()`.
 
-        The kernel may hand a signal to another thread; Python then handles it when the main thread runs again, which
-        must therefore not sleep for long.
+        The kernel may deliver a signal to another thread; Python then handles it when the main thread runs
+        again, which must therefore not sleep for long.
         """
         while True:
             left = max(0.0, end - time.monotonic())
@@ -283,7 +283,7 @@ class Application:
                     pass
 
     def _stop_everything(self) -> None:
-        # Each by itself: whatever fails, what comes after it has its turn.
+        # Each on its own: if one fails, those after it still run.
         stages: list[Callable[[], object]] = [
             *(partial(self._run_phase, name) for name in _BEFORE),
             self._stop_system,
@@ -304,7 +304,7 @@ class Application:
         try:
             self.system.stop(SHUTDOWN)
         finally:
-            self._killing.clear()  # from here on there is time again
+            self._killing.clear()  # `after_stop` runs even after a kill
 
     def _run_phase(self, name: str) -> None:
         phase = self._phases.get(name, Phase())
@@ -363,7 +363,7 @@ def _phase(name: str, phase: Sequence[Callable[[], object]] | Phase) -> Phase:
 
 
 def _was_killed(reason: Reason) -> bool:
-    # Also in the middle of its start.
+    # Perhaps while it was starting.
     match reason:
         case Crash(exc=StartError(reason=inner)):
             return inner is KILLED

@@ -1,7 +1,7 @@
-"""What supervision raises.
+"""The exceptions of this package.
 
     SupervisorError
-    ├── BadSpec             a child spec or a flag is invalid; nothing was started      (also a ValueError)
+    ├── BadSpec             a child spec, a name or another argument is invalid         (also a ValueError)
     ├── AlreadyStarted      the name, or the child id, is taken by a running process
     ├── AlreadyPresent      the child id is known, and its process is not running
     ├── NotFound            the supervisor has no such child                            (also a LookupError)
@@ -11,19 +11,19 @@
     ├── StartError          the process did not start
     ├── ReplyError          a handler refuses a request, and lives on
     ├── ProcessDown         the other process is dead          (also a `pykka.ActorDeadError`)
-    │   └── ForeignProcess  it is in the program that this one was forked from
-    ├── MailboxFull         the other process has too much to do
-    ├── CallingSelf         a process waits for an answer of its own
+    │   └── ForeignProcess  it lives in the parent of this forked OS process
+    ├── MailboxFull         the mailbox of the other process is full
+    ├── CallingSelf         a process asks itself
     ├── Deadlock            processes wait for each other in a circle
-    │   └── Stuck           a simulation in which nothing can happen any more, and somebody waits
+    │   └── Stuck           in a simulation, somebody waits and nothing can happen any more
     ├── SimulationError     a simulation that cannot go on
-    │   └── OutsideSimulation   a thread of its own touches a simulated system
-    └── WouldBlock          a handler on an event loop would stop the loop
+    │   └── OutsideSimulation   a thread from outside touches a simulated system
+    └── WouldBlock          a handler on an event loop tried to wait
 
-    ProcessKilled           unwinds what is left of a killed process                    (a BaseException)
+    ProcessKilled           unwinds the leftover handler of a killed process            (a BaseException)
 
-The rule of this file: an error names the thing and the value and says what to do. It never prints start arguments. It
-can always be made, whatever value it is about: it is made where something has gone wrong already.
+The rule of this file: an error names the thing and the value and says what to do. It never shows start
+arguments. Making one never fails, whatever the value: it is made where something has gone wrong already.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ __all__ = [
 
 
 class SupervisorError(Exception):
-    """Anything this package raises about processes and their supervision."""
+    """Base of what this package raises about processes and their supervision."""
 
 
 class BadSpec(SupervisorError, ValueError):
-    """A child spec, a list of them, or a supervisor's flags are invalid.
+    """A child spec, the flags of a supervisor, a name, or another argument is invalid.
 
     `why` is a short stable word such as `"invalid_shutdown"`; `value` is what was found.
     """
@@ -94,7 +94,7 @@ class AlreadyPresent(SupervisorError):
 
 
 class NotFound(SupervisorError, LookupError):
-    """The supervisor has no child with this id (a dynamic supervisor: with this ref)."""
+    """The supervisor has no child with this id or, if it is dynamic, with this ref."""
 
     def __init__(self, id: object) -> None:
         super().__init__(f"no child {shown(id)} under this supervisor; which_children() lists them")
@@ -110,7 +110,7 @@ class Running(SupervisorError):
 
 
 class Restarting(SupervisorError):
-    """The child is between two attempts to restart it."""
+    """A restart of the child is pending."""
 
     def __init__(self, id: Hashable) -> None:
         super().__init__(f"child {shown(id)} is restarting; use terminate_child first")
@@ -130,8 +130,8 @@ class MaxChildren(SupervisorError):
 class StartError(SupervisorError):
     """A process did not start.
 
-    `reason` is what it ended with; `spec` is the child spec, where a static supervisor started it. When the reason is a
-    crash, its exception is the `__cause__`.
+    `reason` is what it ended with; `spec` is the child spec if a static supervisor started it, else None.
+    When the reason is a crash, its exception is the `__cause__`.
     """
 
     def __init__(self, reason: Reason, spec: Any = None) -> None:
@@ -142,7 +142,7 @@ class StartError(SupervisorError):
         cause = reason.exc if isinstance(reason, Crash) else None
         self.__cause__ = (
             cause if isinstance(cause, BaseException) else None
-        )  # whatever somebody made a crash of
+        )  # a Crash can be made of anything
 
 
 @final
@@ -174,7 +174,7 @@ class ProcessDown(SupervisorError, ActorDeadError):
 
 
 class ForeignProcess(ProcessDown):
-    """The process that was asked has stayed in the program that this one was forked from, with all its threads.
+    """The process lives in the parent of this forked OS process: threads do not survive a fork.
 
     Start one here, or fork before you start any.
     """
@@ -213,7 +213,7 @@ class CallingSelf(SupervisorError):
 
 
 class Deadlock(SupervisorError):
-    """Waiting now would close a circle of processes that all wait for the next one."""
+    """Waiting would close a circle of processes, `cycle`, in which each waits for the next."""
 
     def __init__(self, cycle: Sequence[Any] = ()) -> None:
         super().__init__("waiting would deadlock: " + " -> ".join(str(ref) for ref in cycle))
@@ -221,9 +221,9 @@ class Deadlock(SupervisorError):
 
 
 class Stuck(Deadlock):
-    """Nothing can happen any more in a simulation, and somebody waits: `waits` are pairs of who and whom.
+    """Somebody waits in a simulation in which nothing can happen any more; `waits` has pairs (who, for whom).
 
-    Either somebody never answers, or processes wait for each other without a thread, which no circle shows.
+    Either an answer never comes, or processes wait in a circle without a thread, which `Deadlock` misses.
     """
 
     def __init__(self, waits: Sequence[tuple[Any, Any]]) -> None:
@@ -237,7 +237,7 @@ class Stuck(Deadlock):
 
 
 class SimulationError(SupervisorError):
-    """A simulation cannot go on: it never comes to rest, or a handler blocks without the runtime knowing."""
+    """A simulation cannot go on: it never comes to rest, or a handler blocks unseen by the runtime."""
 
 
 class OutsideSimulation(SimulationError):
@@ -245,7 +245,7 @@ class OutsideSimulation(SimulationError):
 
 
 class WouldBlock(SupervisorError):
-    """A handler that runs on an event loop tried to wait.
+    """A handler on an event loop, or other code on the loop's thread, tried to wait.
 
     Send, and handle the answer when it comes; or give the class `dispatcher = "blocking"`.
     """

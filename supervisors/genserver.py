@@ -1,11 +1,11 @@
-"""GenServer: a process whose requests, orders and other messages go to three different handlers.
+"""GenServer: a process with separate handlers for calls, casts and other messages.
 
-The rule of this file: `ask` is a call, `cast` is an order, everything else is information. What a handler returns says
-how it goes on:
+The rule of this file: `ask` and `call` make calls, `cast` makes casts, every other message is info. What a
+handler returns or raises decides what happens next:
 
     handle_call   a value: the answer · NO_REPLY: `from_.reply(value)` comes later · Stop(reason, reply=value)
     the others    anything: go on · Stop(reason)
-    all of them   raise Exit(reason): end, whoever waits gets ProcessDown · raise ReplyError: refuse, and live on
+    all of them   raise Exit(reason): end, a caller gets ProcessDown · raise ReplyError: refuse, and live on
 
     class Counter(GenServer):
         n = 0
@@ -44,7 +44,7 @@ __all__ = ["CALL_TIMEOUT", "GenServer", "ServerRef", "call", "cast"]
 
 
 ServerRef: TypeAlias = Ref[Any] | Name
-"""Whatever stands for a process: its ref, its name, or a `Via`."""
+"""How a process can be addressed: by its ref, its name, or a `Via`."""
 
 CALL_TIMEOUT: Final = 5.0
 
@@ -64,13 +64,13 @@ class _Idle:
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lull(Signal):
-    """Time to look whether nothing has happened for so long."""
+    """The rest timer fired: check for how long the server has been idle."""
 
 
 @final
 @dataclass(slots=True, eq=False)
 class _Rest:
-    """Since when a server that may rest has done nothing, and whether it rests already."""
+    """Since when (clock seconds) a server has been idle, and whether `on_hibernate` was called since then."""
 
     since: float
     hibernating: bool = False
@@ -78,10 +78,11 @@ class _Rest:
 
 
 def call(server: ServerRef, request: Any, timeout: float | None = CALL_TIMEOUT) -> Any:
-    """Ask, and wait for what `handle_call` answers.
+    """Send a request to `handle_call` and wait for the answer.
 
     Units: seconds; None waits as long as it takes. Raises: what the handler raised; `ProcessDown` with the reason, as
-    soon as the server is dead; `pykka.Timeout`, after which a late answer is dropped; `CallingSelf`; `Deadlock`.
+    soon as the server is dead; `pykka.Timeout`, and a late answer is dropped; `MailboxFull`; `CallingSelf`;
+    `Deadlock`; `WouldBlock` on an event loop.
     """
     guard()
 
@@ -90,22 +91,25 @@ def call(server: ServerRef, request: Any, timeout: float | None = CALL_TIMEOUT) 
         if process is not None and process.ref is ref:
             raise CallingSelf(
                 ref
-            )  # before the request is in our own mailbox, where somebody would find it later
+            )  # checked first: the request would stay in our own mailbox and be handled later
         return ref.ask(request, timeout=timeout)
 
     return registry.deliver(server, put)
 
 
 def cast(server: ServerRef, request: Any) -> None:
-    """Send an order to `handle_cast`. It never fails: what cannot be delivered becomes a dead letter."""
+    """Send a request to `handle_cast` without waiting; what cannot be delivered becomes a dead letter.
+
+    Raises: `BadSpec` for an impossible name.
+    """
     registry.send(server, _Cast(request))
 
 
 class GenServer(Inspected):
-    """Override the handlers for what the server understands; all of them run one at a time."""
+    """A server: override the handlers of the messages it understands. They run one at a time."""
 
     hibernate_after: ClassVar[float | None] = None
-    """Seconds without a message after which `on_hibernate` is called."""
+    """Seconds without a message after which `on_hibernate` is called; None: never."""
 
     passivate_after: ClassVar[float | None] = None
     """Seconds without a message after which the server ends with `Shutdown(PASSIVATED)`; see `OnDemand`."""
@@ -114,37 +118,37 @@ class GenServer(Inspected):
     _actor_rest: _Rest | None = None
 
     def handle_call(self, request: Any, from_: From) -> Any:
-        """Answer a request, now or later through `from_`.
+        """Answer a request: return the answer, or `NO_REPLY` and call `from_.reply(value)` later.
 
-        Raises: an exception ends the server, and the caller gets it too; a `ReplyError` is only for the caller.
+        An exception ends the server, and the caller gets it too; a `ReplyError` only goes to the caller.
         """
         raise NotImplementedError(
             f"{self} received a call with a {type(request).__name__}, which its handle_call does not handle"
         )
 
     def handle_cast(self, request: Any) -> Any:
-        """Carry out an order."""
+        """Handle a cast, to which there is no answer."""
         raise NotImplementedError(
             f"{self} received a cast of a {type(request).__name__}, which its handle_cast does not handle"
         )
 
     def handle_info(self, msg: Any) -> Any:
-        """Any other message: of `tell` and `send`, of timers, the results of tasks."""
+        """Handle any other message: of `tell`, `send`, a timer or a task. The default logs its type."""
         log.info("%s ignores a message of type %s", self, type(msg).__name__)
 
     def handle_timeout(self) -> Any:
-        """Nothing has arrived since `idle_timeout(seconds)`, for so long."""
+        """Called when nothing has arrived within the seconds given to `idle_timeout`."""
 
     def on_hibernate(self) -> None:
-        """Nothing has happened for long: drop caches, close connections. Before a passivation: save what must be kept.
+        """Called when the server has long been idle: drop caches, close connections, save what must be kept.
 
-        Called once for each rest. A crash here is a crash.
+        Called once per idle period, before a passivation at the latest. An exception ends the server.
         """
 
     def idle_timeout(self, seconds: float | None) -> None:
-        """Have `handle_timeout` called if nothing arrives for so long from now; None: not any more.
+        """Call `handle_timeout` if nothing arrives within `seconds` from now; None cancels this.
 
-        Whatever arrives first, or is waiting already, cancels it. For a point in time use `send_after`.
+        Any message cancels it, also one that is already waiting. For a fixed time use `send_after`.
         """
         self._actor_forget_idle()
         if seconds is not None:
@@ -153,7 +157,7 @@ class GenServer(Inspected):
             self._actor_idle = idle
 
     def on_receive(self, message: Any) -> Any:
-        """Choose the handler."""
+        """Call the handler for this kind of message."""
         if type(message) is _Cast:
             return _only_stop(self.handle_cast(message.request))
         if type(message) is _Idle:
@@ -166,7 +170,7 @@ class GenServer(Inspected):
         )
 
     def _actor_on_user(self, item: Any) -> None:
-        # Everything passes here, DOWN and exit signals too; all of it ends the idleness but the news of it.
+        # Everything passes here, DOWN and exit signals too. All but `_Lull` and an old `_Idle` end idleness.
         if type(item) is _Lull:
             self._actor_on_lull()
             return
@@ -179,6 +183,10 @@ class GenServer(Inspected):
         super()._actor_on_user(item)
         if self._actor_rest is not None:
             self._actor_end_rest(self._actor_rest)
+
+    def _actor_trace(self, message: Any) -> None:
+        if type(message) is not _Idle:  # a timeout has no message
+            super()._actor_trace(message.request if type(message) is _Cast else message)
 
     def _actor_forget_idle(self) -> None:
         idle, self._actor_idle = self._actor_idle, None
@@ -198,11 +206,11 @@ class GenServer(Inspected):
         if rest.hibernating and not self._actor_ref.actor_inbox.closed:
             rest.hibernating = False
             if rest.timer is not None:
-                rest.timer.cancel()  # it was to come only at the end of a longer rest
+                rest.timer.cancel()  # it was set for the end of a longer rest
             self._actor_wait_for_lull(rest)
 
     def _actor_wait_for_lull(self, rest: _Rest) -> None:
-        # One timer, which is not set anew by each message: when it is due it looks for how long nothing has happened.
+        # One timer, not reset by each message: when due, it checks for how long the server has been idle.
         idle = self.system.clock.monotonic() - rest.since
         limits = (None if rest.hibernating else self.hibernate_after, self.passivate_after)
         left = [max(0.0, limit - idle) for limit in limits if limit is not None]

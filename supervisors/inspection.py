@@ -1,7 +1,7 @@
-"""Look into a running server from outside, and hold it still.
+"""For operators: read the state of a running server, suspend and resume it, trace its messages.
 
-The rule of this file: an operator overtakes all messages, and is answered even by a server that is suspended. A look
-is between two messages, never in the middle of one.
+The rule of this file: an operator's request overtakes all messages, and even a suspended server answers it.
+It is handled between two messages, never in the middle of one.
 
 Source: Erlang/OTP `sys`: `get_state`, `suspend`, `resume`, `trace`.
 """
@@ -29,33 +29,36 @@ class _Order:
 
 
 def get_state(server: Ref[Any] | Name, timeout: float | None = 5.0) -> Any:
-    """What `inspect_state` of the server says: by default its attributes, as a dict.
+    """What `inspect_state` of the server returns: by default its attributes, as a dict.
 
-    Units: seconds. Raises: `ProcessDown`, `pykka.Timeout` if a handler takes longer, `CallingSelf`.
+    Units: seconds. Raises: `ProcessDown`; `pykka.Timeout` if a handler takes longer; `CallingSelf`;
+    `SupervisorError` if it is no `GenServer`.
     """
     return _order(server, lambda it: it.inspect_state(), timeout)
 
 
 def suspend(server: Ref[Any] | Name, timeout: float | None = 5.0) -> None:
-    """Let the server handle nothing but operators, and its own end, until `resume`; what arrives waits.
+    """Let the server handle no messages until `resume`; they wait in its mailbox.
 
-    A client's `ref.stop()` is a message that waits; a shutdown does not, also with `drain_on_shutdown`.
-    Raises: as `get_state`; `ReplyError` if the server has not started yet.
+    Operators' requests and its end are still handled: a shutdown never waits, even with `drain_on_shutdown`,
+    but a client's `ref.stop()` does. Raises: as `get_state`; `ReplyError` if the server has not started yet.
     """
     _order(server, Inspected._actor_suspend, timeout)  # noqa: SLF001 - the two halves of one thing
 
 
 def resume(server: Ref[Any] | Name, timeout: float | None = 5.0) -> None:
-    """Go on after `suspend`, with what has waited first."""
+    """Let a suspended server go on; messages that waited come first. Raises: as `get_state`."""
     _order(server, Inspected._actor_resume, timeout)  # noqa: SLF001
 
 
 def trace(
     server: Ref[Any] | Name, observer: Callable[[Any], object], timeout: float | None = 5.0
 ) -> Callable[[], None]:
-    """Call `observer(message)` before each message is handled; returns the way to end it.
+    """Call `observer(message)` before each message is handled; returns a function that ends this.
 
-    Thread: the server's own; what the observer raises is logged.
+    `message` is the request of a call or a cast, or the message itself. Signals (DOWN, EXIT, stops), answers of tasks
+    and timeouts are not shown.
+    Thread: the server's own; what the observer raises is logged. Raises: as `get_state`.
     """
     check_callback(observer)
     ref = resolve(server)
@@ -75,7 +78,7 @@ class Inspected(Process):
     _actor_suspended = False
 
     def inspect_state(self) -> Any:
-        """What `get_state` shows; override it to show less, or more."""
+        """What `get_state` returns; override it to show less, or more."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_actor_")}
 
     def _actor_on_control(self, signal: object) -> None:
@@ -84,21 +87,28 @@ class Inspected(Process):
             return
         try:
             signal.settle(signal.message.do(self))
-        except Exception as exc:  # noqa: BLE001 - the operator's trouble, not the server's
+        except Exception as exc:  # noqa: BLE001 - goes to the operator, and does not end the server
             signal.settle_exception(exc)
         except BaseException as exc:  # noqa: BLE001 - as in every handler: it ends its process, and only that
             self._actor_failed(exc, signal)
 
     def _actor_passes(self, item: object) -> bool:
         if self._actor_suspended:
-            # Nothing drains while nothing is handled: a shutdown that waited for that would come as a kill.
+            # The queue does not drain meanwhile: a shutdown that waited for it would end in a kill.
             return type(item) is StopRequest and self._actor_stop_reason is not ALIVE
         return super()._actor_passes(item)
 
     def _actor_on_user(self, item: Any) -> None:
-        for tracer in self._actor_tracers:
-            _tell(tracer, item.message if type(item) is From else item)
+        if self._actor_tracers:
+            self._actor_trace(item.message if type(item) is From else item)
         super()._actor_on_user(item)
+
+    def _actor_trace(self, message: Any) -> None:
+        """Show a message to the observers."""
+        if isinstance(message, Signal):
+            return
+        for tracer in self._actor_tracers:
+            contained("a tracer failed", tracer, message)
 
     def _actor_suspend(self) -> None:
         if self._actor_ref.starter is not None:
@@ -129,9 +139,3 @@ def _send(ref: Ref[Any], do: Callable[[Inspected], object]) -> Future[Any]:
     if not ref.actor_inbox.put_control(From(_Order(do), future)):
         ref.drain()
     return future
-
-
-def _tell(tracer: Callable[[Any], object], message: Any) -> None:
-    if isinstance(message, Signal):
-        return
-    contained("a tracer failed", tracer, message)

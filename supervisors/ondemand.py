@@ -1,7 +1,7 @@
-"""OnDemand: the process of a key is started when somebody uses the key, and need not be there otherwise.
+"""OnDemand: a registry that starts the process of a key when somebody uses the key.
 
-The rule of this file: whoever has sent something has sent it, whether the process was there, was just going to rest, or
-had to be started. What reached a process that was passivating is handed to the next one, before anything newer.
+The rule of this file: to a sender it is the same whether the process is running, is passivating, or has to be
+started. What reaches a process that is passivating is handed to the next one, before anything newer.
 
     class Room(GenServer):
         passivate_after = 600.0                       # seconds; then on_hibernate(), terminate(), and it is gone
@@ -33,13 +33,13 @@ __all__ = ["OnDemand"]
 
 
 class OnDemand:
-    """A registry for `via`: `spec(key)` is the child that `supervisor`, a dynamic one or its name, starts for a key.
+    """A registry for `via`, for which `supervisor`, a dynamic one or its name, starts the child `spec(key)`.
 
-    The child must be an actor class whose `name` is that of the process. A permanent one is made transient: else it
-    would start again when it rests. Every use of `via(registry, key)` starts it, and waits until its predecessor, if
-    that is just ending, has ended; a process on an event loop may therefore not use it. `owner` only looks.
+    The child must be an actor class whose `name` is that of the process. A permanent one is made transient,
+    or it would be restarted when it passivates. Every use of `via(registry, key)` waits for a process that is
+    just ending, and starts one if there is none; a process on an event loop must not use it.
 
-    Thread: any. Raises: `BadSpec` for what is no supervisor, or no function.
+    Thread: any. Raises: `BadSpec` if `supervisor` is no such supervisor or name, or `spec` cannot be called.
     """
 
     def __init__(self, supervisor: DynamicSupervisorRef | Name, spec: Callable[[Any], ChildLike]) -> None:
@@ -59,7 +59,7 @@ class OnDemand:
             )
         self._supervisor = supervisor
         self._spec = spec
-        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._refs: dict[Hashable, Ref[Any]] = {}
         self._left: dict[Hashable, list[Any]] = {}
 
@@ -69,7 +69,8 @@ class OnDemand:
     def whereis(self, key: Hashable) -> Ref[Any]:
         """The process of `key`, started now if need be.
 
-        Raises: `StartError`, `MaxChildren`, and what else `start_child` raises; `BadSpec` for what can be no key.
+        Raises: `StartError`, `MaxChildren`, and what else `start_child` raises; `ProcessDown` if `init`
+        returned `IGNORE`; `BadSpec` if `key` is not hashable.
         """
         check_key(key)
         while True:
@@ -82,7 +83,7 @@ class OnDemand:
                 ref.actor_stopped.wait()
 
     def owner(self, key: Hashable) -> Ref[Any] | None:
-        """The process of `key`, if it is there."""
+        """The process of `key`, or None; starts nothing."""
         return self._refs.get(key)
 
     def register(self, key: Hashable, ref: Ref[Any]) -> bool:
@@ -100,7 +101,7 @@ class OnDemand:
             self._refs.pop(key, None)
 
     def inherit(self, key: Hashable, ref: Ref[Any], item: Any) -> None:
-        """`ref` was sent this and is going to rest: the next process of the key gets it. Thread: any; does not wait."""
+        """Hand what `ref` got while it passivated to the next process of `key`. Thread: any; never waits."""
         with self._lock:
             current = self._refs.get(key)
             fresh = key not in self._left
@@ -125,10 +126,10 @@ class OnDemand:
         except AlreadyStarted:
             return  # somebody else was faster
         if started is None:
-            raise ProcessDown(NOPROC, key)  # it has nothing to do
+            raise ProcessDown(NOPROC, key)  # its `init` returned IGNORE
         ref = started[0] if isinstance(started, tuple) else started
         if ref.name != Via(self, key):
-            if ref.parent is supervisor:  # else each use would leave one more
+            if ref.parent is supervisor:  # stop it, or each use would leave one more behind
                 with suppress(NotFound):
                     supervisor.terminate_child(ref)
             raise SupervisorError(
@@ -137,7 +138,7 @@ class OnDemand:
             )
 
     def _awaken(self, key: Hashable, before: Ref[Any]) -> None:
-        # Nobody may come and ask for the key; but what was left is to be handled.
+        # Perhaps nobody uses the key again; but what was left has to be handled.
         try:
             with before.system.activated():
                 self.whereis(key)

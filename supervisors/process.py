@@ -1,7 +1,7 @@
-"""Process: a Pykka actor with a start that answers, an end that is told, links, monitors and timers.
+"""Process: a Pykka actor whose start is acknowledged and whose end is announced; links, monitors, timers.
 
-The rule of this file: this is what a process may do, on itself and to others, from inside its handlers. How it lives
-and dies is in `runtime/life.py`.
+The rule of this file: it has what a process may do, to itself and to others, from inside its handlers. How it
+starts, runs and dies is in `runtime/life.py`.
 
     class Counter(Process):
         def __init__(self, start: int) -> None:
@@ -97,21 +97,24 @@ ProcessRef = Ref
 @final
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """The message of a timer that was set with `start_timer`."""
+    """What a timer that was set with `start_timer` sends: the timer, and the message it was set with."""
 
     timer: TimerRef
     message: Any
 
 
 class Process(Life):
-    """One incarnation of an actor. Handlers run one at a time; only their thread calls the methods below.
+    """One incarnation of an actor. Handlers run one at a time; call the methods below on their thread only.
 
-    Honest about kills: `exit(ref, "kill")` ends the *process* at once, but a Python thread cannot be killed. A handler
-    that was running goes on as a zombie until it returns; `on_kill` callbacks are the way to make it return soon.
+    A kill is logical: `exit(ref, "kill")` ends the *process* at once, but a Python thread cannot be killed. A
+    running handler goes on, as a *zombie*, until it returns; an `on_kill` callback can make it return soon.
     """
 
     restart: ClassVar[Restart] = "permanent"
+    """The `restart` of a child spec that `child` makes of the class."""
+
     shutdown: ClassVar[ShutdownRule] = 5.0
+    """The `shutdown` of such a spec, and of a process without a parent: seconds, or `"brutal_kill"`."""
 
     @classmethod
     def start(
@@ -121,10 +124,11 @@ class Process(Life):
         on_exit: Callable[[Reason], object] | None = None,
         **kwargs: Any,
     ) -> Ref[Self]:
-        """Start a process of its own, and wait until `init` is done. `IGNORE` instead of a ref if `init` says so, and
-        `(ref, info)` if it returns `(OK, info)`.
+        """Start a process without a parent, wait until it has started, and return its ref.
 
-        Raises: `AlreadyStarted(owner)` if the name is taken, `StartError(reason)`, and what `__init__` raises.
+        Returns `IGNORE` instead if `init` returns `IGNORE`, and `(ref, info)` if it returns `(OK, info)`.
+        `on_exit` is an exit callback; see `Ref.add_exit_callback`.
+        Raises: `AlreadyStarted(owner)` if the name is taken; `StartError(reason)`; what `__init__` raises.
         """
         return cast("Ref[Self]", start_and_wait(cls, args, kwargs, name=name, on_exit=on_exit))
 
@@ -136,7 +140,10 @@ class Process(Life):
         on_exit: Callable[[Reason], object] | None = None,
         **kwargs: Any,
     ) -> Ref[Self]:
-        """`start`, as a child of the calling process: linked to it, and stopped when it dies."""
+        """`start`, as a child of the calling process: linked to it, and stopped when it dies.
+
+        Outside any process it is the same as `start`.
+        """
         parent = calling_parent()
         return cast("Ref[Self]", start_and_wait(cls, args, kwargs, parent=parent, name=name, on_exit=on_exit))
 
@@ -147,13 +154,16 @@ class Process(Life):
 
     @property
     def current_request(self) -> From | None:
-        """The request being handled, if it is one: keep it, return `NO_REPLY`, and `reply` later from anywhere."""
+        """The request being handled, or None if nobody waits for an answer.
+
+        To answer later, keep it, return `NO_REPLY`, and call its `reply` on any thread.
+        """
         return self._actor_request
 
     def label(self) -> str | None:
-        """What the process is about, beside its class and its name: shown in the tree, in reports and in the log.
+        """A description of the process, shown after class and name in the tree, in reports and in the log.
 
-        Asked when somebody looks, and once more when the process is killed or crashes. Thread: any, at any moment.
+        Called each time the process is shown, and when it ends uncleanly. Thread: any, at any moment.
         Source: Erlang's `proc_lib:set_label`.
         """
         return None
@@ -164,12 +174,15 @@ class Process(Life):
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def exit(self, reason: Reason = NORMAL) -> NoReturn:
-        """End the process with `reason`."""
+        """End the process with `reason`, by raising `Exit`."""
         raise Exit(reason)
 
     @property
     def stopping(self) -> Event:
-        """Set once somebody wants the process to end; for handlers that take long."""
+        """An event for handlers that take long: set by a shutdown, a fatal exit signal or a kill.
+
+        Not by `ref.stop()`, which waits its turn behind the messages.
+        """
         event = self._actor_stop_event
         if event is None:
             event = self._actor_stop_event = Event()
@@ -178,16 +191,19 @@ class Process(Life):
         return event
 
     def check_stop(self) -> None:
-        """End here if somebody wants the process to end."""
+        """End the process here if `stopping` is set.
+
+        Raises: `Exit` with the reason; `ProcessKilled` in a killed handler.
+        """
         self._actor_guard()
         if self._actor_stop_reason is not ALIVE:
             raise Exit(self._actor_stop_reason)
 
     def on_kill(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Have `callback()` called, on the killer's thread, if the process is killed; returns the way to take it back.
+        """Call `callback()`, on the killer's thread, if the process is killed; returns a way to cancel it.
 
-        Use it to make a blocking handler return: close the socket, kill the subprocess. It must not block: the killer,
-        which may be a supervisor, waits for it.
+        Use it to make a blocking handler return: close the socket, kill the subprocess. It must not block:
+        the killer, which may be a supervisor, waits for it.
         """
         self._actor_guard()
         check_callback(callback)
@@ -204,12 +220,12 @@ class Process(Life):
     # --- starting -----------------------------------------------------------------------------------------------------
 
     def start_succeeded(self, info: Any = None) -> None:
-        """After `DEFER_START`: the process runs; messages that waited are handled now."""
+        """After `DEFER_START`: complete the start; `info` is for the starter. Waiting messages come next."""
         self._actor_guard()
         self._actor_started(info)
 
     def start_failed(self, reason: Reason) -> None:
-        """After `DEFER_START`: the process ends, and its starter learns why."""
+        """After `DEFER_START`: fail the start. The process ends with `reason`, which its starter gets."""
         self._actor_guard()
         self._actor_end(reason)
 
@@ -229,8 +245,11 @@ class Process(Life):
         link: bool = True,
         incarnation: int = 0,
     ) -> Ref[Any] | None:
-        """Start a child without waiting. Exactly one of `ChildStarted`, `ChildIgnored`, `ChildStartFailed` reaches
-        `handle_system`, before any exit of the child; None means that it could not be constructed.
+        """Start a child without waiting; returns its ref, or None if it could not even be constructed.
+
+        Exactly one of `ChildStarted`, `ChildIgnored` and `ChildStartFailed`, with `tag`, reaches
+        `handle_system`, before any exit of the child. Without `link` it has no parent. `incarnation` becomes
+        its `self.incarnation`.
         """
         self._actor_guard()
         me = self._actor_ref
@@ -255,7 +274,7 @@ class Process(Life):
     def continue_(self, arg: Any = None) -> None:
         """Run `handle_continue(arg)` right after the current callback, before any other message.
 
-        Also if the callback then refuses with a `ReplyError`.
+        So it does even if the callback then raises a `ReplyError`.
         """
         self._actor_guard()
         if self._actor_continues is None:
@@ -263,11 +282,11 @@ class Process(Life):
         self._actor_continues.append(arg)
 
     def stash(self) -> None:
-        """Put the message that is being handled aside until `unstash_all`; it is handled again then.
+        """Put the current message aside; after `unstash_all` it is handled again.
 
-        Whoever asked goes on waiting, and an answer is dropped; a `Stop` is not. What is put aside counts toward no
-        limit of the mailbox until it is back. Only for messages: to call it anywhere else, as in `init`,
-        `handle_continue`, `handle_timeout` or `handle_down`, is a crash.
+        A caller goes on waiting: what the handler returns is dropped, unless it is a `Stop`. Stashed messages
+        do not count toward the `maxlen` of the mailbox. Called where no message is handled, as in `init`,
+        `handle_continue`, `handle_timeout` or `handle_down`, it ends the process with a crash.
         """
         self._actor_guard()
         if self._actor_stash is None:
@@ -275,7 +294,7 @@ class Process(Life):
         self._actor_stash.wanted = True
 
     def unstash_all(self) -> None:
-        """Take up what was put aside: before everything that waits, in the order in which it came."""
+        """Put all stashed messages back, in their order, in front of those that wait in the mailbox."""
         self._actor_guard()
         if self._actor_stash is not None:
             self._actor_stash.give_back(self._actor_ref)
@@ -283,19 +302,22 @@ class Process(Life):
     # --- others -------------------------------------------------------------------------------------------------------
 
     def link(self, ref: Ref[Any]) -> None:
-        """Tie this process to another: the death of either is an exit signal to the other (`NOPROC` if it is dead)."""
+        """Link this process to another: when one dies, the other gets an exit signal.
+
+        If `ref` is dead already, that is at once, with `NOPROC`.
+        """
         self._actor_guard()
         ties.a_ref(ref)
         ties.link(self._actor_ref, ref)
 
     def unlink(self, ref: Ref[Any]) -> None:
-        """Cut the tie: no exit from `ref` arrives afterwards, not even one that is already queued."""
+        """Remove the link: no exit signal from `ref` arrives afterwards, not even one already queued."""
         self._actor_guard()
         ties.a_ref(ref)
         ties.unlink(self._actor_ref, ref)
 
     def monitor(self, target: Ref[Any] | Name) -> MonitorRef:
-        """Get one `Down` when `target` ends; at once, with `NOPROC`, if there is no such process."""
+        """Get one `Down`, in `handle_down`, when `target` ends; now, with `NOPROC`, if it is not there."""
         self._actor_guard()
         found = target if isinstance(target, Ref) else self.system.names.whereis(target)
         return ties.monitor(self._actor_ref, found)
@@ -306,12 +328,15 @@ class Process(Life):
         ties.demonitor(m, flush=flush)
 
     def blocking(self) -> AbstractContextManager[None]:
-        """Around code of a handler that blocks (`sleep`, a socket), so that the pool serves others meanwhile."""
+        """A context manager for code that blocks (`sleep`, a socket): the pool runs others meanwhile.
+
+        Raises: `WouldBlock` on an event loop.
+        """
         self._actor_guard()
         return self._actor_ref.dispatcher.blocking()
 
     def waits_for(self, ref: Ref[Any] | None) -> None:
-        """Declare whom this process waits for without blocking a thread, so that a circle is seen; None: nobody."""
+        """Declare that this process waits for `ref` (None: nobody) without a thread, to detect deadlocks."""
         if ref is None:
             self._actor_ref.waiting = None
         else:
@@ -322,10 +347,10 @@ class Process(Life):
     def send_after(
         self, delay: float, dest: Ref[Any] | Hashable, msg: Any, *, absolute: bool = False
     ) -> TimerRef:
-        """Send `msg` to `dest` (a ref, or a name looked up then) in `delay` seconds.
+        """Send `msg` to `dest` in `delay` seconds; a name is looked up when the timer fires.
 
-        The timer ends with this process. With `absolute` the delay is a time of the system's clock.
-        Raises: `ValueError` for a negative delay; `BadSpec` (which is one too) for what can be no name.
+        The timer ends with this process. With `absolute`, `delay` is a time of the system's clock.
+        Raises: `ValueError` for a negative delay; `BadSpec`, a `ValueError` too, for an impossible name.
         """
         timer = self._actor_timer(delay, dest, absolute=absolute)
         return self.system.timers.set(timer, Delivery(self.system, dest, msg))
@@ -333,12 +358,15 @@ class Process(Life):
     def start_timer(
         self, delay: float, dest: Ref[Any] | Hashable, msg: Any, *, absolute: bool = False
     ) -> TimerRef:
-        """`send_after`, but what arrives is `Timeout(timer, msg)`: one timer can be told from another."""
+        """`send_after`, but what arrives is `Timeout(timer, msg)`, so that timers can be told apart."""
         timer = self._actor_timer(delay, dest, absolute=absolute)
         return self.system.timers.set(timer, Delivery(self.system, dest, Timeout(timer, msg)))
 
     def send_interval(self, period: float, dest: Ref[Any] | Hashable, msg: Any) -> TimerRef:
-        """Send `msg` every `period` seconds, at a fixed rate that skips what it missed, until somebody ends."""
+        """Send `msg` every `period` seconds, at a fixed rate, skipping missed ticks.
+
+        It ends with this process, or with `dest` if that is a ref.
+        """
         timer = self._actor_timer(period, dest, period=period)
         return self.system.timers.set(timer, Delivery(self.system, dest, msg))
 
@@ -356,7 +384,7 @@ class Process(Life):
         return timer
 
     def _actor_guard(self) -> None:
-        # Also what a handler has left running elsewhere (a task of an event loop) may not act for a killed process.
+        # What a handler left running elsewhere (a task on an event loop) may not act for a killed process.
         guard()
         if self._actor_ref.killed:
             raise ProcessKilled(f"{self._actor_ref} was killed and may not call the runtime any more")

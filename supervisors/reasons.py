@@ -58,10 +58,10 @@ KILLED: Final = Named("KILLED")
 """The process was killed: it could not object, delay or clean up."""
 
 PASSIVATED: Final = Named("PASSIVATED")
-"""As `Shutdown(PASSIVATED)`: the process was idle for long, and is started again when it is needed."""
+"""In `Shutdown(PASSIVATED)`: the server was idle for long; an `OnDemand` starts it again when needed."""
 
 NOPROC: Final = Named("NOPROC")
-"""There was no such process; seen only by those who link to or monitor one that is already dead."""
+"""There is no such process: for those who link to, monitor, tell or ask one that is already dead."""
 
 
 @final
@@ -89,7 +89,7 @@ class Crash:
 
     @property
     def traceback(self) -> str:
-        """The traceback as text, written when it is read: a storm of crashes pays for nothing that nobody looks at."""
+        """The traceback as text, formatted only when it is read: crashes that nobody looks at stay cheap."""
         return "".join(_traceback.format_exception(self.exc))
 
     def __repr__(self) -> str:
@@ -103,7 +103,7 @@ class Crash:
 
 
 class Exit(Exception):
-    """Raised by a process that wants to end, with the reason it wants to end with."""
+    """Raised in a handler to end its process with `reason`."""
 
     def __init__(self, reason: Reason = NORMAL) -> None:
         super().__init__(reason)
@@ -111,15 +111,15 @@ class Exit(Exception):
 
 
 def is_clean(reason: Reason) -> bool:
-    """Whether this end is an orderly one: not an error, and no cause for a transient child to be restarted."""
+    """Whether `reason` is clean: no failure, and no cause to restart a transient child."""
     return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)
 
 
 def shown(value: object) -> str:
-    """The `repr` of a reason, or of anything; if that raises, what kind of thing it is."""
+    """`repr(value)`; if that raises, text that names its type."""
     try:
         return repr(value)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - whatever that is: somebody waits for the words in which this stands
+    except BaseException:  # noqa: BLE001 - whatever it raises: somebody waits for the text around it
         return f"<a {type(value).__name__} that cannot be shown>"

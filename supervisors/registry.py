@@ -1,6 +1,6 @@
-"""Names that survive restarts: send to a name, and whoever has it now gets the message. And registries of more.
+"""Sending to names, which survive restarts: whoever has the name now gets the message. And registries.
 
-The rule of this file: a name, a `Via` and a ref may stand wherever a process is meant; they are resolved at each use.
+The rule of this file: a ref, a name or a `Via` can stand for a process anywhere; each use resolves it again.
 
     rooms = Registry()
     Room.start(name=via(rooms, "kitchen"))
@@ -54,9 +54,9 @@ T = TypeVar("T")
 
 
 def via(registry: NamesLike, key: Hashable) -> Via:
-    """The process that `registry` knows as `key`, whoever that is at each use.
+    """A name for whichever process `registry` has under `key` at each use.
 
-    Raises: `BadSpec("invalid_name")` if that is no registry, or no key.
+    Raises: `BadSpec("invalid_name")` if `registry` is no registry, or `key` is not hashable.
     """
     check_key(key)
     named = Via(registry, key)
@@ -65,12 +65,12 @@ def via(registry: NamesLike, key: Hashable) -> Via:
 
 
 def whereis(target: Ref[Any] | Name) -> Ref[Any] | None:
-    """The process that is meant, in the current system; None if nobody has the name."""
+    """The process of that name in the current system, or None; a ref is returned as it is."""
     return target if isinstance(target, Ref) else System.current().names.whereis(target)
 
 
 def resolve(target: Ref[Any] | Name) -> Ref[Any]:
-    """`whereis`, for those who need somebody.
+    """`whereis`, which raises instead of returning None.
 
     Raises: `ProcessDown` if nobody has the name.
     """
@@ -81,7 +81,7 @@ def resolve(target: Ref[Any] | Name) -> Ref[Any]:
 
 
 def tell(target: Ref[Any] | Name, message: Any) -> None:
-    """Send.
+    """Send without waiting.
 
     Raises: `ProcessDown` if there is no such process, `MailboxFull`.
     """
@@ -97,15 +97,18 @@ def ask(target: Ref[Any] | Name, message: Any, *, timeout: float | None = None) 
 
 
 def stop(target: Ref[Any] | Name, *, reason: Reason = NORMAL, timeout: float | None = None) -> bool:
-    """End the process with `reason` once it has handled what it already has; see `Ref.stop`.
+    """Stop the process with `reason` once it has handled its earlier messages, and wait; see `Ref.stop`.
 
-    Raises: `ProcessDown` if nobody has the name; `pykka.Timeout`.
+    Units: seconds. Raises: `ProcessDown` if nobody has the name; `pykka.Timeout`.
     """
     return resolve(target).stop(block=True, reason=reason, timeout=timeout)
 
 
 def send(target: Ref[Any] | Name, message: Any) -> bool:
-    """Send and never raise: what cannot be delivered becomes a dead letter (False)."""
+    """Send; what cannot be delivered becomes a dead letter, and False is returned.
+
+    Raises: `BadSpec` for an impossible name.
+    """
     try:
         deliver(target, lambda ref: ref.tell(message))
     except BadSpec:
@@ -117,9 +120,9 @@ def send(target: Ref[Any] | Name, message: Any) -> bool:
 
 
 def deliver(target: Ref[Any] | Name, put: Callable[[Ref[Any]], T]) -> T:
-    """What `put(ref)` returns for the process that is meant.
+    """Resolve `target` to a ref and return `put(ref)`.
 
-    If that has just passivated, and has taken nothing, it is whoever is started in its place.
+    If that process has just passivated and did not take the message, `target` is resolved again.
     Raises: as `resolve` and `put`.
     """
     while True:
@@ -147,7 +150,7 @@ def _dead_letter(target: Ref[Any] | Name, message: Any, exc: SupervisorError) ->
 
 
 class RegistryEntry(NamedTuple):
-    """One process under a key, with what it says about itself."""
+    """One process under a key, and the value that it was registered with."""
 
     ref: Ref[Any]
     value: Any = None
@@ -156,7 +159,7 @@ class RegistryEntry(NamedTuple):
 @final
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """To listeners: the process has taken the key."""
+    """Sent to listeners: the process was registered under the key."""
 
     registry: Registry
     key: Hashable
@@ -167,7 +170,7 @@ class Registered:
 @final
 @dataclass(frozen=True, slots=True)
 class Unregistered:
-    """To listeners: the process has given up the key, or is dead."""
+    """Sent to listeners: the process no longer has the key, or is dead."""
 
     registry: Registry
     key: Hashable
@@ -178,11 +181,11 @@ _NONE: Final[dict[int, RegistryEntry]] = {}
 
 
 class Registry:
-    """Keys of processes, with a value each; a unique one can be used in a `via`, a duplicate one to publish.
+    """Processes under keys, each with a value. Unique keys are names (see `via`), duplicate ones topics.
 
-    An entry is its process's, and is gone before anyone hears of that process's death. `listeners` are refs or names,
-    and are sent `Registered` and `Unregistered`. Note that 1 and 1.0 are the same key. Thread: any; reads take no lock.
-    Raises: `BadSpec`.
+    An entry belongs to its process, and is gone before anyone hears of that process's death. `listeners` are
+    refs or names, which are sent `Registered` and `Unregistered`. Note that 1 and 1.0 are the same key.
+    Thread: any; reads take no lock. Raises: `BadSpec`.
     """
 
     def __init__(
@@ -192,9 +195,9 @@ class Registry:
             raise BadSpec("badarg", keys, f'keys must be "unique" or "duplicate", not {keys!r}')
         self._unique = keys == "unique"
         self._listeners = _checked(listeners)
-        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._news = News(self._lock, self._forget)
-        # Entries are numbered, so that each can be taken away from among many, and the others keep their order.
+        # Entries are numbered, so that one of many can be removed while the others keep their order.
         self._entries: dict[Hashable, dict[int, RegistryEntry]] = {}
         self._keys: dict[Ref[Any], dict[Hashable, list[int]]] = {}
         self._count = itertools.count()
@@ -203,10 +206,10 @@ class Registry:
         return f"<Registry of {self.count()}>"
 
     def register(self, key: Hashable, ref: Ref[Any] | None = None, value: Any = None) -> bool:
-        """Put `ref`, or the calling process, under `key`; False if the key is unique and taken (`whereis` by whom).
+        """Put `ref`, or the calling process, under `key`; False if keys are unique and this one is taken.
 
-        Raises: `ProcessDown` if `ref` is dead; `SupervisorError` outside a process without a `ref`; `BadSpec` for what
-        can be no key.
+        Raises: `ProcessDown` if `ref` is dead; `SupervisorError` outside a process without a `ref`; `BadSpec`
+        if `key` is not hashable.
         """
         guard()
         check_key(key)
@@ -226,13 +229,16 @@ class Registry:
                 else:
                     known[number] = entry
                 self._add_news(ref, Registered(self, key, ref, value))
-                if ref.buried:  # since it was held: perhaps nothing was there to be forgotten yet
+                if ref.buried:  # died since `hold`, perhaps before there was an entry to forget
                     self._news.died(ref)
         self._news.tell()
         return free
 
     def unregister(self, key: Hashable, ref: Ref[Any] | None = None) -> None:
-        """Take away what `ref` has under `key`; without one, of a unique key whoever has it, else what is ours."""
+        """Remove what `ref` has under `key`.
+
+        Without a `ref`: the owner's entry, if keys are unique; else the entries of the calling process.
+        """
         guard()
         owner = self.whereis(key) if ref is None and self._unique else _me(ref)
         if owner is not None:
@@ -241,9 +247,9 @@ class Registry:
             self._news.tell()
 
     def whereis(self, key: Hashable) -> Ref[Any] | None:
-        """Who has the key.
+        """The process that has the key, or None.
 
-        Raises: `SupervisorError` where keys are not unique.
+        Raises: `SupervisorError` if the keys of this registry are not unique.
         """
         if not self._unique:
             raise SupervisorError("the keys of this registry are not unique: use lookup, not whereis or via")
@@ -251,17 +257,17 @@ class Registry:
         return entries[0].ref if entries else None
 
     def lookup(self, key: Hashable) -> list[RegistryEntry]:
-        """All who have the key, oldest first."""
+        """All entries under the key, oldest first."""
         return list(self._entries.get(key, _NONE).values())
 
     def keys(self, ref: Ref[Any] | None = None) -> list[Hashable]:
-        """What `ref`, or the calling process, is registered as, each key once."""
+        """The keys that `ref`, or the calling process, is registered under, each once."""
         return list(self._keys.get(_me(ref), ()))
 
     def update_value(self, key: Hashable, change: Callable[[Any], Any]) -> Any:
         """Replace the calling process's value by `change(value)`, and return that.
 
-        Raises: `SupervisorError` where keys are not unique, or if the key is not the caller's.
+        Raises: `SupervisorError` if keys here are not unique, or if this one is not the caller's.
         """
         guard()
         if not self._unique:
@@ -274,7 +280,7 @@ class Registry:
         return value
 
     def dispatch(self, key: Hashable, function: Callable[[list[RegistryEntry]], object]) -> None:
-        """Call `function(entries)`, here and now, if anybody has the key."""
+        """Call `function(entries)`, in the calling thread, if there are entries under the key."""
         entries = self.lookup(key)
         if entries:
             function(entries)
@@ -295,7 +301,7 @@ class Registry:
         known = self._entries.get(key, _NONE)
         numbers = [number for number in self._keys.get(ref, {}).get(key, ()) if number in known]
         if len(numbers) == len(known):
-            self._entries.pop(key, None)  # at once: a key is taken, or it is free
+            self._entries.pop(key, None)  # in one step: to others a key is either taken or free
         else:
             for number in numbers:
                 del known[number]
@@ -316,7 +322,7 @@ class Registry:
 
 
 class _Lost:
-    """In the place of a listener whose look-up raised: says so when it is told, for then no lock is held."""
+    """Stands in for a listener whose look-up raised: logs that when it is informed, where no lock is held."""
 
     def __init__(self, listener: Name, error: BaseException) -> None:
         self._listener = listener
@@ -329,7 +335,7 @@ class _Lost:
 def _look_for(listener: Name, system: System) -> Ref[Any] | None:
     try:
         return system.names.owner(listener)
-    except BaseException as exc:  # noqa: BLE001 - a guest, in the middle of our change
+    except BaseException as exc:  # noqa: BLE001 - a registry of the user's, in the middle of our change
         survive(exc, None)
         return cast("Ref[Any]", _Lost(listener, exc))
 

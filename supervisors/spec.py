@@ -1,7 +1,7 @@
 """What to supervise, as data: child specs, a supervisor's flags, and what makes them valid.
 
-The rule of this file: everything is checked before anything is started, in a fixed order, and the first thing that is
-wrong is raised as one `BadSpec` whose `why` is a stable word:
+The rule of this file: everything is checked before anything is started, in a fixed order, and the first fault
+is raised as a `BadSpec` whose `why` is a stable word:
 
     invalid_child_spec · invalid_id · invalid_start · invalid_restart_type · bad_combination · invalid_significant ·
     invalid_child_type · invalid_shutdown · invalid_backoff · invalid_start_timeout · invalid_crash_on_ask_error ·
@@ -53,10 +53,10 @@ Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
 ChildType: TypeAlias = Literal["worker", "supervisor"]
 ShutdownRule: TypeAlias = Literal["brutal_kill"] | float
-"""How a child is stopped: killed, or asked and given so many seconds; `math.inf` is as long as it takes."""
+"""How a child is stopped: killed, or asked, and killed after so many seconds; `math.inf`: never killed."""
 
 Shutdown_: TypeAlias = ShutdownRule
-"""The same, for those who know it by that name; `Shutdown` without the line is an exit reason."""
+"""`ShutdownRule` by OTP's name; `Shutdown`, without the underscore, is an exit reason."""
 
 EMPTY: Final[Mapping[str, object]] = MappingProxyType({})
 WORKER_SHUTDOWN: Final = 5.0
@@ -64,9 +64,10 @@ WORKER_SHUTDOWN: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """How long a restart waits: `min * 2**n`, at most `max`, and up to `jitter` (a fraction) on top.
+    """The delay before a restart: `min * 2**n`, at most `max`, plus at random up to `jitter` times that.
 
-    `n` counts the restarts in a row; it is forgotten once the child has run for `reset_after` seconds (`max` if None).
+    `n` counts the restarts in a row, from 0, until the child has run for `reset_after` (None: `max`).
+    Units: seconds; `jitter` is a fraction.
     """
 
     min: float = 0.1
@@ -76,11 +77,11 @@ class Backoff:
 
     def delay(self, n: int, random: float) -> float:
         """Seconds before restart number `n` in a row (from 0), for a random number in [0, 1)."""
-        # 2.0**64 is beyond any `max` that makes sense, and 2.0**1100 does not exist.
+        # 2.0**64 is beyond any `max` that makes sense, and 2.0**1100 overflows.
         return min(self.max, self.min * 2.0 ** min(n, 64)) * (1.0 + self.jitter * random)
 
     def forgets(self, healthy: float) -> bool:
-        """Whether a child that ran for so many seconds starts again from n = 0."""
+        """Whether the next restart of a child that ran for `healthy` seconds has n = 0 again."""
         return healthy >= (self.max if self.reset_after is None else self.reset_after)
 
 
@@ -88,16 +89,17 @@ class Backoff:
 class ChildSpec:
     """How one child is started, restarted and stopped.
 
-    `start` is an actor class, or a function that starts a process and returns its ref, `(ref, info)` or `IGNORE`.
-    `shutdown=None` means 5 seconds for a worker and `math.inf` for a supervisor; `type=None` looks at the class.
-    `crash_on_ask_error` is for plain Pykka actors: whether an exception that answers an `ask` also ends them; None is
-    what their class says, which is no unless it has an attribute of that name.
+    `start` is an actor class, or a function that starts a process and returns its ref, `(ref, info)` or
+    `IGNORE`. `shutdown=None` means 5 seconds for a worker and `math.inf` for a supervisor; `type=None` takes
+    the class's type. Without a `backoff` the child is restarted at once. `crash_on_ask_error` is for plain
+    Pykka actors: whether an exception raised by an `ask` also ends the actor; None takes the attribute of
+    that name of their class, which is False if there is none.
     Units: `shutdown` and `start_timeout` are seconds.
     """
 
     id: Hashable
     start: Callable[..., object]
-    # Arguments may hold keys and whole conversations: they never show in a repr, and so never in a log.
+    # Arguments may hold secrets: they appear in no repr, and so in no log.
     args: tuple[object, ...] = field(default=(), repr=False)
     kwargs: Mapping[str, object] = field(default_factory=lambda: EMPTY, repr=False)
     restart: Restart = "permanent"
@@ -111,7 +113,7 @@ class ChildSpec:
     def replace(self, **overrides: Any) -> ChildSpec:
         """The same spec with other values.
 
-        Raises: TypeError for a field there is not.
+        Raises: TypeError for an unknown field.
         """
         return dataclasses.replace(self, **overrides)
 
@@ -126,13 +128,13 @@ class ChildSpec:
         return dataclasses.replace(self, type=kind, shutdown=shutdown)
 
     def without_args(self) -> ChildSpec:
-        """The same spec, its start arguments forgotten."""
+        """The same spec without its start arguments."""
         return dataclasses.replace(self, args=(), kwargs=EMPTY) if self.args or self.kwargs else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """How a supervisor treats its children as a whole: more than `max_restarts` in `max_seconds` and it gives up."""
+    """The flags of a supervisor; it gives up after more than `max_restarts` restarts in `max_seconds`."""
 
     strategy: Strategy = "one_for_one"
     max_restarts: int = 3
@@ -142,7 +144,7 @@ class Flags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamicFlags:
-    """How a dynamic supervisor treats its children; `extra_args` go before the arguments of every child."""
+    """The flags of a dynamic supervisor; `extra_args` go before the arguments of every child."""
 
     max_children: int | None = None
     max_restarts: int = 3
@@ -155,9 +157,9 @@ ChildLike: TypeAlias = ChildSpec | Callable[..., object] | tuple[Callable[..., o
 
 
 def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> ChildSpec:
-    """The spec of an actor class started with these arguments; its id is the class.
+    """A child spec that starts an actor class with these arguments; its id is the class.
 
-    `restart` and `shutdown` are those of the class. A supervisor that is given a `name` has that name for an id.
+    `restart` and `shutdown` are those of the class. The id of a supervisor with a `name` is that name.
     """
     kind = _type_of(cls)
     return ChildSpec(
@@ -172,13 +174,13 @@ def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> Chi
 
 
 def class_default(cls: object, name: str, default: Any) -> Any:
-    """What the class says of itself under that name; a method, as a plain actor may have `shutdown()`, says nothing."""
+    """The class attribute `name`; `default` if there is none, or if it is a method, as in a plain actor."""
     value = getattr(cls, name, default)
     return default if callable(value) else value
 
 
 def child_spec(like: ChildLike) -> ChildSpec:
-    """The child spec that is meant.
+    """The child spec that `like` stands for.
 
     Raises: BadSpec("invalid_child_spec").
     """
@@ -196,7 +198,7 @@ def child_spec(like: ChildLike) -> ChildSpec:
 
 
 def child_specs(likes: Iterable[ChildLike], auto_shutdown: AutoShutdown | None = None) -> list[ChildSpec]:
-    """The child specs that are meant, checked as a list and completed.
+    """The child specs that `likes` stand for, checked, also for duplicate ids, and with defaults filled in.
 
     Raises: BadSpec.
     """
@@ -218,9 +220,9 @@ def child_specs(likes: Iterable[ChildLike], auto_shutdown: AutoShutdown | None =
 
 
 def check_childspecs(specs: Sequence[ChildLike], auto_shutdown: AutoShutdown | None = None) -> None:
-    """Check a list of child specs, and do nothing else.
+    """Check a list of child specs; nothing is started.
 
-    Without `auto_shutdown` it is not known whether significant children are welcome, and that is not checked.
+    Without `auto_shutdown` it is not checked whether the supervisor may have significant children.
     Raises: BadSpec.
     """
     if not isinstance(specs, list | tuple):
@@ -257,7 +259,7 @@ def check_child(spec: ChildSpec, auto_shutdown: AutoShutdown | None = None) -> C
 def check_flags(flags: Flags) -> Flags:
     """The flags, if they are valid.
 
-    Raises: BadSpec("supervisor_data"); "badarg" if it is none at all.
+    Raises: BadSpec("supervisor_data"); BadSpec("badarg") if this is no `Flags`.
     """
     given: object = flags  # whatever a caller without a type checker sends
     if not isinstance(given, Flags):
@@ -273,7 +275,7 @@ def check_flags(flags: Flags) -> Flags:
 def check_dynamic_flags(flags: DynamicFlags) -> DynamicFlags:
     """The flags of a dynamic supervisor, if they are valid.
 
-    Raises: BadSpec("supervisor_data"); "badarg" if it is none at all.
+    Raises: BadSpec("supervisor_data"); BadSpec("badarg") if this is no `DynamicFlags`.
     """
     given: object = flags  # whatever a caller without a type checker sends
     if not isinstance(given, DynamicFlags):
@@ -289,7 +291,7 @@ def check_dynamic_flags(flags: DynamicFlags) -> DynamicFlags:
 
 
 def _type_of(start: object) -> ChildType:
-    # A bound start_link is asked for its class.
+    # Of a bound start_link, its class counts.
     owner = getattr(start, "__self__", start)
     return "supervisor" if getattr(owner, "child_type", None) == "supervisor" else "worker"
 
@@ -347,7 +349,7 @@ def _check_crash_on_ask_error(spec: ChildSpec) -> None:
         return
     if not isinstance(found, bool):
         raise _bad("invalid_crash_on_ask_error", "crash_on_ask_error", found, "True, False or None")
-    # A Process has a rule of its own, and of what a function starts nothing is known; this file imports neither.
+    # A Process, which has `reply_errors`, has its own rule; what a function starts is unknown.
     if not isinstance(spec.start, type) or hasattr(spec.start, "reply_errors"):
         message = (
             f"child {shown(spec.id)}: crash_on_ask_error is for plain Pykka actor classes; a Process ends with every "
@@ -364,12 +366,12 @@ def _check_intensity(flags: Flags | DynamicFlags) -> None:
 
 
 def is_count(value: object) -> bool:
-    """Whether this is a whole number of things; True is none."""
+    """Whether this is an int of at least 0; a bool is not."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether this is a number that can be compared, infinity included."""
+    """Whether this is an int or a float, infinity included; a bool or NaN is not."""
     # True is an int to Python, and NaN compares false with everything: neither is a time.
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 

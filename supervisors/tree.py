@@ -1,7 +1,7 @@
 """The supervision tree as text, for people who look at a running system.
 
-The rule of this file: looking must never hang. All supervisors are asked at once and together get a few seconds; who
-does not answer in time is shown as busy. Those that live on the event loop of the caller are looked at.
+The rule of this file: drawing must never hang. All supervisors are asked at once, with one timeout for all;
+one that does not answer in time is shown as busy. Those on the caller's own event loop are read directly.
 
     Supervisor#1 'root' supervisor running
     ├─ Store: Store#2 worker running
@@ -39,9 +39,9 @@ __all__ = ["tree"]
 
 
 def tree(root: Ref[Any] | System, *, timeout: float = 2.0, limit: int = 50) -> str:
-    """Draw a process and everything below it, or all processes of a system that are nobody's children.
+    """Draw a process and everything below it, or the same for every process of a system without a parent.
 
-    Of each supervisor at most `limit` children are drawn. Units: seconds, for all questions together.
+    Of each supervisor at most `limit` children are drawn. Units: `timeout` is seconds, for all together.
     Raises: `BadSpec`.
     """
     if not isinstance(root, System):
@@ -79,7 +79,7 @@ class _Survey:
         if isinstance(ref, SupervisorRef | DynamicSupervisorRef):
             owner = ref.actor_inbox.owner
             if isinstance(owner, Supervision) and ref.dispatcher.runs_here():
-                # It could answer only after we are gone; and it is not in the middle of anything.
+                # It could answer only after we have returned; and it is between two turns.
                 self._show(node, owner._actor_views())  # noqa: SLF001
                 return node
             node.below = [_Node("(busy: no answer in time)")]
@@ -89,7 +89,7 @@ class _Survey:
         return node
 
     def wait(self, timeout: float) -> None:
-        """Until all have answered, or the time is over."""
+        """Wait until all have answered, or the time is over."""
         self._close()
         try:
             self._over.get(timeout=timeout)
@@ -146,7 +146,7 @@ def _name(id: Hashable) -> str:
 
 
 def _start(start: object) -> str:
-    # Without arguments, which may be secrets: those of a partial are in its repr.
+    # Without arguments, which may be secrets: the repr of a partial would show them.
     while isinstance(start, partial):
         start = start.func
     name = getattr(start, "__name__", None)

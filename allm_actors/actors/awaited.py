@@ -1,7 +1,7 @@
 """A host that was entered with `async with`, and its sessions, as a type checker sees them.
 
-Rule of this file: types alone. One class serves threads and event loops, and what waits on a thread is an awaitable on
-the loop: `host.session_ids()` there, `await host.session_ids()` here.
+Rule of this file: types only. One class serves threads and event loops: a method that blocks on a thread
+returns an awaitable on the loop (`host.session_ids()` there, `await host.session_ids()` here).
 """
 
 from __future__ import annotations

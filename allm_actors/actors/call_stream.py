@@ -1,4 +1,4 @@
-"""What a caller holds while a call runs that is not chat.
+"""What a caller holds while a call that is not chat runs.
 
 Rule of this file: thin. It is an `EventStream` whose result may be an error, which is raised: half a clip is no clip.
 """
@@ -24,7 +24,7 @@ __all__ = ["CallStream", "open_call_stream"]
 def open_call_stream(
     name: str, engine: Engine, given: Any, options: Mapping[str, Any], *, streamed: bool = False
 ) -> CallStream[Any, Any]:
-    """A call of the capability `name`, ready to be begun. Raises what its gates refuse (see `call`)."""
+    """A call of the capability `name`, not begun yet. Raises what its gates refuse (see `calls.call`)."""
     host = default_host()
     spec = call_spec(name, engine, given, options, transport=host.transport, streamed=streamed)
     return CallStream(_Call(host, spec), spec.channel)
@@ -33,7 +33,7 @@ def open_call_stream(
 class CallStream(EventStream[R_co, E_co]):
     """The events of a call that is not chat: those of a clip or a transcript, or none.
 
-    `result()` and `await` give the response. Raises: the capability's error, also when it came in the middle.
+    `result()` and `await` give the response. Raises: the capability's error, even if it came in mid-stream.
     """
 
     def result(self) -> R_co:
@@ -51,7 +51,7 @@ class CallStream(EventStream[R_co, E_co]):
 
 
 class _Call:
-    """The source of such a stream. The process-wide host starts when it is first pulled."""
+    """The source of such a stream. It starts the process-wide host when the stream is first pulled."""
 
     __slots__ = ("_host", "_spec")
 

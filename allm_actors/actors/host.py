@@ -1,6 +1,6 @@
-"""Host: the life of a supervision tree (see `tree`) that runs sessions, and what its callers may ask of it.
+"""Host: starts and stops a supervision tree (see `tree`) that runs sessions, and answers its callers.
 
-Rule of this file: readable top to bottom. What stops is stopped once, by whoever has taken it.
+Rule of this file: readable top to bottom. A tree is stopped once, by whoever has taken it out of the host.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Host"]
 
-_MOMENT = 0.1  # seconds that connections have to close, also when nothing is left of the time to stop
+_MOMENT = 0.1  # seconds that connections have to close, even when nothing is left of `shutdown_timeout`
 _AT_REST = "this host is not running: call start(), or use it in a `with` block"
 
 
@@ -55,13 +55,14 @@ class Host:
     """A supervision tree that runs many sessions.
 
     `store` is a path for an SQLite file, None for memory, or a `Store`. `dispatcher` says what runs sessions, adapters
-    and supervisors: `loop` (the default: an event loop's thread), `pool`, or `threads`. A session that has had nothing
-    to do for `idle_timeout` seconds ends, and is started again from the store at its next use; None lets it wait in
-    memory. While more than `max_zombies` calls that were killed hang on their threads, the next one that needs a thread
-    fails at once; what needs none goes on. Use it with `with` (an event loop of its own, on a daemon thread) or
-    `async with` (the running event loop).
+    and supervisors: `loop` (the default: an event loop's thread), `pool`, or `threads`. A session that has
+    been idle for `idle_timeout` seconds stops, and is started again from the store at its next use; None
+    keeps it in memory. While more than `max_zombies` killed calls still hang on their threads, a new call
+    that needs a thread fails at once; calls that need none go on. `shutdown_timeout` limits `stop()`, in
+    seconds. Use it with `with` (an event loop of its own, on a daemon thread) or `async with` (the running
+    event loop).
 
-    Raises: StoreError from the start, when the store cannot be used.
+    Raises: StoreError at the start, when the store cannot be used.
     Thread: any thread may use it.
     """
 
@@ -92,7 +93,7 @@ class Host:
             max_zombies,
             shutdown_timeout,
         )
-        self._lock = threading.RLock()  # a signal's handler may stop what its thread is just starting
+        self._lock = threading.RLock()  # a signal handler may call stop() while its thread is in start()
         self._starting = self._unwanted = False
         self._system: System | None = None
         self._root: ProcessRef[Any] | None = None
@@ -100,7 +101,7 @@ class Host:
         self._home_loop: asyncio.AbstractEventLoop | None = (
             None  # the one that was given when the tree started
         )
-        self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # as long as anybody looks at one
+        self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # alive while anyone holds one
         self._looking = threading.RLock()
         self._made_ports: Ports | None = None
         self._pid = os.getpid()
@@ -109,8 +110,8 @@ class Host:
     # Life.
 
     def start(self) -> Self:
-        """Start the tree; harmless when it runs. One that has died, with its event loop or by itself, is replaced; the
-        handles of its sessions are not.
+        """Start the tree; harmless when it runs. A tree that has died, alone or with its event loop, is
+        replaced, but session handles made before stay with the dead one.
         """
         with self._lock:
             if self._has_lost_its_loop():
@@ -138,13 +139,13 @@ class Host:
         self._refuse_at_home()
         with self._lock:
             if self._starting:
-                # By a signal's handler, in the middle of the start: it stops when it has begun.
+                # Called by a signal handler in the middle of start(), which stops again when it is done.
                 self._unwanted = True
                 return
             system, root = self._taken()
         if self._is_stranded():
             self._bury(system)
-        elif self._pid == os.getpid():  # otherwise what would have to stop has stayed with its threads
+        elif self._pid == os.getpid():  # a forked child has none of the threads to stop
             self._stop(system, root)
 
     def __reduce__(self) -> NoReturn:
@@ -169,9 +170,9 @@ class Host:
     async def __aenter__(self) -> AsyncHost:
         self._given_loop = running_loop()
         try:
-            # A thread cannot be cancelled: what it has begun is ended when it is done.
+            # A thread cannot be cancelled: on cancellation wait until start() is done, then undo it below.
             await finished(begun_on_thread(self.start))
-        except BaseException:  # whoever comes next may have another loop, or none
+        except BaseException:  # the next one to enter may have another loop, or none
             await self.__aexit__()
             raise
         return cast("AsyncHost", self)
@@ -190,19 +191,17 @@ class Host:
             await on_thread(partial(self._stop_tree, root, left()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.transport.aclose(), max(_MOMENT, left()))
-        finally:  # also when whoever waits for this is cancelled once more
+        finally:  # also when the waiting task is cancelled once more
             self._given_loop = None
             try:
                 await finished(begun_on_thread(partial(system.stop, SHUTDOWN, left())))
-            except (
-                RuntimeError
-            ):  # the machine has no thread to give: nobody is left to wait for those who end well
+            except RuntimeError:  # no thread can be started, so no one can wait for an orderly stop
                 system.kill()
                 raise
 
     @property
     def running(self) -> bool:
-        """Whether the tree runs; in a forked child it does not, and on an event loop that is closed it does not."""
+        """Whether the tree runs. False in a forked child, and when its event loop is closed."""
         if self._root is None or self._pid != os.getpid():
             return False
         return self._root.is_alive() and not self._is_stranded()
@@ -229,21 +228,21 @@ class Host:
         system: str | None = None,
         api_key: Any = None,
     ) -> SessionHandle:
-        """The session of that name: started, or woken with its stored state.
+        """The session of that name: new, or with its stored state.
 
-        A new one begins with `system` as its first message; of one that has messages it changes nothing.
+        A new one begins with `system` as its first message; a session that has messages ignores it.
         A second turn while one runs is queued (at most `queue_limit`), rejected, or interrupts the first. `api_key` is
-        a key or a function that returns one, asked at each model call and never stored.
+        a key or a function that returns one, called for each model call; it is never stored.
 
         Raises TypeError and ValueError for arguments of the wrong kind, EngineError when the host does not run,
         StoreError when what is stored cannot be loaded, SessionError when the host stops meanwhile.
 
-        On the event loop of `async with` it returns at once, and `await host.session(…)` gives the handle when the
-        session is loaded, or raises what says why it cannot be.
+        In a host entered with `async with` it returns at once; `await host.session(…)` gives the handle when
+        the session is loaded, and raises the errors above if it cannot be.
         """
         check_id(id)
         _check_session(engine, when_busy, queue_limit, system, api_key)
-        with self._looking:  # two cells of one session would show two values of it
+        with self._looking:  # two cells for one session would show different values
             cell = self._cells.setdefault(id, Cell(Session(id=id)))
         seat = Seat(
             ports=self._ports(),
@@ -271,11 +270,11 @@ class Host:
         return self._settle(ids)  # type: ignore[no-any-return]
 
     def delete_session(self, id: str) -> None:
-        """Forget the session of that name: what runs is interrupted, and what is stored of it is gone.
+        """Delete the session of that name: its running turn is interrupted, and its stored state removed.
 
-        An awaitable in a host that was entered with `async with`. Harmless when there is none: whoever uses the session
-        meanwhile, or after it, begins a new conversation. Raises StoreError, EngineError when the host does not run,
-        and SessionError when it stops meanwhile.
+        An awaitable in a host that was entered with `async with`. Harmless when there is no such session.
+        Whoever uses the name meanwhile, or later, begins a new conversation. Raises StoreError, EngineError
+        when the host does not run, and SessionError when it stops meanwhile.
         """
         check_id(id)
         self._check_asking()
@@ -290,7 +289,7 @@ class Host:
         return tree(self._running_root())
 
     def stats(self) -> HostStats:
-        """How busy it is, in numbers: see `HostStats`. It asks nobody, never waits, and a host at rest has zeros."""
+        """How busy it is: see `HostStats`. Sends no message and never waits; a host that does not run has zeros."""
         system = self._system
         return HostStats() if system is None or self._pid != os.getpid() else stats_of(system)
 
@@ -302,14 +301,14 @@ class Host:
         return self._system
 
     def run(self, spec: TurnSpec) -> None:
-        """Run a stateless turn in a session of its own. Returns at once; what fails ends the turn's channel.
+        """Run a stateless turn in a session of its own. Returns at once; a failure ends the turn's channel.
 
         Raises EngineError when the host does not run.
         """
         start_turn(self._ports(), spec)
 
     def call(self, spec: CallSpec) -> None:
-        """Run a call that is not chat in a process of its own. Returns at once; what fails ends its channel.
+        """Run a call that is not chat in a process of its own. Returns at once; a failure ends its channel.
 
         Raises EngineError when the host does not run.
         """
@@ -328,12 +327,12 @@ class Host:
         return new_id()
 
     def check_turn(self, spec: TurnSpec) -> None:
-        """Refuse, in its caller, a turn that cannot run on this host. There is none that a real one cannot run."""
+        """Raise to the caller for a turn that cannot run on this host. A real host can run every turn."""
 
     def check_waiting(self) -> None:
-        """Raises RuntimeError on the event loop of its calls, where nothing may wait for one of them.
+        """Raises RuntimeError on the host's own event loop: blocking it would block the answer that is waited for.
 
-        It raises EngineError where nothing could ever answer.
+        Raises EngineError as `check_home`.
         """
         self.check_home()
         system = self._system
@@ -350,7 +349,7 @@ class Host:
         return watched(future, self._given_loop) if self.attached else future.get()
 
     def _may_wait(self) -> bool:
-        # On a thread beside the caller's loop, too, but not where a loop would be held up, or stands still.
+        # Allowed on a thread beside the caller's loop, but not where it would block a loop, or if the loop is stopped.
         loop = self._given_loop
         return loop is None or (loop.is_running() and current_loop() is None)
 
@@ -358,7 +357,7 @@ class Host:
         return self._given_loop is not None and self._given_loop.is_closed()
 
     def _has_lost_its_loop(self) -> bool:
-        # Not the given one: whoever enters the host on another loop has given that already.
+        # Compares `_home_loop`: `_given_loop` is already the new one when the host is entered on another loop.
         loop = self._home_loop
         return self._root is not None and loop is not None and loop.is_closed()
 
@@ -366,7 +365,7 @@ class Host:
         refuse_green_threads()
         refuse_the_end()
         self._pid, self._home_loop = os.getpid(), self._given_loop
-        self._store.open()  # what is wrong with it is raised here, to the caller; its actor opens it for use
+        self._store.open()  # a bad store is raised here, to the caller; the store's actor opens it for use
         self._store.close()
         system = self._system = self._make_system()
         try:
@@ -375,7 +374,7 @@ class Host:
             self._system = None
             if not isinstance(
                 error, Exception
-            ):  # Ctrl-C: whoever it struck as he began could not end by himself
+            ):  # Ctrl-C: a process that it struck while starting cannot stop by itself
                 system.kill()
             system.stop(SHUTDOWN, self._shutdown_timeout)
             ours = ours_in(error)
@@ -387,7 +386,7 @@ class Host:
         return make_system(self._dispatcher, self._given_loop)
 
     def _taken(self) -> tuple[System | None, ProcessRef[Any] | None]:
-        # Whoever takes them stops them, once.
+        # Taken out of the host, so that they are stopped only once, by the caller.
         system, root, self._system, self._root = self._system, self._root, None, None
         return system, root
 
@@ -398,11 +397,11 @@ class Host:
         try:
             self._stop_tree(root, left())
             self._close_transport(system, max(_MOMENT, left()))
-        finally:  # also when it is a tool of this host that stops it, and is killed with it
+        finally:  # also when a tool of this host calls stop(), and is killed with it
             system.stop(SHUTDOWN, left())
 
     def _bury(self, system: System | None) -> None:
-        """What lived on a closed event loop died with it; the threads and the store did not."""
+        """Clean up after an event loop that was closed: its processes died with it, but threads and store did not."""
         if self._is_stranded():
             self._given_loop = None
         if system is not None and self._pid == os.getpid():
@@ -433,7 +432,7 @@ class Host:
         except RuntimeError:  # the loop is closed, and its connections with it
             closing.close()
             return
-        with contextlib.suppress(Exception):  # a connection that does not close is closed with its loop
+        with contextlib.suppress(Exception):  # what does not close in time is closed with its loop
             closed.result(seconds)
 
     def _stop_tree(self, root: Any, seconds: float) -> None:
@@ -445,7 +444,7 @@ class Host:
         ports = self._made_ports
         if ports is None or ports.system is not self._system:
             system = self.system
-            # Not this host: nothing that runs may keep one that everybody has dropped.
+            # No reference to this host: running processes must not keep alive a host that its users have dropped.
             ports = self._made_ports = Ports(
                 system, self.transport, partial(self._io_loop, system), self._max_zombies
             )
@@ -472,7 +471,7 @@ class Host:
         return self._root
 
     def check_home(self) -> None:
-        """Raises EngineError where nothing could ever answer: in a forked child, or when the host's loop is closed."""
+        """Raises EngineError where no answer can come: in a forked child, or when the caller's event loop is closed."""
         if self._pid != os.getpid():
             text = (
                 "this host was started by another process, and a forked process does not have its threads; "
@@ -484,7 +483,7 @@ class Host:
 
 
 def _countdown(seconds: float) -> Callable[[], float]:
-    """How much of these seconds is left, whenever it is asked."""
+    """A function that says how many of these seconds are left."""
     end = time.monotonic() + seconds
     return lambda: max(0.0, end - time.monotonic())
 

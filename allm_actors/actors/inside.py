@@ -1,8 +1,8 @@
-"""Who runs a tool of a session, or other code of the user's for it, and must not wait for a turn of it: that would
-begin when the code is over.
+"""Which callers run user code (a tool, a policy, …) inside a session's turn. They must not wait for another
+turn of that session: it would begin only when their code has returned, which is a deadlock.
 
-Rule of this file: it knows the callers themselves, the process of a `def` tool and the task of an `async def` one. What
-a tool has started, and left behind, may wait for what it likes.
+Rule of this file: it knows only the callers themselves, the process of a `def` tool and the task of an
+`async def` one. Threads and tasks that a tool has started may wait for anything.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ __all__ = ["Inside"]
 
 
 class Inside:
-    """The callers that are in the tools of one session, each with its turn. Thread: any."""
+    """The callers that run user code for one session, each with the id of its turn. Thread: any."""
 
     __slots__ = ("_callers", "_session", "turn")
 
     def __init__(self, session: str | None) -> None:
         self._session = session
         self._callers: dict[object, str] = {}
-        self.turn: str | None = None  # the id of the one that runs; written by the session's actor only
+        self.turn: str | None = None  # the id of the running turn; written by the session's actor only
 
     @contextmanager
     def entered(self, turn: str) -> Iterator[None]:
-        """Around code of the user's that works for this turn: a handler, a policy, an encoder, `halt_when`, a type."""
+        """Wraps user code that runs for this turn: a handler, a policy, an encoder, `halt_when`, a response type."""
         caller = _task() or current_process()
         self._callers[caller] = turn
         try:
@@ -38,7 +38,7 @@ class Inside:
             self._callers.pop(caller, None)
 
     def refuse(self) -> None:
-        """Raises SessionBusy for a caller that is inside, and works for the turn that runs."""
+        """Raises SessionBusy if the caller is user code of the running turn."""
         running = self.turn
         if running is None or not self._callers:
             return

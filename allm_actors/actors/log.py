@@ -1,9 +1,9 @@
-"""What the actors tell operators: structured events through the standard library's logger `allm_actors`.
+"""What the actors log for operators: structured events through the standard library's logger `allm_actors`.
 
-Rule of this file: a library configures nothing. Whoever runs it decides with `logging` (or structlog's
-`ProcessorFormatter`) where lines go; without that, only warnings and errors are seen. What was said in a conversation,
-and keys, are never logged. A filter or a handler that fails is shown on stderr, and whoever had something to say goes
-on.
+Rule of this file: a library configures nothing. The application decides with `logging` (or structlog's
+`ProcessorFormatter`) where lines go; without that, only warnings and errors are seen. Contents of
+conversations, and keys, are never logged. A filter or a handler that raises is reported on stderr and does
+not disturb the caller.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["log"]
 
 
 class _Log:
-    """The logger, made by the first line: most programs log none, and would pay for structlog at each start."""
+    """The logger, made for the first line: most programs log nothing, and need not pay for importing structlog."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_logger(), name)
@@ -38,7 +38,7 @@ def _logger() -> structlog.stdlib.BoundLogger:
         def _proxy_to_logger(self, *args: Any, **kwargs: Any) -> Any:
             try:
                 return super()._proxy_to_logger(*args, **kwargs)
-            except Exception:  # noqa: BLE001 - a guest
+            except Exception:  # noqa: BLE001 - a handler or filter of the application's
                 if logging.raiseExceptions and sys.stderr:
                     sys.stderr.write("--- Logging error ---\n")  # the words of `logging.Handler.handleError`
                     traceback.print_exc()

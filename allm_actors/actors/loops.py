@@ -1,7 +1,7 @@
-"""Calling onto an event loop from wherever one is.
+"""Scheduling calls on an event loop from any thread, and refusing waits that would never end.
 
-Rule of this file: a call that finds its loop closed is dropped: what it would have touched is gone with the loop. Who
-waits for what the call would bring must look at the answer.
+Rule of this file: a call onto a closed loop is dropped, because what it would have touched is gone with the
+loop. A caller that waits for the call's effect must check what `call_on` returns.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def current_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def refuse_waiting_on(loop: asyncio.AbstractEventLoop | None) -> None:
-    """Raises RuntimeError on the event loop that has to bring what is about to be waited for."""
+    """Raises RuntimeError if this thread runs `loop`, on which what is about to be waited for has to happen."""
     if loop is not None and current_loop() is loop:
         raise RuntimeError(
             "waiting here would block the event loop that this call runs on; use `await` or `async for`, "
@@ -56,7 +56,7 @@ def refuse_waiting_on(loop: asyncio.AbstractEventLoop | None) -> None:
 
 
 def refuse_green_threads() -> None:
-    """Raises RuntimeError where gevent stands in for the threads and selectors that an event loop needs."""
+    """Raises RuntimeError where gevent has patched the threads and selectors that an event loop needs."""
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey is not None and any(map(monkey.is_module_patched, ("threading", "select"))):
         raise RuntimeError(
@@ -66,13 +66,13 @@ def refuse_green_threads() -> None:
 
 
 def refuse_the_end() -> None:
-    """Raises RuntimeError in a finalizer at the very end of the interpreter, when no thread runs any more."""
+    """Raises RuntimeError in a finalizer during interpreter shutdown, when no other thread runs any more."""
     if sys.is_finalizing():
         raise RuntimeError("the interpreter is exiting and its threads have stopped; make this call earlier")
 
 
 async def finished(work: asyncio.Future[T]) -> T:
-    """What `work` comes to. A wait that is cancelled, however often, ends as such when the work is over."""
+    """Wait for `work` and return its result. A wait that is cancelled raises only when the work is done."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
@@ -80,7 +80,7 @@ async def finished(work: asyncio.Future[T]) -> T:
         except asyncio.CancelledError as error:
             cancelled = error
         except BaseException:
-            if not work.done():  # it is not the work's: the loop itself ends
+            if not work.done():  # not a cancellation of the work: the loop itself is ending
                 raise
     if cancelled is not None:
         raise cancelled

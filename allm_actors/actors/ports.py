@@ -1,7 +1,7 @@
-"""The ways out of a session actor: its host's supervisors, store, transport and loops.
+"""What a session actor reaches of its host: supervisors, store, transport and loops.
 
-Rule of this file: everything here returns at once and may be called on any thread. Others are found by name at each
-use, so that a restarted one is found where its predecessor was.
+Rule of this file: everything here returns at once and may be called on any thread. Processes are looked up by
+name at each use, so that a restarted one is found in place of its predecessor.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ ADAPTERS, TOOLS, SESSIONS = "adapters", "tools", "sessions"
 
 
 class TooManyHang(Exception):
-    """There are as many threads that nobody can end as there may be."""
+    """More killed calls than `max_zombies` still hang on their threads."""
 
 
 class Ports:
-    """What a host hands to its sessions; shared by all of them."""
+    """What a host gives to its sessions; shared by all of them."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Ports:
         return self.system.whereis(name)
 
     def claim(self, id: str, ref: ProcessRef[Any]) -> bool:
-        """Whether `ref` is now the one that answers for the session of that name."""
+        """Register `ref` as the actor of the session of that name; False if another living one holds the name."""
         names, name = self.system.names, (SESSIONS, id)
         owner = names.whereis(name)
         if owner is not None and not owner.is_alive():
@@ -71,7 +71,7 @@ class Ports:
             return
 
         def answered(_counts: Any, error: BaseException | None) -> None:
-            # A supervisor answers when the restart it is busy with is over: first the upper one, then the lower one.
+            # A supervisor answers when the restart it is doing is over: ask the upper one first, then the lower one.
             work: Any = self.whereis(WORK)
             if error is not None or work is None:
                 done(error)
@@ -100,10 +100,11 @@ class Ports:
         lost: Callable[[str, bool], object],
         late: Callable[[ProcessRef[Any]], object],
     ) -> ProcessRef[Any] | None:
-        """Start a worker for `job` under its supervisor, here and now.
+        """Start a worker for `job` under its supervisor, and return its ref.
 
-        None while the supervisor is being restarted: then `late(ref)` is called when the worker has begun, on any
-        thread. `lost(why, begun)` is called once if the worker ends without an answer or cannot be started.
+        Returns None while the supervisor is being restarted: then `late(ref)` is called when the worker has
+        begun, on any thread. `lost(why, begun)` is called once if the worker ends without an answer or cannot
+        be started.
         """
         if isinstance(job, ModelJob):
             name: str = ADAPTERS
@@ -117,7 +118,7 @@ class Ports:
         try:
             return self._spawn(name, worker, job, lost)
         except Exception as error:  # noqa: BLE001 - handed on as a reason
-            # Only what a supervisor never had is offered to its successor: a tool must not run twice.
+            # Only a job that never reached a supervisor is offered to the next one: a tool must not run twice.
             if not (isinstance(error, ProcessDown) and error.reason is NOPROC):
                 lost(str(error), False)
                 return None
@@ -142,7 +143,7 @@ class Ports:
             lost(str(error), False)
             return
         late(ref)
-        # The session may have died before it heard of this one.
+        # The session may have died before it learnt of this worker.
         job.session.add_exit_callback(lambda _reason: self.dismiss(ref, SHUTDOWN))
 
     def _spawn(
@@ -165,7 +166,7 @@ class Ports:
         return ref
 
     def _hanging(self, name: str) -> int:
-        """How many of those hang that this supervisor had; those of the other one are no reason to refuse a call."""
+        """How many killed workers of this supervisor still hang; those of the other one do not count."""
         zombies = self.system.zombies
         if len(zombies) <= self._max_zombies:
             return 0
@@ -173,7 +174,7 @@ class Ports:
         return sum(parent is not None and parent.name == name for parent in parents)
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
-        """End a worker; one whose handler does not end is killed when its patience is over."""
+        """Stop a worker; one whose handler has not ended after the worker's `shutdown` seconds is killed."""
         exit_process(worker, reason)
         if reason is ANSWERED or not worker.is_alive():
             return
@@ -186,7 +187,7 @@ class Ports:
 def _why(reason: Reason) -> str:
     if not isinstance(reason, Crash):
         return str(reason)
-    # What these say is all there is to say: they carry what somebody else met with.
+    # These wrap somebody else's failure, so their own text says everything.
     return str(reason.exc) if isinstance(reason.exc, ChildDied | AdapterFailed) else describe(reason.exc)
 
 

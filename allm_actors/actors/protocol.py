@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 
-# From a door to a session actor.
+# From a handle or a channel to a session actor.
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -61,18 +61,18 @@ class Demand(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End the turn of that id, running or queued; None is the one that runs."""
+    """End the turn of that id, running or queued; None means the running one."""
 
     turn_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Ask: answered once the session's state is loaded."""
+    """Request: answered once the session's state is loaded."""
 
 
 class Receipt:
-    """Whether a session has begun to do what it was asked, and must not be asked again when it dies."""
+    """Whether a session has begun to handle a request, which must then not be repeated if the session dies."""
 
     __slots__ = ("signed",)
 
@@ -95,7 +95,7 @@ class Recover:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """The session's value under a new name, stored."""
+    """Store a copy of the session's value under a new name."""
 
     id: str
     receipt: Receipt = field(default_factory=Receipt, repr=False, compare=False)
@@ -106,14 +106,14 @@ class Forked(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """Note to self: the store has nothing newer than what refused a call, or this error says what it has."""
+    """Note to self: the store has nothing newer than the status that refused a call; `error` says otherwise."""
 
     error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """End what runs, have the session deleted, and die."""
+    """End the running turn, have the session deleted, and stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,12 @@ class Deleted:
 # Between a session actor and its workers.
 
 ANSWERED: Final = Shutdown("answered")
-"""What a worker ends with that has told its session everything; any other end is one without an answer."""
+"""Exit reason of a worker that has told its session everything; any other reason means that there was no answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """A worker that could not be started at once has begun."""
+    """A worker that could not be started at once has started."""
 
     token: int
     ref: ProcessRef[Any]
@@ -139,7 +139,7 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost(Signal):
-    """A worker has ended without an answer, or could not be started and has not `begun`."""
+    """A worker has ended without an answer; `begun` is False if it could not even be started."""
 
     token: int
     why: str
@@ -147,8 +147,9 @@ class WorkerLost(Signal):
 
 
 class ModelJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What an adapter actor does: this request, in this way, its events to this session; `stays` for the next one.
-    The adapter's code runs in a copy of the caller's `context`.
+    """One model call for an adapter actor: send `request` with `call`, and its events to `session`. With
+    `stays` the actor waits for another job afterwards. The adapter's code runs in a copy of the caller's
+    `context`.
     """
 
     token: int
@@ -188,19 +189,20 @@ class ModelDone(msgspec.Struct, frozen=True):
 
 
 class Wake(msgspec.Struct, frozen=True):
-    """The window is open again."""
+    """To a worker: the window is open again, so read on."""
 
 
 class Continue(msgspec.Struct, frozen=True):
-    """Note to self: go on after others had their turn."""
+    """Note to self: go on, now that other messages have been handled."""
 
 
 class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What a tool actor does: run `work` (a handler and its settling), or await it on `loop`. `cancel` tells a handler
-    that nobody waits for it any more; thread: any.
+    """One tool run for a tool actor: call `work` (the handler, then settling its outcome), or await it on
+    `loop`. `cancel` tells a handler that nobody waits for it any more; thread: any.
 
-    A `claim` is there where the user's policy or encoder has a part in it, which are asked once: by the worker, whose
-    handler is over, or by whoever gives up on it. The first to acquire it may; the work is given somebody to tell.
+    There is a `claim` if the user's policy or encoder takes part in settling. These are called once: by the
+    worker, after the handler, or by the session, when it gives up on the worker. Whoever acquires the lock
+    first may; `work` is then called with a function that acquires it and reports `HandlerDone`.
     """
 
     token: int
@@ -214,32 +216,32 @@ class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     claim: LockType | None = None
 
     def __repr__(self) -> str:
-        # What the work and its context hold, keys among it, is nobody's to read.
+        # Without the work and its context, which may hold keys.
         return f"{type(self).__name__}(token={self.token}, name={self.name!r}, call_id={self.call_id!r})"
 
 
 class CallJob(ToolJob, frozen=True, kw_only=True, eq=False):
-    """One attempt of a call that is no stream: as a tool's, but what waits on a loop waits on the host's own."""
+    """One attempt at a call that is not streamed: as a `ToolJob`, but a coroutine runs on the host's I/O loop."""
 
     asynchronous: bool = False
 
 
 class HandlerDone(msgspec.Struct, frozen=True):
-    """A tool's handler is over, with this error if it failed; code of the user's makes something of it now."""
+    """A tool's handler has ended, with this error if it failed; the user's policy or encoder runs now."""
 
     token: int
     error: Any = None
 
 
 class ToolDone(msgspec.Struct, frozen=True):
-    """A tool run came to this."""
+    """The outcome of a tool run."""
 
     token: int
     outcome: ToolOutcome
 
 
 class AlarmRang(msgspec.Struct, frozen=True):
-    """A tool's or a model's time may be up, or that of a session with nothing to do."""
+    """A timer fired: a tool's or a model's time may be up, or an idle session's."""
 
 
 class Saved(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
-"""The start of a call that belongs to no session: a turn in an unnamed session of its own, or what is not chat.
+"""Starting a call that belongs to no session: a turn in an unnamed session of its own, or a call that is not chat.
 
-Rule of this file: it returns at once, and a call that cannot be started has its end all the same.
+Rule of this file: it returns at once, and the channel of a call that cannot be started is ended all the same.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _DEAD = "the host has died or is restarting; try again"
 
 
 def start_turn(ports: Ports, spec: TurnSpec) -> None:
-    """Start the session of a stateless turn; what fails ends the turn's channel."""
+    """Start the session of a stateless turn; a failure ends the turn's channel."""
     spec.channel.io_loop = ports.io_loop
     child = session_spec(Seat(ports=ports, cell=Cell(Session(thread=spec.thread)), first=spec))
     _start(ports, child, partial(_end_turn, spec))
 
 
 def start_call(ports: Ports, spec: CallSpec) -> None:
-    """Start the process of a call that is not chat; what fails ends the call's channel."""
+    """Start the process of a call that is not chat; a failure ends the call's channel."""
     spec.channel.io_loop = ports.io_loop
     actor = CallActor if spec.opened is None else StreamCallActor
     child = ChildSpec(id=None, start=actor, args=(ports, spec), restart="temporary")

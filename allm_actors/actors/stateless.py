@@ -1,7 +1,7 @@
-"""The process-wide host, and the turns that it runs for no session.
+"""The process-wide host, and the turns it runs outside any named session.
 
-Rule of this file: made when first asked for, started when first used, stopped when the interpreter ends. A forked child
-makes its own.
+Rule of this file: made when first asked for, started at the first call, stopped at interpreter exit. A forked
+child makes its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .workers.adapter import close
 __all__ = ["StatelessCall", "default_host"]
 
 _default: list[Host] = []
-_default_lock = threading.RLock()  # a signal's handler may call while its thread makes the host
+_default_lock = threading.RLock()  # a signal handler may call while its thread makes the host
 
 
 def default_host() -> Host:
@@ -52,9 +52,9 @@ def _stop_default() -> None:
 
 
 def _forget_default() -> None:
-    # A forked child has none of the parent's threads: its first call starts a host of its own, and whoever held the
-    # lock will never let go of it.
-    global _default_lock  # noqa: PLW0603 - the lock of another process is none
+    # A forked child has none of the parent's threads: its first call starts a host of its own, and a lock that was held
+    # at the fork would never be released.
+    global _default_lock  # noqa: PLW0603 - the parent's lock is useless here
     _default_lock = threading.RLock()
     _default.clear()
 
@@ -64,7 +64,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class StatelessCall:
-    """A turn of no session: the source of a facade's stream. The process-wide host starts when it is first pulled."""
+    """The source of a facade's stream: a turn in no session. Starts the process-wide host when first pulled."""
 
     __slots__ = ("_host", "_spec")
 
@@ -72,7 +72,7 @@ class StatelessCall:
         self._host, self._spec = host, spec
 
     def begin(self, _channel: Any) -> None:
-        """Start the host if need be, and the turn. Raises RuntimeError where the turn would wait for itself."""
+        """Start the host if need be, and the turn. Raises RuntimeError on an event loop that the turn itself needs."""
         host = self._host.start()
         host.check_waiting()
         loop = host.tool_loop()
@@ -91,6 +91,6 @@ class StatelessCall:
         self._host.run(replace(self._spec, loop=channel.home))
 
     def unbegun(self) -> Any:
-        """What the turn comes to when it is closed before it began."""
+        """The result of a turn that was closed before it began."""
         close(self._spec.opened)
         return ending(self._spec, self._spec.thread, None)[0]

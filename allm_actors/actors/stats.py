@@ -1,7 +1,7 @@
-"""How busy a host is, in numbers for whoever watches over it.
+"""How busy a host is, in numbers for monitoring.
 
-Rule of this file: a look in passing, on any thread. Nobody is asked, so it costs nobody anything and waits for nobody;
-what it sees may be over when it is told.
+Rule of this file: callable on any thread. No process is asked, so nothing is disturbed and nothing waits; a
+number may be out of date by the time it is returned.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ __all__ = ["HostStats", "stats_of"]
 
 
 class HostStats(msgspec.Struct, frozen=True, kw_only=True):
-    """A host at one moment, in numbers of things.
+    """How many things of each kind a host has at one moment.
 
-    `sessions` are in memory, running or not; `turns` run, with those of calls without a session, and `waiting` ones
-    stand in the queues of sessions. `model_calls` and `tool_calls` are what the turns wait for, `other_calls` what is
-    not chat. `hanging` calls were ended and still run, on their threads (see `max_zombies` of `Host`) or event loops.
+    `sessions`: named ones in memory, running or idle; `turns`: running, including calls without a session;
+    `waiting`: turns in the queues of sessions. `model_calls` and `tool_calls` are those that turns wait for,
+    `other_calls` are not chat. `hanging` calls were ended but still run, on their threads (see `max_zombies`
+    of `Host`) or event loops.
     """
 
     sessions: int = 0

@@ -1,15 +1,16 @@
 """The supervision tree of a host, and what its processes run on.
 
-    host                one that dies takes those after it along (rest_for_one)
+    host                rest_for_one: when a child dies, those after it are restarted too
     ├── store           StoreActor: loads and saves sessions
-    └── work            each for itself (one_for_one)
+    └── work            one_for_one: each child is restarted alone
         ├── adapters    one AdapterActor per turn that asks a model; never restarted
         ├── tools       one ToolActor per running tool call; never restarted
         └── sessions    one SessionActor per session; restarted, with its stored state.
                         One CallActor per call that is not chat; never restarted
 
-Rule of this file: sessions, adapters and supervisors never block and live on the thread of one event loop, so that what
-a socket brings reaches the fold without a hop; the store and blocking tools have threads.
+Rule of this file: sessions, adapters and supervisors never block and run on the thread of one event loop, so
+that data from a socket reaches the session without a hop between threads; the store and blocking tools have
+threads.
 """
 
 from __future__ import annotations
@@ -50,13 +51,13 @@ DISPATCHERS: Final[dict[str, Callable[[], Dispatcher] | None]] = {
 
 
 class Branch(Supervisor):
-    """A supervisor that lives where the sessions live."""
+    """A supervisor on the same dispatcher as the sessions."""
 
     dispatcher: ClassVar[str] = "io"
 
 
 class Crowd(DynamicSupervisor):
-    """A dynamic supervisor that lives where the sessions live."""
+    """A dynamic supervisor on the same dispatcher as the sessions."""
 
     dispatcher: ClassVar[str] = "io"
 
@@ -67,7 +68,7 @@ def make_system(dispatcher: str, loop: asyncio.AbstractEventLoop | None) -> Syst
     Raises: EngineError in a simulation.
     """
     refuse_simulated()
-    system = System(max_zombies=NO_LIMIT)  # a host refuses what would hang next, and the others go on
+    system = System(max_zombies=NO_LIMIT)  # the limit is the host's, which refuses new calls instead
     loops = LoopDispatcher(loop)
     system.register_dispatcher("loop", loops)
     system.register_dispatcher("tools", LoopDispatcher())
@@ -77,7 +78,7 @@ def make_system(dispatcher: str, loop: asyncio.AbstractEventLoop | None) -> Syst
 
 
 def refuse_simulated() -> None:
-    """Raises EngineError in a simulation, where a host of the real world would be waited for in vain."""
+    """Raises EngineError in a simulation, where waiting for a real host would never end."""
     if simulated():
         message = (
             "this needs real threads and real time, and a simulation is running here: in a scenario, use only "
@@ -110,6 +111,6 @@ def start_tree(system: System, store: Store) -> ProcessRef[Any]:
                 ),
             ],
             strategy="rest_for_one",
-            max_restarts=10,  # a store on a bad disk may die a few times before it is worth giving up
+            max_restarts=10,  # a store on a bad disk may crash a few times before the host gives up
             name=HOST,
         )

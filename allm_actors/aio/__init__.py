@@ -1,6 +1,7 @@
 """The facade, awaitable: the same calls for code that runs on an event loop.
 
-Rule of this file: no second engine. Asynchronous tools run on the caller's loop; everything else is as in the facade.
+Rule of this file: nothing is implemented twice. Asynchronous tools run on the caller's loop; everything else
+is as in the facade.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ async def classify(
 
 
 async def _result(stream: EventStream[R]) -> R:
-    async with stream:  # a cancelled task ends the call: nobody is left who could
+    async with stream:  # when the task is cancelled this ends the call: no one else holds the stream
         return await stream
 
 

@@ -1,6 +1,7 @@
 """Sessions as plain values, awaitable: the same calls for code that runs on an event loop.
 
-Rule of this file: no second session. What needs no model (`submit_tool_result`, `recover`, the streams) is not awaited.
+Rule of this file: nothing is implemented twice. What asks no model at once (`submit_tool_result`, `recover`,
+opening a stream) is not awaited.
 """
 
 from __future__ import annotations
@@ -66,5 +67,5 @@ async def step(engine: Engine, session: Session, **options: Any) -> tuple[Sessio
 
 
 async def _finished(stream: SessionStream[R]) -> tuple[Session, R]:
-    async with stream:  # a cancelled task ends the run: nobody is left who could
+    async with stream:  # when the task is cancelled this ends the run: no one else holds the stream
         return await stream.afinish()

@@ -1,7 +1,7 @@
 """The command `allm`: talk to a model, ask it once, list sessions and providers.
 
-Rule of this file: importing it costs no more than argparse; what a command needs is imported when it runs. Whatever
-goes wrong and has a name is a line that says what to do; only a mistake in this program itself is a traceback.
+Rule of this file: importing it costs no more than argparse; what a command needs is imported when it runs. An
+expected failure is one line that says what to do; only a bug in this program itself shows a traceback.
 
     0 it worked    1 the provider or the turn failed    2 the command line is wrong    130 Ctrl-C
 """
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             terminal.say()
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone. Nothing more may be written, not even by the interpreter at its end.
+        # The reader of our output has gone. Nothing more may be written, not even by the interpreter at exit.
         _write_no_more()
         return 1
     except Unwritable as error:

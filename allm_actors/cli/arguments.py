@@ -1,7 +1,7 @@
 """The command line, as argparse knows it.
 
-Rule of this file: it says what may be typed and what it means, and looks at nothing but the command line and the two
-variables that name defaults.
+Rule of this file: it defines what may be typed, and reads nothing but the command line and the two
+environment variables that name defaults.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def parse(argv: Sequence[str] | None) -> Options:
     """The options of a command line. Raises SystemExit, as argparse does, when it has said what is wrong."""
     parser = _parser()
     options, rest = parser.parse_known_args(argv, namespace=Options())
-    # argparse takes words before the first option only: `allm run "Review:" --json -` has one more behind it.
+    # argparse takes words before the first option only: `allm run "Review:" --json -` has another word after it.
     if options.command == "run" and (more := _words(rest)) is not None:
         options.prompt += more
     elif rest:
@@ -92,7 +92,7 @@ def parse(argv: Sequence[str] | None) -> Options:
 
 
 def _words(rest: Sequence[str]) -> list[str] | None:
-    """The words of a prompt among what is left, behind `--` whatever is there; None if there is an option."""
+    """The words of a prompt among the remaining arguments, with everything after `--`; None if there is an option."""
     end = rest.index("--") if "--" in rest else len(rest)
     if any(word != "-" and word.startswith("-") for word in rest[:end]):
         return None
@@ -227,7 +227,7 @@ def _seconds(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    # No longer than a number of a request may be, and what `int` takes besides, as 1_000, is a slip here.
+    # Limited to the size of a number in a request; other forms that `int` accepts, such as 1_000, are typing mistakes.
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text)):
         raise argparse.ArgumentTypeError(f"must be a whole number above zero, got {text!r}")
     return int(text)

@@ -1,7 +1,7 @@
 """`allm chat`: a conversation at the prompt.
 
-Rule of this file: one turn at a time, and whatever a turn comes to, the prompt comes back. Ctrl-C during a turn ends
-the turn; the session keeps what was said.
+Rule of this file: one turn at a time, and however a turn ends, the prompt comes back. Ctrl-C during a turn
+ends the turn; the session keeps what was said.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ A line that ends in a backslash continues on the next line. Ctrl-C during an ans
 
 
 def perform(options: Options, terminal: Terminal) -> int:
-    """Talk until the person leaves. 1 when a turn failed and nobody was there to see it."""
+    """Talk until the person leaves. Returns 1 if a turn failed and the session was not interactive."""
     set_up_log(options)
     engine = engine_for(options)
     store = store_of(options, terminal.environ)
@@ -99,7 +99,7 @@ class Chat:
     # Private: in order of use.
 
     def _answer(self, text: str) -> bool:
-        """Do what a line says. Whether to go on."""
+        """Handle a typed line. Returns whether to go on."""
         if text.startswith("/"):
             return self._command(text.strip())
         if text.strip():
@@ -118,7 +118,7 @@ class Chat:
         return self._terminal.ask(prompt, "bold", "green")
 
     def _command(self, text: str) -> bool:
-        """Do what a /command says. Whether to go on."""
+        """Handle a /command. Returns whether to go on."""
         word, _, rest = text.partition(" ")
         match word:
             case "/quit" | "/exit":
@@ -198,7 +198,7 @@ class Chat:
 
 
 def _typed(word: str) -> str:
-    """A word as a shell takes it, without what a terminal would obey."""
+    """A word quoted for a shell, without terminal control characters."""
     if word.isprintable():
         return shlex.quote(word)
     escaped = word.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,7 +1,7 @@
 """Colour for terminals: which streams want it, and how a text gets it.
 
-Rule of this file: pure. Who does not want colour gets the very same text without it, and what a model or a tool wrote
-can never steer the terminal.
+Rule of this file: pure. Without colour the text is the same, and what a model or a tool wrote can never
+control the terminal.
 
 Source: https://no-color.org; https://force-color.org; ECMA-48, "SGR, Select Graphic Rendition".
 """
@@ -27,7 +27,7 @@ _CODES: Mapping[Style, int] = {
     "magenta": 35,
     "cyan": 36,
 }
-# Everything a terminal obeys instead of showing: C0 without tab and newline, DEL, and C1.
+# Everything a terminal acts on instead of showing it: C0 without tab and newline, DEL, and C1.
 _ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -68,5 +68,5 @@ def harmless_name(text: str) -> str:
 def _picture(found: re.Match[str]) -> str:
     code = ord(found[0])
     if code < 0x20:
-        return chr(0x2400 + code)  # the block of control pictures has one for each
+        return chr(0x2400 + code)  # Unicode's "Control Pictures" block has one for each
     return "\u2421" if code == 0x7F else "\ufffd"

@@ -1,4 +1,4 @@
-"""From options to what a command works with: an engine, a place for sessions, a new session's beginning.
+"""From options to what a command works with: an engine, a store of sessions, the start of a session.
 
 Rule of this file: whatever can be refused is refused here, before anything is started: an adapter nobody knows, a model
 nobody named, a key that is not set, a file that is not a store.
@@ -70,7 +70,7 @@ def _model_of_the_environment() -> str | None:
 
 
 def turn_options(options: Options) -> dict[str, Any]:
-    """What every turn is called with."""
+    """The options of every turn."""
     given = {"request_timeout": options.timeout, "max_tokens": options.max_tokens}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -83,7 +83,7 @@ def place_of(options: Options, environ: Mapping[str, str] = os.environ) -> Path 
 
 
 def store_of(options: Options, environ: Mapping[str, str] = os.environ) -> Store:
-    """The store, its folder made if it is the default one."""
+    """The store; the folder of the default one is created."""
     place = place_of(options, environ)
     if place is not None and not options.store:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # conversations are private

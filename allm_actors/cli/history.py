@@ -15,7 +15,7 @@ _LINES = 1000
 
 
 class History:
-    """A block in which lines can be found again, and after which they are in the file."""
+    """A block with the history of earlier runs loaded; at its end the new lines are saved to the file."""
 
     def __init__(self, path: Path, wanted: bool) -> None:
         self._path = path

@@ -1,7 +1,8 @@
 """What Ctrl-C means while a turn runs.
 
-Rule of this file: the first one asks for the turn's end and lets it come, with its last events; the second one leaves.
-A signal may arrive while this very thread holds a lock that the cancelling needs, so another thread does that.
+Rule of this file: the first Ctrl-C cancels the turn, which ends in order, with its last events; the second
+one exits. A signal may arrive while this very thread holds a lock that `cancel` needs, so another thread
+calls it.
 """
 
 from __future__ import annotations

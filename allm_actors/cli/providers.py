@@ -1,6 +1,6 @@
-"""`allm providers`: who can be asked, for what, and which keys are set.
+"""`allm providers`: which providers there are, what they can do, and which keys are set.
 
-Rule of this file: of a key it says whether there is one, and nothing else.
+Rule of this file: of a key it says whether it is set, and nothing else.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def perform(_options: Options, terminal: Terminal) -> int:
 
 
 def _abilities() -> Mapping[str, str]:
-    """For each name what it can be asked for, in words of the engine's slots."""
+    """For each provider what it can do, named like the engine's slots."""
     able: dict[str, list[str]] = {name: ["chat"] for name in known_adapters()}
     for capability in CAPABILITIES.values():
         for name in known_capable(capability):

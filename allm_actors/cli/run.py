@@ -1,7 +1,7 @@
 """`allm run`: ask once, print the answer.
 
 Rule of this file: stdout is the answer and nothing else, so that it can be piped: what tools print goes to stderr.
-There a person is told of them, and nobody else.
+Tool calls are shown there too, if a person is watching.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .trouble import Misuse, is_empty, line, shortcoming
 
 __all__ = ["perform"]
 
-# What a script should notice, with what can be done about it. Everything else is an answer or a question.
+# Endings that a script should notice, with what can be done about each. Every other one is an answer or a question.
 _UNFINISHED = {
     "max_turns": "the model was still calling tools after {turns} model calls",
     "manual_tool_calls": "a manual tool needs its result, and `run` cannot ask you for it: use `allm chat`",
@@ -38,8 +38,8 @@ _UNFINISHED = {
 
 
 def perform(options: Options, terminal: Terminal) -> int:
-    """Ask, and print what is answered."""
-    with terminal.alone():  # tools may print, when they are loaded, too
+    """Ask, and print the answer."""
+    with terminal.alone():  # tools may print, even when they are only loaded
         return _perform(options, terminal)
 
 
@@ -84,7 +84,7 @@ def _turn(
     _refuse_or_note(before_now, options, terminal)
     with Host(store=store) as host:
         session = host.session(options.session, engine)
-        if session.status == "error":  # what failed is over: whoever asks again wants to go on
+        if session.status == "error":  # the failed turn is over: asking again means going on
             session.recover()
         with session.reply(prompt, **turn_options(options)) as turn:
             yield turn
@@ -124,7 +124,7 @@ def _answer(turn: EventStream[ChatResult], options: Options, terminal: Terminal)
 
 
 def _answer_of_tool(event: ToolHalt, ended: bool, terminal: Terminal) -> bool:
-    """Print what a tool that ends the turn has given: nobody comes after it who would say it."""
+    """Print the result of a tool that ended the turn: no answer of the model follows that would contain it."""
     if event.reason in RESERVED_HALTS or event.result is None:
         return ended
     if not ended:
@@ -145,12 +145,12 @@ def _tell_of_tools(event: Any, ended: bool, terminal: Terminal) -> bool:
 
 
 def _say_json(result: ChatResult, terminal: Terminal) -> bool:
-    """Print the result as JSON. Whether it has that form: if not, stdout stays empty, and stderr has the answer."""
+    """Print the result as JSON. False if it cannot be encoded: then stdout stays empty, and stderr has the answer."""
     try:
         text = to_json(result)
     except TypeError as error:
         terminal.complain(f"the result cannot be printed as JSON: {line(error)}")
-        if answer := result.text() or result.pending_question:  # it is paid for
+        if answer := result.text() or result.pending_question:  # it was paid for, so do not lose it
             terminal.note(answer)
         return False
     terminal.say(text)

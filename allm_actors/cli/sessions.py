@@ -1,7 +1,7 @@
 """`allm sessions`: what a store holds.
 
-Rule of this file: it only reads, and the default store, when it is not there yet, is an empty one. A session that is
-damaged hides no other.
+Rule of this file: it only reads; if the default store does not exist yet, it counts as empty. A damaged
+session does not hide the others.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _list(names: list[str], terminal: Terminal) -> list[StoreError]:
 
 
 def _list_long(store: Store, names: list[str], terminal: Terminal) -> list[StoreError]:
-    """Print a line for each session. What is wrong with those that are damaged."""
+    """Print a line for each session. Returns the errors of those that are damaged."""
     damaged = []
     for name in names:
         try:

@@ -1,7 +1,7 @@
-"""The three streams of a command: what it prints, what it complains of, what it is told.
+"""The three standard streams of a command.
 
-Rule of this file: the only one that reads from and writes to streams. A text that a model or a tool wrote is made
-harmless before a terminal sees it; a file or a pipe gets it as it is.
+Rule of this file: only this file reads from and writes to streams. Control characters in text that a model or
+a tool wrote are made visible on a terminal; a file or a pipe gets the text unchanged.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ _STDOUT = 1
 
 
 class Unwritable(Exception):
-    """What was to be printed could not be: a full disk, a device that is gone."""
+    """Output could not be written: a full disk, a device that is gone."""
 
 
 def fill_in() -> list[str]:
-    """The names of the standard streams that are closed. The null device takes their places, before a file does."""
+    """Open the null device for standard streams that are closed, before another file gets their descriptors.
+    Returns their names.
+    """
     closed = []
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -54,18 +56,18 @@ class Terminal:
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(
                     errors="replace"
-                )  # neither a narrow locale nor a stray byte may end a conversation
+                )  # neither a locale without UTF-8 nor an invalid byte may end a conversation
         self.paint = Paint(wants_colour(self.out, environ))
         self.paint_err = Paint(wants_colour(self.err, environ))
 
     @property
     def interactive(self) -> bool:
-        """Whether somebody types, and sees what is printed."""
+        """Whether a person types the input and sees the output."""
         return self.keys.isatty() and self.out.isatty()
 
     @property
     def piped(self) -> bool:
-        """Whether something else than a person is at the other end of the input."""
+        """Whether the input comes from something other than a person at a terminal."""
         return not self.keys.isatty()
 
     @property
@@ -105,11 +107,11 @@ class Terminal:
             self.out.flush()
 
     def shown(self, text: str) -> str:
-        """A text of somebody else's as stdout may have it: harmless for a terminal, for a file or a pipe as it is."""
+        """Foreign text for stdout: control characters made visible for a terminal, unchanged for a file or a pipe."""
         return harmless(text) if self.out.isatty() else text
 
     def name(self, text: str) -> str:
-        """A name as stdout may have it: on a terminal harmless, and on one line."""
+        """A name for stdout: on a terminal with control characters made visible, and on one line."""
         return harmless_name(text) if self.out.isatty() else text
 
     def complain(self, text: str) -> None:
@@ -125,13 +127,13 @@ class Terminal:
         self.err.flush()
 
     def flush(self) -> None:
-        """Have everything that was printed seen. Raises Unwritable."""
+        """Flush stdout. Raises Unwritable."""
         with _writing():
             self.out.flush()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """A block in which stdout is ours: what others print there, also programs that they start, is on stderr."""
+        """A block in which only we write to stdout: what others print, child processes included, goes to stderr."""
         with redirect_stdout(self.err), self._stdout_apart():
             yield
 
@@ -140,7 +142,7 @@ class Terminal:
         return self.keys.read()
 
     def ask(self, prompt: str, *styles: Any) -> str:
-        """A line from whoever types, without its end. Raises EOFError at the end and KeyboardInterrupt for Ctrl-C."""
+        """A line from the person, without its newline. Raises EOFError at the end and KeyboardInterrupt for Ctrl-C."""
         self.flush()
         if self.keys is sys.stdin and self.interactive:
             return input(self._prompt(prompt, *styles))
@@ -165,12 +167,12 @@ class Terminal:
             yield
         finally:
             os.dup2(kept, _STDOUT)
-            with suppress(OSError):  # what could not be written has been told
+            with suppress(OSError):  # a failed write has been reported already
                 self.out.close()
             self.out = out
 
     def _prompt(self, prompt: str, *styles: Any) -> str:
-        # readline counts columns; these two characters tell it that the codes between them have none.
+        # readline counts columns; these two characters tell it that the codes between them take no space.
         if not self.paint.on:
             return prompt
         before, _, after = self.paint("\0", *styles).partition("\0")

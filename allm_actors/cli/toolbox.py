@@ -1,7 +1,7 @@
 """From `MODULE[:NAME]` to tools.
 
-Rule of this file: a place is a path to a Python file, or the name of a module that can be imported here. What it holds
-is the user's code, and whatever goes wrong while that is loaded is reported with its name.
+Rule of this file: a place is a path to a Python file, or the name of an importable module. It holds user
+code, and whatever goes wrong while loading it is reported with the place's name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A turn as a person reads it: text as it comes, a line for each tool that starts and ends.
 
-Rule of this file: it prints what the events say and nothing else. Text is never cut; what tools were given and what
-they answered is cut to a line.
+Rule of this file: it prints what the events say and nothing else. Text is never cut; arguments and results of
+tools are cut to one line.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Transcript:
                 pass
 
     def end(self, result: ChatResult) -> bool:
-        """Print how the turn ended, if that needs saying. Whether it was as it should be."""
+        """Print how the turn ended, if that needs saying. Returns whether it ended well."""
         self.break_line()
         error = result.metadata.get("error")
         match result.halted_reason:

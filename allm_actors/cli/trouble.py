@@ -1,7 +1,8 @@
 """What went wrong, in one line that says what to do, and the exit code it deserves.
 
-Rule of this file: the library's own message is the answer, unless it advises what only a program can do (`pass
-api_key=`); those are rows here. Keys and bodies are in no error, so they are in no line.
+Rule of this file: the library's own message is used, unless its advice applies only to a program
+(`pass api_key=`); those messages have a row here. Errors never contain keys or bodies, so neither do these
+lines.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ _MISUSE: Final = {"unknown_adapter", "missing_adapter", "missing_model", "invali
 
 
 class Misuse(Exception):
-    """The command line asks for what cannot be: a tool file that is not there, no model, no prompt."""
+    """The command line asks for something impossible: a tool file that does not exist, no model, no prompt."""
 
 
 def exit_code(error: BaseException) -> int:
-    """2 when another command line would have worked, 1 when the world is in the way, 0 for a mistake of ours."""
+    """2 when another command line would have worked, 1 for a failure outside this program, 0 for a bug in it."""
     match error:
         case Misuse():
             return 2
@@ -44,7 +45,7 @@ def line(error: object) -> str:
 
 
 def shortcoming(result: ChatResult) -> str | None:
-    """Why the answer of a turn that is complete is none, or not all of it, in one line; None for one that is."""
+    """Why a completed turn has no answer, or only a part of one, in one line; None if its answer is whole."""
     response = result.final_response
     if result.halted or response is None:
         return None
@@ -58,7 +59,7 @@ def shortcoming(result: ChatResult) -> str | None:
 
 
 def is_empty(result: ChatResult) -> bool:
-    """Whether a turn is complete and its answer nothing."""
+    """Whether a turn is completed and its answer is empty."""
     response = result.final_response
     if result.halted or response is None or response.finish_reason != "stop":
         return False

@@ -1,4 +1,4 @@
-"""What is said, asked and answered: plain values with two codecs."""
+"""Messages, requests, responses, events and errors: plain values with two codecs."""
 
 from .errors import (
     AdapterError,

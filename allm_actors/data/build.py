@@ -1,7 +1,7 @@
 """Short ways to write messages, requests and tools.
 
-Rule of this file: what can be refused at the keyboard is refused here (a wrong option, a type without a schema);
-whether the values make sense together is for `validate` to say.
+Rule of this file: programming mistakes are refused here (a wrong option, a type without a schema); whether
+the values make sense together is for `validate` to say.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
+from .encoding import json_text
 from .media.images import ImageRequest
 from .messages import Message, Part, TextPart
 from .requests import Request
@@ -77,8 +78,8 @@ def assistant(text: str) -> Message:
 def tool_result(id: str, content: Any) -> Message:
     """The tool message that answers the call `id`; content other than text or parts is written as JSON.
 
-    Half a surrogate pair, as the name of a file may have it, becomes U+FFFD. Raises TypeError for what JSON has no form
-    for.
+    A lone surrogate, as a file name may contain, becomes U+FFFD. Raises TypeError for what cannot be written
+    as JSON.
     """
     if isinstance(content, str):
         return Message(role="tool", content=utf8_of(content), tool_call_id=id)
@@ -88,7 +89,7 @@ def tool_result(id: str, content: Any) -> Message:
 
 
 def utf8_parts(parts: list[Part]) -> list[Part]:
-    """These parts, with U+FFFD for each half of a surrogate pair in their texts."""
+    """These parts, with U+FFFD for each lone surrogate in their texts."""
     return [
         msgspec.structs.replace(part, text=utf8_of(part.text)) if isinstance(part, TextPart) else part
         for part in parts
@@ -99,7 +100,7 @@ def request(messages: Iterable[Message] | Thread | str | None = None, /, **optio
     """A request of messages; options are the fields of `Request`. A text is one user message.
 
     Raises TypeError for what holds no messages, or messages that are given twice, and for an unknown option, naming the
-    nearest one. Whether each of them is one is for `validate` to say.
+    nearest one. Whether each item is a valid message is for `validate` to say.
     """
     _check_options("request", Request, options)
     given = _once("request", "messages", messages, options)
@@ -109,7 +110,7 @@ def request(messages: Iterable[Message] | Thread | str | None = None, /, **optio
 
 
 def image_request(prompt: str | None = None, /, **options: Any) -> ImageRequest:
-    """A request for pictures; options are the fields of `ImageRequest`. A prompt by its place wins over `prompt=`.
+    """A request for images; options are the fields of `ImageRequest`. A positional prompt wins over `prompt=`.
 
     Raises TypeError for a prompt that is no text, and for an unknown option, naming the nearest one.
     """
@@ -160,9 +161,9 @@ def tool(
     `tool(shop.price)`. `tool(function, schema=…)` tells the model this schema in place of the signature's.
     `tool(name=…, description=…, schema=…, handler=…)` takes them as they are: the handler gets the arguments as one
     dict, and the `ToolContext` if it has a second parameter. Options are the other fields of `Tool`.
-    Raises TypeError for an unknown option, a missing part, a function and a handler, a method that is not bound, or a
-    parameter that JSON has nothing for, and ValueError for a name that no provider takes, or a schema that contains
-    itself.
+    Raises TypeError for an unknown option, a missing part, a function and a handler given together, a method
+    that is not bound, or a parameter whose type JSON cannot express, and ValueError for a name that no
+    provider accepts, or a schema that contains itself.
     """
     _check_options("tool", Tool, options)
     if function is not None:
@@ -191,9 +192,9 @@ def _messages(given: Any) -> list[Any]:
 def _json_of(content: Any) -> str:
     try:
         try:
-            return msgspec.json.encode(content).decode()
+            return json_text(content)
         except UnicodeEncodeError:
-            return msgspec.json.encode(utf8_of(msgspec.to_builtins(content))).decode()
+            return json_text(utf8_of(msgspec.to_builtins(content)))
     except RecursionError:
         why = "it contains itself, or is nested too deeply"
     except (TypeError, ValueError) as error:
@@ -218,7 +219,7 @@ def _checked_schema(schema: Any, name: Any) -> Any:
 
 
 def _once(builder: str, name: str, given: Any, options: dict[str, Any]) -> Any:
-    """What is given by its place or by its name, and taken out of the options."""
+    """An argument given by position or by name; taken out of the options."""
     if name not in options:
         return given
     if given is not None:

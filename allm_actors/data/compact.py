@@ -1,7 +1,7 @@
 """Compact tools: what a model sees of a tool until it asks for more.
 
-Rule of this file: pure, and the same for the same tools, so that every request of a run has the same tools and a
-provider's prompt cache holds. What is sent is a stub; what is executed is the tool itself.
+Rule of this file: pure and deterministic, so that every request of a run has the same tools and a provider's
+prompt cache stays valid. What is sent is a stub; what is executed is the tool itself.
 
     a tool                                 what the model is sent
     -------------------------------------  ---------------------------------------------------------------------------
@@ -45,7 +45,7 @@ _SCHEMA: dict[str, Any] = {
 
 
 class ToolHelp:
-    """The tool that explains compact tools; the loop answers it by itself, except in `mode="manual"`."""
+    """The tool that explains compact tools; the loop runs it itself, except in `mode="manual"`."""
 
     name = TOOL_HELP
 
@@ -78,7 +78,7 @@ def projected(tools: Sequence[Tool], tool_choice: Any = None) -> list[Tool]:
 
 
 def with_help(tools: Sequence[Tool]) -> list[Tool]:
-    """The tools as they are executed: themselves and, if one of them is compact, the one that explains them."""
+    """The tools as they are executed: all of them and, if one is compact, `tool_help`."""
     if not any(tool.compact for tool in tools) or any(tool.name == TOOL_HELP for tool in tools):
         return list(tools)
     return [*tools, _help_tool(tools)]
@@ -90,9 +90,9 @@ def is_built_in(tool: Tool) -> bool:
 
 
 def missing_arguments(tool: Tool, call: ToolCall) -> str | None:
-    """What a model is told that called a compact tool without its required arguments; None when they are there.
+    """The answer to a model that called a compact tool without its required arguments; None if they are there.
 
-    Only the first level is looked at: everything else is the handler's to check.
+    Only the top level is checked: the rest is left to the handler.
     """
     if not tool.compact:
         return None
@@ -101,7 +101,7 @@ def missing_arguments(tool: Tool, call: ToolCall) -> str | None:
 
 
 def forced_names(choice: Any) -> frozenset[str]:
-    """The tools that a `tool_choice` makes the model call, in any provider's shape; tools of other shapes are none."""
+    """The names of the tools that a `tool_choice` forces, in any known provider's shape; empty for any other shape."""
     names: list[Any] = []
     match choice:
         case str():
@@ -122,7 +122,7 @@ def forced_names(choice: Any) -> frozenset[str]:
 
 
 def named_choice(choice: Any) -> Any:
-    """A `tool_choice` that means one tool, in whatever shape, as that tool's name; any other as it is."""
+    """A `tool_choice` that forces one tool, in any known shape, as that tool's name; any other unchanged."""
     match choice:
         case ("tool", str(name)):
             return name
@@ -185,6 +185,6 @@ def _required(schema: dict[str, Any]) -> list[str]:
 def _described(tool: Tool) -> str:
     try:
         schema = msgspec.json.encode(tool.schema).decode()
-    except (TypeError, ValueError):  # of this tool only a stub was sent, so nobody has refused its schema yet
+    except (TypeError, ValueError):  # only its stub was sent: its schema is not checked yet
         schema = repr(tool.schema)
     return f"## {tool.name}\n{tool.description}\nParameters (JSON Schema): {schema}"

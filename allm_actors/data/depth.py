@@ -1,7 +1,7 @@
 """How deep data may be nested.
 
-Rule of this file: a limit is a number, and not what a thread's stack happens to have left. Whatever can be written can
-then be read, on another thread and by another Python.
+Rule of this file: a limit is a fixed number, not what a thread's stack happens to have left. So whatever can
+be written can be read, on another thread and by another Python version.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any, Final
 __all__ = ["ARGUMENTS_TOO_DEEP", "DEEPEST", "DEEPEST_WRITTEN", "is_deeper"]
 
 DEEPEST: Final = 64
-"""Levels of what others give us to keep, such as a provider's arguments: more than anybody needs, and few enough to
-leave room for the values around it.
+"""Levels of data from outside that is kept, such as a model's arguments: more than anyone needs, and few
+enough to leave room for the values around it.
 """
 
 ARGUMENTS_TOO_DEEP: Final = f"the arguments are nested more than {DEEPEST} levels deep"
 
 DEEPEST_WRITTEN: Final = 4 * DEEPEST
-"""Levels of what a codec writes, where one level of data may take three. To read one takes up to three frames of
-Python's thousand: a quarter of them is left for whoever reads.
+"""Levels of what a codec writes, where one level of data may take three. Reading a level takes up to three of
+Python's 1000 stack frames, which leaves a quarter of them to the reader's caller.
 """
 
 
 def is_deeper(tree: Any, levels: int) -> bool:
-    """Whether lists and dicts are in one another more than so many levels deep. One that contains itself is."""
+    """Whether lists and dicts are nested more than `levels` deep, as one that contains itself is."""
     kind = type(tree)
     if kind is not dict and kind is not list:
         return False

@@ -10,12 +10,13 @@
     ├── ValidationError     values that cannot be sent                  (ours: every failure listed)
     ├── SessionError        a session in a state that forbids the call
     │   └── SessionBusy     a turn is running and the policy says no
-    ├── StoreError          where sessions live cannot be used
-    ├── UnwrapError         a response without the text that was asked for
+    ├── StoreError          the store of sessions cannot be used
+    ├── UnwrapError         a response without plain text to unwrap
     └── SessionStatusError  (also a ValueError) illegal for the session's status
 
-Rule of this file: `reason` is a closed set, `message` names the thing and what to do, and no key and no body is ever
-part of an error. Two errors with equal fields are equal. `cause` and `metadata` hold plain data only.
+Rule of this file: `reason` is one of a closed set, `message` names the thing and what to do, and no key and
+no body is ever part of an error. Two errors with equal fields are equal. `cause` and `metadata` hold plain
+data only.
 """
 
 from __future__ import annotations
@@ -146,10 +147,10 @@ class EngineError(AllmError):
 
 
 class AdapterError(AllmError):
-    """The provider refused, failed or could not be reached. `status` is HTTP's, `retry_after_ms` milliseconds.
+    """The provider refused, failed or could not be reached. `status` is the HTTP status, `retry_after_ms` milliseconds.
 
-    Each has a `request_id`, that of the call or None. Where it is no field, as in those below, it is what
-    `metadata["request_id"]` said when the error was made.
+    `request_id` is that of the call, or None. In the subclasses below it is not a field of its own: it is
+    read from `metadata["request_id"]` when the error is made.
     """
 
     kind = "adapter error"
@@ -182,11 +183,11 @@ class AdapterError(AllmError):
         if request_id is not None:
             fields["metadata"] = {**(fields.get("metadata") or {}), "request_id": request_id}
         super().__init__(reason, **fields)
-        told: object = self.metadata  # what was stored by anybody may hold anything there
+        told: object = self.metadata  # a stored error may hold anything there
         self.request_id = told.get("request_id") if isinstance(told, dict) else None
 
     def of_call(self, request_id: str | None) -> AdapterError:
-        """This error, as one of the call of that id; itself, where it has an id already, or there is none."""
+        """This error with that `request_id`; itself if it has one already, or if `request_id` is None."""
         if request_id is None or self.request_id is not None:
             return self
         signed = type(self).from_fields(self.to_fields())
@@ -210,7 +211,7 @@ _UNSCRIPTED = AdapterError.reasons - {
 
 
 class ImageAdapterError(AdapterError):
-    """A picture call failed; like `AdapterError`, with `unsupported_operation`."""
+    """An image call failed; like `AdapterError`, with the reason `unsupported_operation` in addition."""
 
     kind = "image adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
@@ -218,8 +219,8 @@ class ImageAdapterError(AdapterError):
 
 
 class EmbeddingAdapterError(AdapterError):
-    """An embedding call failed. Of a call in several chunks, `metadata` says how much was done: `completed_chunks`,
-    `completed_inputs`.
+    """An embedding call failed. If it was sent in several chunks, `metadata` says how much was done:
+    `completed_chunks`, `completed_inputs`.
     """
 
     kind = "embedding adapter error"
@@ -236,7 +237,7 @@ class ModerationAdapterError(AdapterError):
 
 
 class SpeechAdapterError(AdapterError):
-    """A clip could not be made. Of one that broke off, `metadata` has `bytes_received`."""
+    """A clip could not be made. If its stream broke off, `metadata` has `bytes_received`."""
 
     kind = "speech adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
@@ -244,7 +245,7 @@ class SpeechAdapterError(AdapterError):
 
 
 class TranscriptionAdapterError(AdapterError):
-    """A clip could not be written down. Of a stream that broke off, `metadata` has `committed_text`."""
+    """A clip could not be transcribed. If its stream broke off, `metadata` has `committed_text`."""
 
     kind = "transcription adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
@@ -327,7 +328,7 @@ class ValidationError(AllmError):
         return f"{self.kind}: {self.reason} ({len(self.errors)} error(s))"
 
     def explained(self, words: Sequence[str | None] = ()) -> Self:
-        """The error with a message that lists its failures; `words` are what is to be added to each."""
+        """The error with a message that lists its failures; `words` has a text to add to each, or None."""
         said = [*words, *[None] * (len(self.errors) - len(words))]
         listed = "; ".join(_failure(entry, more) for entry, more in zip(self.errors, said, strict=True))
         return type(self)(**{**self.to_fields(), "message": f"{self.default_message()} {listed}".rstrip()})
@@ -358,12 +359,13 @@ class SessionBusy(SessionError):
 
 
 class StoreError(AllmError):
-    """Where sessions live cannot be used: not a database, from a newer version, or not writable."""
+    """The store of sessions cannot be used: not a database, from a newer version, not writable, a conflict, …"""
 
     kind = "store error"
     fields: ClassVar[tuple[str, ...]] = ("path",)
     reasons = frozenset(
         {"not_a_store", "newer_schema", "unavailable", "corrupt", "locked", "unencodable", "conflict"}
+        | {"unconfirmed"}
     )
     path: str | None
 
@@ -387,7 +389,7 @@ class SessionStatusError(AllmError, ValueError):
     status: str | None
 
 
-# What providers ask of the parts of messages; what `validate` asks has words of its own.
+# Requirements of providers on the parts of messages; those of `validate` are worded in `rules.advice`.
 _ADVICE = {
     "missing_mime_type": "set mime_type=, for example to 'image/png'",
     "unsupported_image_format": "pictures must be image/png, image/jpeg, image/webp or image/gif",
@@ -402,7 +404,7 @@ _ADVICE = {
 
 
 def _failure(entry: Any, words: str | None = None) -> str:
-    """One of `errors` in words. What is no pair of a field and a code is listed all the same, by what it is."""
+    """One of `errors` in words. An entry that is not a pair of a field and a code is listed by its type."""
     if not (isinstance(entry, (list, tuple)) and len(entry) == 2):
         return _word(entry)
     field, code = entry

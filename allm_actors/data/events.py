@@ -42,7 +42,7 @@ __all__ = [
 
 
 class MessageStarted(msgspec.Struct, frozen=True):
-    """The provider was asked; nothing of its answer has come yet."""
+    """The request was sent; nothing of the answer has come yet."""
 
     tag: ClassVar[Literal["message_started"]] = "message_started"
     message: Message = msgspec.field(default_factory=lambda: Message(role="assistant", content=""))
@@ -57,7 +57,7 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class TextCompleted(msgspec.Struct, frozen=True, gc=False):
-    """The whole text of a block; it has the last word over the deltas."""
+    """The whole text of a block; it replaces what the deltas add up to."""
 
     tag: ClassVar[Literal["text_completed"]] = "text_completed"
     text: str
@@ -101,7 +101,7 @@ class MessageCompleted(msgspec.Struct, frozen=True):
 
 
 class RawChunk(msgspec.Struct, frozen=True):
-    """Something of the provider's that has no event of its own; `("usage", {…})` carries `Usage` fields."""
+    """Provider data that has no event of its own; the payload `("usage", {…})` carries `Usage` fields."""
 
     tag: ClassVar[Literal["raw_chunk"]] = "raw_chunk"
     payload: Any
@@ -133,7 +133,7 @@ class ToolExecutionCompleted(msgspec.Struct, frozen=True):
 
 
 class ToolResultEncoded(msgspec.Struct, frozen=True, gc=False):
-    """The text that answers a call."""
+    """The text that answers a call, as the model gets it."""
 
     tag: ClassVar[Literal["tool_result_encoded"]] = "tool_result_encoded"
     id: str
@@ -161,7 +161,7 @@ class ToolHalt(msgspec.Struct, frozen=True):
 
 
 class StepCompleted(msgspec.Struct, frozen=True):
-    """A step is over: the response, the thread with every answer, and the calls that are left to the caller."""
+    """A step is over: the response, the thread with every tool result, and the calls that are left to the caller."""
 
     tag: ClassVar[Literal["step_completed"]] = "step_completed"
     response: Response

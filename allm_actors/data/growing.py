@@ -1,7 +1,7 @@
-"""The requests of one turn, each of which is the one before and more messages.
+"""The requests of one turn, each of which extends the messages of the previous one.
 
-Rule of this file: it says what `validate` says, of every request. A request that can be sent leaves no call open, so
-that nothing that comes after its messages can change what they are: only what is new has to be looked at.
+Rule of this file: the verdict on every request is that of `validate`. A valid request leaves no call open, so
+later messages cannot make its own invalid: only the new ones have to be checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ __all__ = ["Growing"]
 
 
 class Growing:
-    """Remembers what was valid; all but the messages is `request`'s. Thread: one at a time."""
+    """Builds such requests and remembers which messages were valid; the other fields are those of `request`.
+    Thread: one at a time.
+    """
 
     __slots__ = ("_request", "_valid")
 
@@ -44,6 +46,6 @@ class Growing:
         return request
 
     def _goes_on(self, messages: list[Message]) -> bool:
-        """Whether these are those that were valid, and perhaps more, that need no closer look."""
+        """Whether these are the messages that were valid, and perhaps new ones that are valid at a glance."""
         count = len(self._valid)
         return 0 < count <= len(messages) and messages[:count] == self._valid and are_whole(messages[count:])

@@ -1,4 +1,4 @@
-"""What is said: a message, its parts, and the calls it may carry.
+"""Messages, their parts, and the tool calls they may carry.
 
 Rule of this file: plain frozen values. Nothing here is checked on construction; `rules/validate.py` does that.
 """
@@ -36,7 +36,7 @@ class TextPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImagePart(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture inside a message's content list; `detail` is the resolution the model should look at it with."""
+    """An image inside a message's content list; `detail` is the resolution at which the model should see it."""
 
     image: Image
     detail: Detail = "auto"

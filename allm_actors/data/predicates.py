@@ -1,6 +1,6 @@
-"""What the rules of `validate`, and the codecs, ask of a single value.
+"""Predicates and conversions of single values, for the rules of `validate` and the codecs.
 
-Rule of this file: total. Any value at all may come, and the answer is yes or no.
+Rule of this file: total. They take any value and never raise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def one_of(value: object, words: Iterable[str]) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number, which True is not."""
+    """Whether it is a number; a bool is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -30,7 +30,7 @@ def is_positive(value: object) -> bool:
 
 
 def as_number(value: object) -> int | float | None:
-    """The value as one of Python's own numbers, if it is a number of any kind: NumPy's, a Decimal; else None."""
+    """The value as a Python int or float, if it is a number of any kind (NumPy's, a Decimal); else None."""
     if is_number(value):
         return value  # type: ignore[return-value]
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
@@ -48,7 +48,7 @@ def as_price(value: object) -> float | None:
 
 
 def is_async(function: object) -> bool:
-    """Whether calling it gives something that has to be awaited, as far as it says so."""
+    """Whether it is a coroutine function or an asynchronous generator function, or an object that is called as one."""
     by_call = getattr(type(function), "__call__", None)  # noqa: B004 - an object whose `__call__` is asynchronous
     return any(
         test(each)

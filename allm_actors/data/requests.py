@@ -1,4 +1,4 @@
-"""What is asked of a provider: one request, neutral of any wire.
+"""One request to a model, independent of any provider's wire format.
 
 Rule of this file: plain frozen values; provider-specific options travel verbatim in `options`.
 """

@@ -18,7 +18,9 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call consumed: tokens as counts, costs in USD. `input_tokens` includes cached and cache-written ones."""
+    """What a call consumed: tokens as counts, costs in USD. `input_tokens` includes tokens read from a cache
+    or written to it.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -33,7 +35,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, Any] = {}
 
     def total(self) -> int | None:
-        """All tokens: what the provider says, else input plus output, else None."""
+        """All tokens: the provider's total, else input plus output, else None."""
         if isinstance(self.total_tokens, int):
             return self.total_tokens
         if isinstance(self.input_tokens, int) and isinstance(self.output_tokens, int):
@@ -45,7 +47,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         added = {name: _sum(getattr(self, name), getattr(other, name)) for name in COUNTED}
         if (self.total_tokens is None) != (
             other.total_tokens is None
-        ):  # what one says is not what both consumed
+        ):  # the total of one alone would not be the total of both
             added["total_tokens"] = _sum(self.total(), other.total())
         tools = _together(self.tool_usage, other.tool_usage)
         return Usage(**added, tool_usage=tools, extra={**self.extra, **other.extra})
@@ -60,7 +62,7 @@ def _sum(one: Any, other: Any) -> Any:
 
 
 def _together(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """What both say; of what both count, the sum."""
+    """Both dicts merged; numbers that are in both are added."""
     counted = [name for name in one.keys() & other.keys() if is_number(one[name]) and is_number(other[name])]
     return {**one, **other, **{name: one[name] + other[name] for name in counted}}
 

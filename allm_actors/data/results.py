@@ -1,4 +1,4 @@
-"""What a step and a chat came to.
+"""The results of a step and of a chat.
 
 Rule of this file: plain frozen values. A step is one model call with its tools; a chat is steps until one halts it.
 """
@@ -18,7 +18,7 @@ __all__ = ["ChatResult", "StepResult"]
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True, rename={"done": "done?"}):
-    """One model call and the tool messages that answered it; `done` says that a chat has no reason to go on."""
+    """One model call and the tool messages that answered it; `done` says that a chat would end after this step."""
 
     thread: Thread
     response: Response | None = None
@@ -46,12 +46,12 @@ class ChatResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.halted_reason != "completed"
 
     def text(self) -> str | None:
-        """What was answered last, see `Response.text`; None where nothing was."""
+        """The text of the last answer, as `Response.text`; None if there is none."""
         return None if self.final_response is None else self.final_response.text()
 
     def usage(self) -> Usage:
-        """What all model calls of the chat have used together, as far as their providers said: tokens, and USD."""
+        """What all model calls of the chat consumed together, as far as the providers said: tokens, and USD."""
         told = [step.response for step in self.steps]
         if not told or told[-1] != self.final_response:
-            told.append(self.final_response)  # it broke off before its step was done
+            told.append(self.final_response)  # the call of a step that did not complete
         return reduce(Usage.plus, (response.usage for response in told if response is not None), Usage())

@@ -18,7 +18,7 @@ SessionStatus = Literal["idle", "awaiting_user", "awaiting_tools", "completed", 
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A thread, where it stands, and what it waits for."""
+    """A thread, its status, and the question or calls it waits for."""
 
     id: str | None = None
     thread: Thread = msgspec.field(default_factory=Thread)
@@ -38,12 +38,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         return self.add(Message(role="user", content=text))
 
     def add_tool_result(self, id: str, content: Content) -> Session:
-        """This session with a tool message appended, its content as it is; no call stops being pending (see
-        `submit_tool_result`).
+        """This session with a tool message appended, its content unchanged. Pending calls stay pending:
+        answer them with `submit_tool_result`.
         """
         return self.add(Message(role="tool", content=content, tool_call_id=id))
 
-    # As ALLM calls them; the others are called as those of a thread.
+    # The names of the Elixir library; those above are the names that `Thread` uses.
     append = add
     append_user = add_user
     append_tool_result = add_tool_result

@@ -23,7 +23,7 @@ from .schemas.normal import normalized
 __all__ = ["TOOL_NAME", "AskUser", "Effect", "Err", "Halt", "HandlerResult", "Isolation", "Ok", "Tool"]
 
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What every provider takes as the name of a tool."""
+"""A pattern of tool names that every provider accepts."""
 
 Isolation = Literal["thread", "process"]
 Effect = Literal["once", "idempotent", "pure"]
@@ -36,9 +36,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
     `schema` is a JSON Schema object; its keys become text and its enum members their values. `manual` tools are handed
     to the caller instead of being run. `timeout` is in seconds from the moment the handler starts; None takes the
-    call's `tool_timeout`. Raises TypeError for a `manual` or a `compact` that is not a bool, a `handler` that cannot be
-    called, a `summary` that is no text and a `metadata` that is no dict; ValueError for a `timeout`, an `isolation` or
-    an `effect` that means nothing, or a schema that contains itself. Everything else is checked by `validate`.
+    call's `tool_timeout`. Raises TypeError for a `manual` or a `compact` that is not a bool, a `handler` that
+    is not callable, a `summary` that is no text and a `metadata` that is no dict; ValueError for an invalid
+    `timeout`, `isolation` or `effect`, or a schema that contains itself. Everything else is checked by
+    `validate`.
     """
 
     name: str
@@ -78,9 +79,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
                 raise TypeError(f"tool {self.name!r}: {name} must be {must}, got: {given[name]!r}")
 
     def run(self, arguments: Any, context: Any) -> Any:
-        """What the handler gives for these arguments, as the library runs it: with the context where it wants that.
+        """Call the handler as the library does: with these arguments, and with the context if it takes it.
 
-        A coroutine function gives a coroutine. Raises what the handler raises, and ToolError(`not_found`) without one.
+        A coroutine function returns a coroutine. Raises what the handler raises; ToolError(`not_found`)
+        without one.
         """
         if self.handler is None:
             text = f"tool {self.name!r} has no handler; give it one, or make it manual"
@@ -94,7 +96,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         return getattr(self.handler, "__wrapped__", self.handler)(*args, **kwargs)
 
     def __reduce__(self) -> Any:
-        # Under the name of a decorated function stands the tool that it became, which pickle would not take for it.
+        # The name of a decorated function now refers to the tool, so pickle could not find the function by its name.
         handler = self.handler
         module, name = getattr(handler, "__module__", None), getattr(handler, "__qualname__", None)
         found = _found(module, name) if isinstance(module, str) and isinstance(name, str) else None
@@ -115,7 +117,7 @@ def _as_found(module: str, name: str, fields: dict[str, Any]) -> Tool:
     import_module(module)
     found = _found(module, name)
     if not isinstance(found, Tool):
-        raise AttributeError(  # noqa: TRY004 - as pickle itself, for what is not there
+        raise AttributeError(  # noqa: TRY004 - as pickle itself does for a missing name
             f"this tool was pickled as {name} of {module}, which is not there any more; restore it"
         )
     return Tool(**fields, handler=found.handler)
@@ -148,7 +150,7 @@ class AskUser:
     options: dict[str, Any]
 
     def __init__(self, question: str | None = None, /, **options: Any) -> None:
-        if question is None:  # said by its name; as an option of that name it only counts beside a question
+        if question is None:  # a keyword; beside a positional one it is an option
             if "question" not in options:
                 raise TypeError("AskUser needs a question: AskUser('Which city?')")
             question = options.pop("question")

@@ -1,6 +1,6 @@
 """The text of a response, or the reason why it has none.
 
-Rule of this file: whoever unwraps wants the text and nothing else, so everything else raises.
+Rule of this file: a caller who unwraps wants plain text, so everything else raises.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from .responses import Response
 
 __all__ = ["unwrap"]
 
-_SHOWN = 500  # characters of what an adapter gave for an error
+_SHOWN = 500  # characters shown of an error that an adapter gave as text
 
 
 def unwrap(response: Response) -> str:

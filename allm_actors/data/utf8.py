@@ -1,7 +1,8 @@
-"""Text that UTF-8 has a form for, which it has not for half of a surrogate pair.
+"""Lone surrogates, which UTF-8 cannot encode: finding and replacing them.
 
-Rule of this file: pure. Such halves come from names of files (PEP 383), from cut streams and from other languages'
-strings. What the world gave is sent with U+FFFD in their place, as `bytes.decode` does; what a caller typed is refused.
+Rule of this file: pure. They come from file names (PEP 383), from cut streams and from other languages'
+strings. In data from outside they are replaced by U+FFFD, as `bytes.decode` does; in a caller's own values
+they are refused.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ __all__ = ["is_utf8", "utf8_of"]
 
 
 def is_utf8(text: str) -> bool:
-    """Whether UTF-8 has a form for it."""
+    """Whether UTF-8 can encode the text."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -25,8 +26,8 @@ def utf8_of(value: str) -> str: ...
 @overload
 def utf8_of(value: Any) -> Any: ...
 def utf8_of(value: Any) -> Any:
-    """The value with U+FFFD for each half of a pair in its texts, those in lists, which tuples become, and
-    the keys of dicts included.
+    """The value with U+FFFD for each lone surrogate in its texts, also inside lists and dicts, keys included.
+    Tuples become lists.
     """
     if isinstance(value, str):
         if value.isascii() or is_utf8(value):

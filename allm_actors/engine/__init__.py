@@ -1,4 +1,4 @@
-"""One request out, one stream of events back: adapters, engines, keys, wires."""
+"""One request out, one stream of events back: engines, adapters, keys, transports and wire formats."""
 
 from allm_actors.engine.adapter import (
     Adapter,

@@ -1,4 +1,4 @@
-"""What others implement: adapters, and what runs and encodes tools.
+"""The contracts that users can implement: adapters, tool executors and encoders.
 
 Rule of this file: contracts only. An adapter's three forms share one law:
 
@@ -38,10 +38,11 @@ __all__ = [
 class Call:
     """Everything about one call that is not the request.
 
-    `options` are the engine's `adapter_opts` under the call's. `stream_timeout` is the longest silence and
-    `request_timeout` the longest call, in seconds; None takes the adapter's default. `cursor_key` tells scripted
-    adapters which engine calls. Without a `transport` the adapter uses its own. `kept` begins empty, and is the
-    adapter's: what it puts there in one attempt, it finds in the next of the same call.
+    `options` are the engine's `adapter_opts`, overridden by the call's. `stream_timeout` is the longest
+    silence and `request_timeout` the longest call, in seconds; None takes the adapter's default. `cursor_key`
+    tells scripted adapters which engine calls. Without a `transport` the adapter uses its own. `kept` begins
+    empty and belongs to the adapter: what it puts there in one attempt, it finds in the next attempt of the
+    same call.
     """
 
     request_id: str
@@ -56,7 +57,7 @@ class Call:
 
 
 class Delay(NamedTuple):
-    """Asks whoever drives a scripted stream to wait: really, or in virtual time."""
+    """Asks the driver of a scripted stream to wait, in real or virtual time."""
 
     seconds: float
 
@@ -67,7 +68,7 @@ class Adapter(Protocol):
 
     @property
     def name(self) -> str:
-        """What errors call this adapter."""
+        """The name of this adapter in errors."""
         ...
 
     def stream(self, request: Request, call: Call) -> Iterator[Event] | AsyncIterator[Event]:
@@ -84,13 +85,13 @@ class Batches(Protocol):
     """An adapter that reads a network: one item per read, on an asyncio loop."""
 
     def batches(self, request: Request, call: Call) -> AsyncIterator[Sequence[Event]]:
-        """As `stream`, with all that a read brought in one item; no item is empty."""
+        """As `stream`, with all events of one network read in one item; no item is empty."""
         ...
 
 
 @runtime_checkable
 class Scripted(Protocol):
-    """An adapter that never blocks: where it would wait, it says so."""
+    """An adapter that never blocks: where it would wait, it yields a `Delay`."""
 
     def play(self, request: Request, call: Call) -> Iterator[Event | Delay]:
         """As `stream`, with a `Delay` where time has to pass."""
@@ -98,7 +99,7 @@ class Scripted(Protocol):
 
 
 class Cancellation(Protocol):
-    """Whether the call a handler works for was cancelled: true once, true for ever.
+    """Whether the tool call that a handler works for was cancelled; once true, it stays true.
 
     Thread: safe. Shape: `if context.cancelled: …`, `context.cancelled()`, or `context.cancelled.wait(1.0)`.
     """
@@ -118,7 +119,7 @@ class Cancellation(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
-    """What a handler with a second parameter is told about the call it works for."""
+    """What a handler that takes a context is told about the call it works for."""
 
     context: Mapping[str, Any] = field(default_factory=dict)
     session_id: str | None = None

@@ -1,8 +1,8 @@
 """From an adapter's name to the adapter.
 
-Rule of this file: an adapter is made once, when it is first asked for, and shared: it holds no state of a call.
+Rule of this file: an adapter is made once, when it is first needed, and shared: it holds no state of a call.
 Installed packages add names under the entry-point group `allm_actors.adapters`, or that of a capability
-(`allm_actors.image_adapters`, …); they cannot take one of ours.
+(`allm_actors.image_adapters`, …); they cannot override the names of this library.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def known_capable(capability: Capability) -> list[str]:
 
 
 def broken_points() -> dict[str, str]:
-    """What is wrong with the entry points that cannot be used, by name: all are loaded for that."""
+    """By name, what is wrong with each entry point that cannot be used. Loads all of them."""
     broken = {}
     for group, ours, find in _slots():
         for name in _installed(group).keys() - ours:
@@ -104,7 +104,7 @@ def broken_points() -> dict[str, str]:
 
 
 def ignored_points() -> list[str]:
-    """What to say of the entry points that have a name of ours, and are never asked."""
+    """A message for each entry point that is ignored because it has a name of this library."""
     return [
         f"the entry point {point.value!r} of {group} is ignored: {name!r} is a name of this library; give the "
         "entry point another name"
@@ -115,7 +115,7 @@ def ignored_points() -> list[str]:
 
 
 def _slots() -> Iterator[tuple[str, AbstractSet[str], Callable[[str], Any]]]:
-    """Of chat and of each capability: its group of entry points, our own names, and how an adapter is found."""
+    """For chat and each capability: its entry-point group, our own names, and the function that finds an adapter."""
     yield GROUP, {FakeAdapter.name, *PROVIDERS}, find_adapter
     for capability in CAPABILITIES.values():
         ours = {FakeAdapter.name, *services_for(capability.span)}
@@ -136,7 +136,7 @@ def _make(name: str) -> Adapter:
 
 
 def _does_not_chat(name: str) -> EngineError | None:
-    """The error for the name of somebody who does other things, or None for a name that nobody has."""
+    """The error for a name whose adapter has other capabilities but no chat, or None for an unknown name."""
     slots = [row.slot for row in CAPABILITIES.values() if name in services_for(row.span)]
     if not slots:
         return None

@@ -1,7 +1,7 @@
 """A tool call's JSON text to its arguments.
 
 Rule of this file: text that is not one JSON object never becomes arguments; it becomes a sentence that says
-what is wrong, which the loop hands to the model in place of running the tool.
+what is wrong, which the loop sends to the model instead of running the tool.
 """
 
 from __future__ import annotations

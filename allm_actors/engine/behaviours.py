@@ -2,16 +2,16 @@
 
 Rule of this file: contracts only. They share one law:
 
-    a call    takes a request and a `Call`, and gives its response, or an awaitable of it. One that may block is an
+    a call    takes a request and a `Call`, and returns its response, or an awaitable of it. One that may block is an
               ordinary function and is run on a thread; a coroutine function is run on the event loop that all calls
               share and must not block it.
-    failing   is raising the capability's error (`ImageAdapterError`, …), with a `reason` that says whether to try
-              again. Adapters never try again by themselves: whoever calls them does.
-    a gate    refuses what cannot be sent before it asks for a key, and before any I/O.
+    failing   means raising the capability's error (`ImageAdapterError`, …), with a `reason` that says whether a retry
+              may help. Adapters never retry: their caller does.
+    a gate    refuses what cannot be sent before it gets the key, and before any I/O.
     a stream  is opened by the call, in its caller, without I/O; the iterator does nothing before the first pull, raises
               nothing (a failure is one `ErrorEvent`), and cleans up once when it is closed.
 
-The response carries the request's `metadata`. Who is asked is `adapter.name`, as in `Adapter`.
+The response carries the request's `metadata`. Errors name the provider by `adapter.name`, as in `Adapter`.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ __all__ = [
 
 @runtime_checkable
 class ImageAdapter(Protocol):
-    """Makes and changes pictures."""
+    """Makes and edits images."""
 
     def generate(self, request: ImageRequest, call: Call) -> ImageResponse | Awaitable[ImageResponse]:
-        """The pictures; raises `ImageAdapterError`."""
+        """The images; raises `ImageAdapterError`."""
         ...
 
     def supported_operations(self) -> Collection[str]:
@@ -99,7 +99,7 @@ class SpeechAdapter(Protocol):
 
 @runtime_checkable
 class SpeechStreamAdapter(Protocol):
-    """Speaks texts while it works on them."""
+    """Speaks texts, as a stream of pieces."""
 
     def stream_synthesize(
         self, request: SpeechRequest, call: Call
@@ -110,7 +110,7 @@ class SpeechStreamAdapter(Protocol):
 
 @runtime_checkable
 class TranscriptionAdapter(Protocol):
-    """Writes clips down."""
+    """Transcribes clips."""
 
     def transcribe(
         self, request: TranscriptionRequest, call: Call
@@ -121,7 +121,7 @@ class TranscriptionAdapter(Protocol):
 
 @runtime_checkable
 class TranscriptionStreamAdapter(Protocol):
-    """Writes clips down while it listens to them."""
+    """Transcribes clips, as a stream of segments."""
 
     def stream_transcribe(
         self, request: TranscriptionRequest, call: Call

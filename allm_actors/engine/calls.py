@@ -1,8 +1,9 @@
-"""One answer that is not a stream: in how many pieces it is asked for, when it is asked for again, what it comes to.
+"""One call that is not streamed: its chunks, its retries, and the merged response.
 
 Rule of this file: pure. It is a sequence inside one process, so it is a generator: it yields the one thing it waits
-for (`Ask` or `Pause`) and is sent what came of it (`Answered`, `Failed`, or whether there is time for the pause). Only
-embeddings have pieces: chunks of inputs, one after the other, each with attempts of its own.
+for (`Ask` or `Pause`) and is sent the outcome (`Answered`, `Failed`, or whether there was time for the
+pause). Only embeddings have more than one chunk of inputs: one after the other, each with attempts of its
+own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _WIDER = ("rate_limited", "provider_unavailable", "timeout", "network_error")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Call the adapter with this request. `attempt` counts from 1 within a chunk; with a new chunk time begins anew."""
+    """Call the adapter with this request. `attempt` counts from 1 in each chunk; each chunk has its own deadline."""
 
     request: Any
     chunk: int
@@ -39,7 +40,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait, and say whether there was time to."""
+    """Wait, and send back True, or False if the deadline leaves no time for it."""
 
     seconds: float
     attempt: int
@@ -55,7 +56,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What the adapter raised, or what became of it; `final` when another attempt is out of the question."""
+    """What the adapter raised, or an error made of it; with `final` it is never retried."""
 
     error: Exception
     final: bool = False
@@ -65,7 +66,7 @@ Plan = Generator[Ask | Pause, Any, Any]
 
 
 def patient(policy: RetryPolicy) -> RetryPolicy:
-    """`policy` for calls that can be repeated as a whole: whatever may pass by itself is tried again."""
+    """`policy` for calls that can be repeated as a whole: every transient failure is retried."""
     if policy.max_attempts <= 1:
         return policy
     return replace(policy, retry_on=tuple(dict.fromkeys((*policy.retry_on, *_WIDER))))
@@ -74,7 +75,7 @@ def patient(policy: RetryPolicy) -> RetryPolicy:
 def conduct(
     request: Any, policy: RetryPolicy, jitter: Callable[[], float], batch_size: int | None = None
 ) -> Plan:
-    """The response to `request`. Raises the error of the attempt that was the last one.
+    """The response to `request`. Raises the error of the last attempt.
 
     `jitter` gives numbers in [0, 1]. Inputs beyond `batch_size` go into further chunks; an error then carries
     `completed_chunks` and `completed_inputs` in its metadata.
@@ -129,7 +130,7 @@ def _merged(responses: Sequence[EmbeddingResponse], pieces: Sequence[EmbeddingRe
 
 
 def _sum(usages: Sequence[Usage]) -> Usage:
-    """Field by field; what no chunk spoke of stays unknown."""
+    """The sum field by field; a field that no chunk reports stays None."""
     total: dict[str, Any] = {}
     for usage in usages:
         for name, value in msgspec.structs.asdict(usage).items():

@@ -1,7 +1,8 @@
-"""What can be asked for besides chat, as data.
+"""The capabilities besides chat, as data.
 
-Rule of this file: a capability is one row. Who answers is a slot of the engine, and no slot stands in for another; how
-an answer is asked for, tried again, timed, measured and cancelled is the same for all of them, and elsewhere.
+Rule of this file: a capability is one row. Its adapter is a slot of the engine, and no slot stands in for
+another; how calls are made, retried, timed, measured and cancelled is the same for all of them, and
+elsewhere.
 
 Source for `patience`, in seconds: how long providers take at most for their largest requests (their API references,
 2026-09).
@@ -49,12 +50,12 @@ __all__ = ["CAPABILITIES", "Capability", "asking", "edit_of", "request_of", "var
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """One row: its telemetry span, its door, its slots, the adapter's method, its types, and its rules.
+    """One row: its telemetry span, its public function, its slots, the adapter's method, its types, and its rules.
 
-    `door` is the function that a user calls, `field` the request's field that a call may give by itself. With
-    `engine_model` the engine's model stands in for the slot's. `validated` says whether a request is checked before it
-    is sent. `patience` is the longest call unless `request_timeout` says otherwise. `stream_method` is the adapter's
-    lazy form, where there is one.
+    `door` is the public function, `field` the request's field that its first argument fills. With
+    `engine_model` the engine's model is used where the slot has none. `validated` says whether a request is
+    checked before it is sent. `patience` is the longest call, in seconds, unless `request_timeout` says
+    otherwise. `stream_method` is the adapter's streaming method, if there is one.
     """
 
     span: str
@@ -78,7 +79,7 @@ class Capability:
         return f"allm_actors.{self.slot}s"
 
     def about(self, request: Any) -> dict[str, Any]:
-        """What telemetry says of a request besides who asked whom."""
+        """What telemetry records of a request besides its engine and model."""
         return {"operation": request.operation, "n": request.n} if isinstance(request, ImageRequest) else {}
 
 
@@ -95,7 +96,7 @@ _ROWS = (
         error=ImageAdapterError,
         field="prompt",
         engine_model=True,
-        validated=False,  # providers differ in what they allow, and ALLM sends what it is given
+        validated=False,  # providers differ in what they allow, and the Elixir library sends what it is given
         patience=300.0,
     ),
     Capability(
@@ -169,11 +170,11 @@ CAPABILITIES: Mapping[str, Capability] = MappingProxyType({row.span: row for row
 def request_of(
     capability: Capability, given: Any, fields: Mapping[str, Any], others: Collection[str] = ()
 ) -> Any:
-    """The request that a call means: `given` itself when it is one, otherwise one with it and these fields.
+    """The request of a call: `given` itself if it is one, otherwise one made of it and these fields.
 
-    Raises TypeError for a field that does not exist, naming the nearest one (or of the `others` that a call may have),
-    for a value that no provider could take there, and for fields beside a whole request, and ValueError for a picture
-    that does not say where its bytes are.
+    Raises TypeError for a field that does not exist, naming the nearest one (or the nearest of `others`, the
+    call's other options), for a value that no provider could take, and for fields beside a whole request;
+    ValueError for an image without a valid source.
     """
     cls = capability.request
     known = [name for name in cls.__struct_fields__ if name != capability.field]
@@ -201,7 +202,7 @@ def request_of(
 
 
 def _picture_request(request: ImageRequest) -> ImageRequest:
-    """The request with its size as providers are told it: a list, as JSON has it, means the same."""
+    """The request with its size as a tuple: a list, as JSON has it, means the same."""
     _check_sources(request)
     size: Any = request.size
     is_pair = isinstance(size, list) and _is_size(size)
@@ -230,9 +231,9 @@ def _shown(value: Any) -> str:
 
 
 def edit_of(image: Image | Sequence[Image], options: dict[str, Any]) -> dict[str, Any]:
-    """The options that make a request for pictures an edit of these.
+    """The options that make an image request an edit of these images.
 
-    Raises TypeError for what is no picture, and for pictures that are said twice.
+    Raises TypeError for what is no image, and if the options give an operation or images themselves.
     """
     images = (
         [image] if isinstance(image, Image) else list(image) if isinstance(image, list | tuple) else [image]
@@ -241,7 +242,7 @@ def edit_of(image: Image | Sequence[Image], options: dict[str, Any]) -> dict[str
 
 
 def variation_of(image: Image, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that make a request for pictures a variation of this one. Raises TypeError, as `edit_of` does."""
+    """The options that make an image request a variation of this image. Raises TypeError, as `edit_of` does."""
     return _changing("variation", [_checked(image)], options)
 
 
@@ -256,7 +257,7 @@ def _changing(operation: str, images: list[Image], options: dict[str, Any]) -> d
 
 
 def asking(questions: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that ask these questions; a whole request has them already."""
+    """The options with these questions; without any, because a whole request has its own, the options unchanged."""
     return options if questions is None else {**options, "questions": questions}
 
 
@@ -281,7 +282,7 @@ _DOORS = {"edit": "edit_image", "variation": "image_variations"}
 _Kind = tuple[str, Callable[[Any], bool]]
 _TEXT: _Kind = ("a text", _is_text)
 _MAPPING: _Kind = ("a mapping", lambda value: isinstance(value, Mapping))
-# What a picture is like, providers decide; what cannot even be written down for one is refused here.
+# Which values are allowed is the provider's to decide; only values of a wrong type are refused here.
 _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("operation", "quality", "style", "background"), _TEXT),
     **dict.fromkeys(("options", "metadata"), _MAPPING),

@@ -1,4 +1,4 @@
-"""Which providers are known, as data.
+"""The known providers, as data.
 
 Rule of this file: a provider that speaks a known dialect is one row. What differs between servers of one
 dialect is a quirk: a value in the row, never a branch on a name.
@@ -25,19 +25,20 @@ OPENAI_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "verbosity": ("low", "medium", "high"),
     }
 )
-"""The words of OpenAI's options for models that reason, at either of its endpoints."""
+"""The values of OpenAI's options for reasoning models, at both of its endpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """A provider: what it is called, what it speaks, where it is, and which variables hold its key and base URL.
+    """A provider: its name, its wire format, its base URL, and the environment variables of its key and base URL.
 
     `dialect` is a module of `engine/dialects`; `key_header` is the header that carries the key, as a bearer token when
-    it is `authorization`. `dialects` are those of models whose names match a pattern, see `routes`. `paths` say, by
-    dialect, where an endpoint is that is not where the dialect has it; `{model}` in it is the model's name. `signer` is
-    a module of `engine` that signs requests where there is no key. A `{region}` or `{project}` in the base URL is what
-    `adapter_opts` says, or the first of its variables in `places` that is set. `headers` are those that an option of
-    `adapter_opts`, or a variable, fills.
+    it is `authorization`. `dialects` are other dialects for models whose names match a pattern, see `routes`.
+    `paths` are endpoints, by dialect, that differ from the dialect's own; `{model}` in them is the model's
+    name. `signer` is a module of `engine` that signs requests where there is no key. A `{region}` or
+    `{project}` in the base URL is taken from `adapter_opts`, or from the first of its environment variables
+    in `places` that is set. `headers` are filled from an option of `adapter_opts`, or from an environment
+    variable.
     """
 
     name: str
@@ -57,16 +58,16 @@ class Provider:
     quirks: Quirks = field(default_factory=Quirks)
 
 
-# OpenAI's reasoning models, which it wants to be asked through its responses.
+# OpenAI's reasoning models, which OpenAI wants to be used through its Responses API.
 _REASONING = r"gpt-(?:[5-9]|[1-9]\d)|o[1-9]"
-# The chat models among them do not reason, and refuse what is for those that do; a model that somebody tuned does. Only
-# the newer ones can be told how much to say.
+# The chat variants do not reason, and refuse the options of those that do; fine-tuned models of these families reason.
+# Only the newer models take `verbosity`.
 _VERBOSE = r"(?:ft:)?gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)"
 _SEALED = rf"{_VERBOSE}|(?:ft:)?o[1-9]"
-# A deployment of Azure's has any name: only what is known by its name not to reason goes without.
+# An Azure deployment may have any name: only names of models known not to reason are excluded.
 _PLAIN = r"gpt-(?:4|3\.?5|.*-chat)|chatgpt-"
 _NONE = r"(?!)"
-# Which ids a call may have, as their own refusals say.
+# Which tool call ids providers accept, according to their error messages.
 _SHORT_IDS, _WORD_IDS, _NINE_LETTERS = r".{1,40}", r"[a-zA-Z0-9_-]{1,64}", r"[a-zA-Z0-9]{9}"
 _DOTTED_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
 
@@ -208,7 +209,7 @@ _ROWS = (
             max_tokens=None,
             sealed_reasoning=_SEALED,
             documents="file",
-            # A deployment may be of an older version than what OpenAI itself still has.
+            # A deployment may run an older version than OpenAI itself still offers.
             words={**OPENAI_WORDS, "reasoning_effort": ("minimal", *OPENAI_WORDS["reasoning_effort"])},
             only_for={
                 "reasoning_effort": rf"(?!{_PLAIN})",
@@ -381,7 +382,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _
 
 
 def unknown_adapter(name: str, known: Iterable[str]) -> EngineError:
-    """The error for a name that nobody has, with the nearest names that somebody has."""
+    """The error for an unknown name, with the nearest known names."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"the names are: {', '.join(names)}."

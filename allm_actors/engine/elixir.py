@@ -1,7 +1,7 @@
-"""An engine as the Elixir library writes it: modules by their full names, options as pairs, delays in milliseconds.
+"""An engine in the Elixir library's encoding: modules by their full names, options as pairs, delays in milliseconds.
 
-Rule of this file: what has a counterpart is exchanged both ways; a name or a delay that the other side has no word for
-is written as it is here, so that nothing is lost.
+Rule of this file: what has a counterpart is converted both ways; a name or a delay without a counterpart
+there is written unchanged, so that nothing is lost.
 
 Source: the modules under `ALLM.Providers`, and the settings of `ALLM.Retry` (ALLM 0.6).
 """
@@ -38,7 +38,7 @@ _DELAYS = ("base_delay", "max_delay", "jitter")
 
 
 def module_of(slot: str, name: Any) -> Any:
-    """The module of that name in a slot of an engine; a name that has none stays what it is."""
+    """The Elixir module for an adapter's name in a slot of an engine; a name without one is returned unchanged."""
     module = _MODULES[slot].get(name) if slot in _MODULES and isinstance(name, str) else None
     return name if module is None else _PREFIX + module
 
@@ -57,7 +57,7 @@ def name_of(slot: str, value: Any) -> Any:
 
 
 def delays_in_milliseconds(retry: Mapping[str, Any]) -> list[list[Any]]:
-    """The settings of a retry as pairs; a delay that is no whole number of milliseconds stays in seconds."""
+    """Retry settings as pairs; a delay that is no whole number of milliseconds stays in seconds."""
     return [
         [f"{name}_ms", round(value * 1000)] if _is_exact(name, value) else [name, value]
         for name, value in retry.items()
@@ -65,7 +65,7 @@ def delays_in_milliseconds(retry: Mapping[str, Any]) -> list[list[Any]]:
 
 
 def delays_in_seconds(pairs: Iterable[Any]) -> dict[str, Any]:
-    """The settings that those pairs mean."""
+    """Retry settings from such pairs."""
     retry: dict[str, Any] = {}
     for name, value in pairs:
         if isinstance(name, str) and name.removesuffix("_ms") in _DELAYS and name.endswith("_ms"):

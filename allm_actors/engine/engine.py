@@ -1,8 +1,8 @@
-"""Who is asked, with which model, tools and defaults: one immutable value.
+"""Engines: adapter, model, tools and defaults as one immutable value.
 
 Rule of this file: an engine is configuration. It opens nothing, knows no key, and every change is a new
-engine with the same `id`, which is how scripted adapters tell engines apart. One that is read from a text without an
-`id` has none, so that it is equal to what the same text gives again.
+engine with the same `id`, by which scripted adapters tell engines apart. An engine decoded from data without
+an `id` has none, so that decoding the same data again gives an equal one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
 _SLOTS = tuple(capability.slot for capability in CAPABILITIES.values())
 _CHECKED = ("retry", "model", "tool_executor", "tool_result_encoder")
 _KEYS = ("api_key", "key", "token", "secret")
-# No default of a call: what an engine has a field for, and what is said of one call or one session alone.
+# Not allowed in `params`: options that an engine has a field for, and those of a single call or session.
 _NO_PARAMS = CALL | {"when_busy"}
 _OBJECTS = ("adapter", *_SLOTS, "tool_executor", "tool_result_encoder")
 
@@ -38,11 +38,12 @@ class Engine:
     """Configuration for model calls.
 
     `adapter` is a name (`"openai"`), a name with a model (`"openai:gpt-4.1-mini"`) or an `Adapter`. `params` are
-    default options of every call, `context` is handed to tool handlers, `adapter_opts` to the adapter (`base_url`,
-    `headers`, …). `retry` is `"default"`, False or a mapping such as `{"max_attempts": 5, "max_delay": 60.0}`; delays
-    are seconds. `model` is a name, or the `ModelRef` of a catalogue of yours: then what the model cannot do is refused
-    before it is asked, and costs are filled in. What is not chat has slots of its own, an adapter and a model for each
-    capability: `image_adapter` and `image_model`, `embed_adapter`, …; `"openai:gpt-image-1"` as an adapter names both.
+    default options of every call, `context` is passed to tool handlers, `adapter_opts` to the adapter
+    (`base_url`, `headers`, …). `retry` is `"default"`, False or a mapping such as
+    `{"max_attempts": 5, "max_delay": 60.0}`; delays are seconds. `model` is a name, or a `ModelRef` of your
+    own: then a request that the model cannot serve is refused before it is sent, and costs are filled in.
+    Capabilities besides chat have slots of their own, an adapter and a model each: `image_adapter` and
+    `image_model`, `embed_adapter`, …; `"openai:gpt-image-1"` as an adapter sets both.
 
     Raises TypeError for an unknown field, a value of the wrong kind, or a key (pass `api_key=` with the call), and
     `EngineError("invalid_engine")` for two tools of one name.
@@ -129,7 +130,7 @@ class Engine:
             object.__setattr__(self, name, value)
 
     def __setstate__(self, state: list[Any]) -> None:
-        # It may come from another process, where its id was free: no engine that is made after it may have the same.
+        # It may come from another process, where its id was free: no engine made later may get the same id.
         for name, value in zip(self.__dataclass_fields__, state, strict=True):
             object.__setattr__(self, name, value)
         _ids.take(self.id)
@@ -152,7 +153,7 @@ class Engine:
         return self._with(context={**self.context, name: value})
 
     def with_model(self, model: str | ModelRef | None) -> Self:
-        """This engine asking `model`."""
+        """This engine with another model."""
         return self._with(model=model)
 
     def merge(self, **options: Any) -> Self:
@@ -192,9 +193,9 @@ def merge_tools(tools: Iterable[Tool], over: Iterable[Tool]) -> list[Tool]:
 
 
 class _Ids:
-    """Numbers that no other engine of this process has; an engine that was stored keeps its own.
+    """Ids that are unique among the engines of this process; an engine that was stored keeps its own.
 
-    Thread: safe; each line below is one operation of the interpreter.
+    Thread: safe; each line below is atomic in the interpreter.
     """
 
     def __init__(self) -> None:
@@ -221,7 +222,7 @@ _E = TypeVar("_E", bound=Engine)
 
 
 def _with_id(engine: _E, id: int | None) -> _E:
-    """The engine with this id, which may be none: a new engine is given one."""
+    """The engine with this id, or None as its id, which the constructor would replace by a new one."""
     object.__setattr__(engine, "id", id)
     return engine
 
@@ -343,14 +344,12 @@ def _to_fields(engine: Engine) -> dict[str, Any]:
 
 def _from_fields(stored: dict[str, Any]) -> Engine:
     known = {field.name: stored[field.name] for field in fields(Engine) if field.name in stored}
-    if known.get("tools") is None:  # as of every value, what is null is not there
+    if known.get("tools") is None:  # null counts as missing, as in every value
         known.pop("tools", None)
     for name in _MAPPINGS:
         if isinstance(known.get(name), list):
             known[name] = dict(known[name])
-    if isinstance(
-        known.get("params"), Mapping
-    ):  # the Elixir library takes any name, and makes nothing of these
+    if isinstance(known.get("params"), Mapping):  # the Elixir library accepts any name, and ignores these
         known["params"] = {
             name: value for name, value in known["params"].items() if name not in _NO_PARAMS - {"api_key"}
         }

@@ -1,8 +1,8 @@
 r"""Bytes to the frames of AWS's event stream, in any chunking.
 
 Rule of this file: total, linear and bounded. No bytes make it raise, no chunking changes what it yields, and no byte is
-copied more than a few times. A checksum that is wrong, a length that cannot be and a header that nobody can read end
-the stream: after one of them no boundary can be trusted, so nothing follows.
+copied more than a few times. A wrong checksum, an impossible length or an unreadable header ends the stream:
+after one of these no frame boundary can be trusted, so nothing follows.
 
     bytes   4 length of all   4 length of headers   4 CRC-32 of these eight
             headers: each 1 length of name, name, 1 type, value
@@ -32,7 +32,7 @@ HeaderValue = bool | int | bytes | str
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """One message. A header's value is what its type says: a truth, a number, bytes (a UUID's, too) or a text."""
+    """One message. A header's value has the type it declares: bool, int, bytes (also for a UUID) or str."""
 
     headers: Mapping[str, HeaderValue]
     payload: bytes
@@ -44,7 +44,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventStreamDecoder:
-    """One stream's decoder. `broken` says, for ever, what was wrong with the first frame that could not be read."""
+    """One stream's decoder. `broken` says what was wrong with the first frame that could not be read, and stays set."""
 
     __slots__ = ("_held", "_needed", "_size", "broken", "max_frame_bytes")
 
@@ -53,7 +53,7 @@ class EventStreamDecoder:
         self.broken: str | None = None
         self._held: list[bytes] = []  # of the unfinished frame
         self._size = 0
-        self._needed = _PRELUDE.size  # so many bytes are needed to go on
+        self._needed = _PRELUDE.size  # bytes needed before more can be read
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The frames that `chunk` completes."""
@@ -72,7 +72,7 @@ class EventStreamDecoder:
         return frames
 
     def _cut(self, data: bytes, frames: list[Frame]) -> int:
-        """All whole frames in `data`; where what is left of it begins."""
+        """Append all complete frames in `data` to `frames`; returns the offset of the rest."""
         at = 0
         while len(data) - at >= _PRELUDE.size:
             length, header_length, checksum = _PRELUDE.unpack_from(data, at)
@@ -119,7 +119,7 @@ _BYTES, _TEXT, _UUID = 6, 7, 9
 
 
 def _headers(data: bytes) -> dict[str, HeaderValue] | None:
-    """The headers, or None where a name, a type or a length is not what it should be."""
+    """The headers, or None if a name, a type or a length is invalid."""
     headers: dict[str, HeaderValue] = {}
     at = 0
     while at < len(data):

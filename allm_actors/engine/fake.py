@@ -1,8 +1,8 @@
-"""The scripted provider: what it says was written before.
+"""The scripted provider: its answers are written in advance.
 
 Rule of this file: a call is opened at once and read lazily. Opening checks the whole script, moves the cursor
-and records the call; reading yields what the script says and touches nothing, so the same script plays in a
-test, in an actor and in virtual time. What an entry means is in `allm_actors.engine.script`.
+and records the call; reading yields what the script says and has no side effects, so the same script plays in
+a test, in an actor and in virtual time. What an entry means is in `allm_actors.engine.script`.
 
 `adapter_opts`: `script` (one reply) or `scripts` (one per call), `stream_script` (either form, used before both),
 `usage` (over the script's), `request_id` (the response's, over the call's), `record` (a list or a callable that gets
@@ -33,7 +33,7 @@ _OPTIONS = frozenset(
 
 
 class Recorded(NamedTuple):
-    """A call that the fake got."""
+    """A call that the fake received."""
 
     request: Request
     call: Call
@@ -49,7 +49,7 @@ class Counter:
         self._lock = threading.Lock()
 
     def take(self) -> int:
-        """The number before it counts one up."""
+        """Return the number, then add one."""
         with self._lock:
             value = self.value
             self.value = value + 1
@@ -101,7 +101,7 @@ class Playback:
 
 
 class _Live:
-    """A playback in real time: sleeps, in the thread that reads, where the script says so."""
+    """A playback in real time: sleeps through the script's delays, on the reader's thread."""
 
     __slots__ = ("_playback",)
 
@@ -170,7 +170,7 @@ class FakeAdapter:
         return _Live(self.play(request, call))
 
     def requires_structured_finalize(self, request: Request) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Never: a script says what it says."""
+        """Always False: a script does not depend on the request."""
         return False
 
     def _cursor(self, key: Hashable) -> Counter:
@@ -191,7 +191,9 @@ class FakeAdapter:
 
 
 def show(options: Mapping[str, Any], name: str, seen: Any) -> None:
-    """Give `seen` to whoever wants to see it: the option of this name is a list or a callable. Raises TypeError."""
+    """Append `seen` to the option of this name if it is a list, or call it if it is callable. Raises
+    TypeError for any other kind of option.
+    """
     to = options.get(name)
     if to is None:
         return
@@ -204,7 +206,7 @@ def show(options: Mapping[str, Any], name: str, seen: Any) -> None:
 
 
 def cursor_key(options: Mapping[str, Any], call: Call, script: Sequence[Any]) -> Hashable:
-    """Whose cursor a call moves: the option's, the engine's, or that of all who have the same script.
+    """Which cursor a call moves: the option's, the engine's, or one shared by all calls with the same script.
 
     Raises TypeError for a `script_cursor` that is no `Counter`, and for a `cursor_key` that is not hashable.
     """

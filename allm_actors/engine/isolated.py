@@ -1,8 +1,8 @@
-"""A handler in a process of the operating system's own: one that can be killed, and may crash.
+"""A handler in an operating system process of its own, which can be killed, and may crash.
 
-Rule of this file: a new interpreter for each call, and only plain facts between the two: the function's address, the
-arguments, and what it gave or raised, pickled. Nothing is inherited: no thread, no lock, no open file. The child ends
-when it has answered, when it is killed, and when its parent is gone, whatever happened to that.
+Rule of this file: a new interpreter for each call. Only the function's import path, the arguments, and what
+it returned or raised are passed, pickled. Nothing is inherited: no thread, no lock, no open file. The child
+ends when it has answered, when it is killed, and when its parent is gone for any reason.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from allm_actors.engine.adapter import ToolContext
 
 __all__ = ["ChildDied", "IsolatedCall", "address_of", "serve"]
 
-# Its arguments are our path. In the environment it would be that of every other Python that the function starts, too.
+# Its arguments are our `sys.path`. PYTHONPATH would affect every other Python that the function starts, too.
 _SERVE = (
     "import sys; sys.path[:], sys.argv[1:] = sys.argv[1:], []; "
     "from allm_actors.engine.isolated import serve; serve()"
 )
 _LENGTH = struct.Struct(">Q")
-_AFTERWARDS = 1.0  # seconds in which an answer that was written is read, and a child that has answered ends
-_FLUSH = 0.5  # seconds for what the function has printed: nobody may be reading it
-_LOOK = 0.01  # seconds between two looks whether it has ended, where nobody watches it
+_AFTERWARDS = 1.0  # seconds to read an answer after the child's end, and for a child to end after its answer
+_FLUSH = 0.5  # seconds to flush what the function has printed, which may block if nobody reads it
+_LOOK = 0.01  # seconds between two checks whether it has ended, where no thread watches it
 
 
 class ChildDied(RuntimeError):
@@ -45,7 +45,7 @@ class ChildDied(RuntimeError):
 
 
 def address_of(tool: Tool) -> tuple[str, str]:
-    """Where the tool's function can be imported from: module and name.
+    """The import path of the tool's function: module and name.
 
     Raises ValueError for a function that another interpreter cannot import.
     """
@@ -67,10 +67,10 @@ class IsolatedCall:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._killed = False
-        self._ended = threading.Event()  # it is dead, and not reaped
+        self._ended = threading.Event()  # set when the child is dead but not reaped yet
 
     def run(self) -> Any:
-        """What the function gives.
+        """Run the function in the child and return its result.
 
         Raises what it raises, `ChildDied` when there is no answer, and TypeError and the like for arguments, a context
         or an answer that cannot be pickled.
@@ -109,13 +109,13 @@ class IsolatedCall:
                     os.killpg(self._child.pid, 9) if hasattr(os, "killpg") else self._child.kill()
 
     def _reap(self, child: subprocess.Popen[bytes]) -> int:
-        """How it ended; it has answered, and is killed if it does not end by itself.
+        """Wait for the child to end after its answer, and return its exit code; kill it if it does not end by itself.
 
-        The lock is held for no wait: whoever kills is an event loop.
+        The lock is never held while waiting, because `kill` may be called by an event loop.
         """
         patience = time.monotonic() + _AFTERWARDS
         while True:
-            with self._lock:  # until here its number was nobody else's, and could be killed
+            with self._lock:  # until it is reaped its process id is not reused, so `kill` is safe
                 code = child.poll()
                 if code is not None:
                     self._child = None
@@ -125,7 +125,7 @@ class IsolatedCall:
             self._ended.wait(_LOOK)
 
     def _watch(self, pid: int, answered: threading.Event) -> None:
-        # What the function has started may hold the pipe open, so that its death alone would not end the reading.
+        # Processes that the function has started may hold the pipe open, so the child's death may not end the reading.
         with contextlib.suppress(ChildProcessError):  # it was waited for already
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         self._ended.set()
@@ -144,21 +144,21 @@ class IsolatedCall:
                 return None
             flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
             self._child = child = subprocess.Popen(  # noqa: S603 - our own interpreter, with our own line
-                # Not from the directory that we happen to be in.
+                # -P: do not import from the current directory.
                 [sys.executable, *flags, "-P", "-c", _SERVE, *filter(None, sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
             )
         assert child.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it is dead already: reading will tell
+        with contextlib.suppress(OSError, ValueError):  # it is dead: reading will show that
             child.stdin.write(_LENGTH.pack(len(written)) + written)
             child.stdin.flush()
         return child
 
 
 def _read(source: IO[bytes]) -> bytes | None:
-    """The answer, or None when there is none: what the function has started may hold the pipe open after it."""
+    """The answer, or None if there is none. Reads no further: other processes may hold the pipe open."""
     head = source.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
@@ -169,14 +169,14 @@ def _read(source: IO[bytes]) -> bytes | None:
 
 def serve() -> None:
     """The child's side: read one call, answer it, end."""
-    # Not `sys.stdin`: whoever forks closes that in the child, and would wait for ever for who reads it here.
+    # Not `sys.stdin`: a forked child closes that, and would wait for ever for the lock of the thread that reads here.
     source = os.fdopen(os.dup(0), "rb", buffering=0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     (length,) = _LENGTH.unpack(_exactly(source, _LENGTH.size))
     path, address, call = pickle.loads(_exactly(source, length))  # noqa: S301 - it comes from our parent
     sys.path[:] = path
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the function prints is no answer
+    os.dup2(2, 1)  # what the function prints goes to stderr, because stdout carries the answer
     threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
     answer = _answer(address, call)
     try:
@@ -190,7 +190,7 @@ def serve() -> None:
 
 
 def _flush() -> None:
-    with contextlib.suppress(BaseException):  # what the function has made of it
+    with contextlib.suppress(BaseException):  # the function may have replaced or closed it
         sys.stdout.flush()
 
 
@@ -199,7 +199,7 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
     while len(held) < size:
         piece = source.read(size - len(held))
         if not piece:
-            os._exit(1)  # the parent has gone before it had said all
+            os._exit(1)  # the parent is gone before it has sent everything
         held += piece
     return bytes(held)
 
@@ -234,7 +234,7 @@ class _NeverCancelled:
 def _raised(error: BaseException) -> bytes:
     try:
         written = pickle.dumps((False, error))
-        pickle.loads(written)  # noqa: S301 - an exception that cannot be read is worth nothing to the parent
+        pickle.loads(written)  # noqa: S301 - checks that the parent will be able to unpickle it
     except Exception:  # noqa: BLE001 - pickling runs the exception's own code
         return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
     return written

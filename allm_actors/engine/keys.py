@@ -1,9 +1,9 @@
-"""Where keys come from, and how they are hidden.
+"""Where API keys come from, and how they are hidden.
 
 Rule of this file: a key is looked up when a call needs it, and nothing ever prints one. The first non-empty
 string wins:
 
-    1 opts        `api_key=` of the call: a string, or a function that is asked each time
+    1 opts        `api_key=` of the call: a string, or a function that is called each time
     2 runtime     `put("openai", …)`, until `delete` or `clear`
     3 app_config  `configure({"openai": …})`
     4 env         the provider's environment variable
@@ -53,7 +53,7 @@ _dotenv_trouble = ""
 
 
 def put(provider: str, key: str | Secret) -> None:
-    """Use `key` for `provider` in this process from now on; an empty one hides none of the other levels.
+    """Use `key` for `provider` in this process from now on; an empty key does not hide the lower levels.
 
     Raises TypeError for a provider that is no text, and for a key that is neither text nor a Secret. Thread: safe.
     """
@@ -84,8 +84,8 @@ def configure(
 ) -> None:
     """Set the configured keys by provider, and whether a `.env` file (default: of the working directory) is read.
 
-    A key of None is none. Raises TypeError for what is no mapping, a provider that is no text, and a key of any other
-    type.
+    A key of None is ignored. Raises TypeError for what is no mapping, a provider that is no text, and a key
+    of any other type.
     """
     global _config, _dotenv_path, _dotenv, _dotenv_trouble  # noqa: PLW0603 - process-wide, like the environment
     _check_keys(keys)
@@ -141,7 +141,7 @@ def fetch(provider: str, names: Sequence[str], api_key: KeySource = None) -> Sec
 
 
 def either(first: KeySource, second: KeySource) -> KeySource:
-    """A source that says what `first` says, or, where that is nothing, what `second` says."""
+    """A source that gives the key of `first`, or, if that has none, the key of `second`."""
     if second is None or not (first is None or callable(first) or isinstance(first, str | Secret)):
         return first
     if not callable(first):
@@ -179,13 +179,13 @@ def _asked(provider: str, source: Callable[[], Any]) -> Any:
         let_go(key)
     except FunctionLeft as left:
         trouble = f"exited with {left}"
-    except Exception as error:  # noqa: BLE001 - somebody's vault; what it says may quote what it guards
+    except Exception as error:  # noqa: BLE001 - the user's code; its text may quote the key
         trouble = f"failed with {type(error).__name__}"
     raise _keyless(provider, trouble)
 
 
 def unanswered(provider: str, seconds: float) -> EngineError:
-    """The error of a call whose `api_key=` function has not answered for so many seconds."""
+    """The error of a call whose `api_key=` function has not returned within these seconds."""
     return _keyless(provider, f"did not answer within {seconds:g} s")
 
 
@@ -230,12 +230,12 @@ def _dotenv_keys() -> dict[str, Secret]:
 
 
 def _read(path: Path) -> tuple[str, str]:
-    """What the file says, nothing if there is none, and what keeps it from being read."""
+    """The file's text, empty if there is no file, and why it cannot be read, empty if it can."""
     try:
         return path.read_bytes().decode("utf-8-sig"), ""
     except FileNotFoundError:
         return "", ""
-    except UnicodeDecodeError as error:  # which holds all of the file, and so goes no further
+    except UnicodeDecodeError as error:  # contains the whole file, so it is not chained
         return "", f"{path} is not UTF-8, see its byte {error.start}: save it as UTF-8"
     except OSError as error:
         return "", f"{path} cannot be read, {error.strerror}: name another file with dotenv_path="

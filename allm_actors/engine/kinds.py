@@ -1,7 +1,8 @@
-"""What kind of value each option takes, checked before anything is started.
+"""The kind of value each option takes, checked before anything is started.
 
-Rule of this file: one row for each option whose wrong value would otherwise be found late, inside somebody else's code,
-or never. The row says what the option must be, in the words of the message. None is never asked: it means "not given".
+Rule of this file: one row for each option whose wrong value would otherwise be found late, inside other code,
+or never. The row says what the option must be, worded for the error message. None is not checked: it means
+"not given".
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def check_kinds(options: Mapping[str, Any]) -> None:
 
 
 def check_model(model: object) -> None:
-    """Raises ValueError for a name that cannot be sent, and TypeError for a `ModelRef` with something other than a
-    mapping in a place for one, or a price that is no number.
+    """Raises ValueError for a name that cannot be sent, and TypeError for a `ModelRef` with a field that must
+    be a mapping and is not, or a price that is no number.
     """
     name = model.id if isinstance(model, ModelRef) else model
     if isinstance(name, str) and not is_utf8(name):
@@ -66,12 +67,12 @@ def check_model(model: object) -> None:
 
 
 def check_times(adapter_opts: Mapping[str, Any]) -> None:
-    """Raises ValueError where a time that is kept for every adapter, whatever else it makes of its options, is none."""
+    """Raises ValueError for an invalid time among the options that the library itself enforces for every adapter."""
     check_kinds({name: adapter_opts.get(name) for name in ("stream_timeout", "request_timeout")})
 
 
 def check_source(source: object) -> None:
-    """Raises TypeError for an `api_key=` that is no key and no function that returns one."""
+    """Raises TypeError for an `api_key=` that is neither a key nor a function that returns one."""
     if source is None or isinstance(source, str | Secret):
         return
     if is_async(source):
@@ -87,18 +88,18 @@ def check_source(source: object) -> None:
 
 
 def kind_of(value: object) -> str:
-    """What a value is, and nothing of what it holds: it may be a key."""
+    """Describes a value by its kind, without its content, which may be a key."""
     return "an empty text" if value == "" else type(value).__name__
 
 
 def let_go(value: object) -> None:
-    """Close what may be a coroutine, so that nobody is told that it was never awaited: that is told better."""
+    """Close what may be a coroutine, to suppress Python's "never awaited" warning: the error raised here says more."""
     if inspect.iscoroutine(value):
         value.close()
 
 
 def is_seconds(value: object) -> bool:
-    """Whether a value is a time as options take it; infinity is one."""
+    """Whether a value is a number of seconds that an option may have; infinity is allowed."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:
@@ -108,7 +109,7 @@ def is_seconds(value: object) -> bool:
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is a number of things."""
+    """Whether a value is a count that an option may have."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -127,7 +128,7 @@ def _settles(value: object) -> bool:
 def _executes(value: object) -> bool:
     if not isinstance(value, type):
         return callable(getattr(value, "execute", None))
-    # The class in place of its object, unless its method needs none.
+    # A class given instead of an instance, which works only if its method needs no instance.
     return isinstance(inspect.getattr_static(value, "execute", None), staticmethod | classmethod)
 
 

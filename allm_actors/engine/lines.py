@@ -1,7 +1,7 @@
 r"""Bytes to lines, in any chunking: newline-delimited JSON.
 
 Rule of this file: total and linear, as `sse`. Lines end with LF, or CRLF, and nothing else; a line is bytes, so that a
-character cut in two by a chunk is whole again before anybody decodes it. The last line need not be ended.
+character split between two chunks is whole again before it is decoded. The last line needs no line end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
 class LineDecoder:
-    """One stream's decoder. `overflowed` is set, for ever, by a line of more than `max_line_bytes`."""
+    """One stream's decoder. A line of more than `max_line_bytes` sets `overflowed`, which stays set."""
 
     __slots__ = ("_held", "_size", "max_line_bytes", "overflowed")
 
@@ -24,7 +24,7 @@ class LineDecoder:
 
     @property
     def broken(self) -> str | None:
-        """Why nothing follows, once that is so."""
+        """Why no more lines follow, or None."""
         return f"a line is larger than {self.max_line_bytes} bytes" if self.overflowed else None
 
     def feed(self, chunk: bytes) -> list[bytes]:

@@ -1,8 +1,8 @@
-"""Whether an answer that is not chat answers what was asked.
+"""Whether the response of a call that is not chat matches its request.
 
-Rule of this file: pure, and of what any adapter gives, a bundled one or somebody's own. What nobody has judged is never
-taken for clean, and no vector for that of another text; so an answer with a piece too few, too many or for nobody is
-none at all.
+Rule of this file: pure, and applied to every adapter's response, bundled or not. An unjudged item must not
+count as clean, nor a vector as that of another text; so a response with a missing, surplus or unassignable
+piece is invalid.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from allm_actors.data.predicates import as_number
 
 __all__ = ["items_of", "mismatch", "misplaced", "unmatched"]
 
-_ROUNDING = 1e-6  # by so much a probability may be beyond its ends
+_ROUNDING = 1e-6  # how far a probability may be outside of 0 to 1
 
 
 def mismatch(request: Any, response: Any) -> str | None:
@@ -45,12 +45,12 @@ def mismatch(request: Any, response: Any) -> str | None:
 
 
 def items_of(request: ModerationRequest) -> int:
-    """How many items are judged: each text, or, as soon as a picture is among them, all of it as one."""
+    """How many items are judged: each text, or, if there is an image among them, the whole input as one."""
     return 1 if any(isinstance(item, ImagePart) for item in request.input) else len(request.input)
 
 
 def unmatched(questions: Mapping[str, Any], answers: Mapping[str, Any]) -> str | None:
-    """Which questions have no answer, and which answers no question, if there are any."""
+    """Says which questions have no answer, and which answers no question; None if there are none."""
     missing = [id for id in questions if id not in answers]
     unasked = [id for id in answers if id not in questions]
     return (
@@ -61,7 +61,7 @@ def unmatched(questions: Mapping[str, Any], answers: Mapping[str, Any]) -> str |
 
 
 def misplaced(question: ClassificationQuestion, answer: Any) -> str | None:
-    """What the answer to a question must be, and is not, if that is so."""
+    """Says what the answer to a question must be, if it is not that; else None."""
     belongs = _belonging(question, answer)
     shown = reprlib.repr(answer.value() if isinstance(answer, ClassificationAnswer) else answer)
     return None if belongs is None else f"must be {belongs}, got: {shown}"
@@ -84,9 +84,7 @@ def _of_verdicts(count: int, results: Any) -> str | None:
     if len(results) != count:
         return f"it has {len(results)} verdicts for {count} items"
     places = [each.index for each in results]
-    if any(places) and not _are_places(
-        places
-    ):  # all zero: whoever made them left their places to their order
+    if any(places) and not _are_places(places):  # all zero: the adapter has left the indices to their order
         return f"its verdicts are at {reprlib.repr(places)}; each item has one, at its index, from 0"
     if not all(_says(each.flagged) for each in results):
         return "a verdict does not say whether it is flagged, with True or False"
@@ -128,7 +126,7 @@ def _are_places(places: list[Any]) -> bool:
 
 
 def _says(flagged: Any) -> bool:
-    """Whether it is True or False, NumPy's among them."""
+    """Whether it is True or False, including NumPy's."""
     try:
         return bool(flagged == bool(flagged))
     except Exception:  # noqa: BLE001 - an `==`, or a truth, of somebody's own

@@ -3,13 +3,13 @@
     place           options
     request         typed fields of the request: model, tools, tool_choice, response_format, temperature, max_tokens, …
     transport       how long to wait
-    call            who asks, with which key and adapter options
-    filters         what of the stream the reader wants to see
+    call            request and session ids, the key, adapter options
+    filters         which events of the stream the reader wants to see
     orchestration   how the loop runs: mode, max_turns, tool_timeout, …
     provider        everything else, verbatim in `request.options`: the provider knows what it means
 
-Rule of this file: an option that is nearly one of ours, but not quite, is refused: it would travel to the provider and
-do nothing.
+Rule of this file: an option whose name is nearly one of ours is refused: it would be sent to the provider and
+have no effect.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ ORCHESTRATION = frozenset(
 _SLOTS = {slot for row in CAPABILITIES.values() for slot in (row.slot, row.model_slot)}
 ENGINE = frozenset({"adapter", "params", "middleware", *_SLOTS})
 KNOWN = REQUEST | TRANSPORT | CALL | FILTERS | ORCHESTRATION
-# Where a request goes, and as whom: as a parameter of the model it would be sent there, and to the wrong place.
+# Options of adapters, such as where a request goes: given to a call they would be sent as a parameter of the model.
 _ADAPTERS = frozenset(
     {"base_url", "endpoint", "headers", "organization", "project", "query", "region", "transport"}
 )
@@ -72,7 +72,7 @@ _PROVIDER = frozenset({"models", "prompt_cache_key"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Options by where they go; see the table above."""
+    """Options sorted by where they go; see the table above."""
 
     request: Mapping[str, Any] = field(default_factory=dict)
     transport: Mapping[str, Any] = field(default_factory=dict)

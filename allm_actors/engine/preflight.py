@@ -1,33 +1,34 @@
-"""What a request must be for any provider, and what a model is known not to do, said before it is asked.
+"""Checks before a request is sent: the rules of all providers, and what a model is known not to support.
 
-Rule of this file: pure. Of a model only what is known counts: without a `ModelRef`, or where it is silent, everything
-is allowed, and all of its refusals are listed at once. A choice of tool is the same for every dialect:
+Rule of this file: pure. Only what a `ModelRef` says of a model counts: without one, or where it is silent,
+everything is allowed; all failures are listed at once. `tool_choice` is normalized in the same way for every
+dialect:
 
     tool_choice                                    becomes
     ---------------------------------------------  -------------------------------------------------------------
-    "auto", "none", "required", in any case        that word; the first two nothing, where there are no tools
-    a tool's name, in any shape (`named_choice`)   the name; refused unless it is a tool of the request's
-    any other mapping                              itself: a provider's own shape, which only it can judge
+    "auto", "none", "required", in any case        that word; without tools, the first two become None
+    a tool's name, in any shape (`named_choice`)   the name; refused unless the request has that tool
+    any other mapping                              itself: a provider's own shape, which only the provider can check
 
-And so is a form of answer:
+And so is `response_format`:
 
     response_format                                becomes
     ---------------------------------------------  -------------------------------------------------------------
     {"type": "json_schema", "schema": …}, "text"   itself
     {"type": "json_schema", "json_schema": {…}}    the same, flat: it is OpenAI's shape, which others do not read
-    a JSON Schema, or a mapping without a type     refused: no dialect has a word for it
-    a mapping of any other type                    itself: a server's own, for the dialects that pass it on
+    a JSON Schema, or a mapping without a type     refused: no dialect supports it
+    a mapping of any other type                    itself: a server's own format, for the dialects that pass it on
 
-What a model is known not to do:
+What a model is known not to support:
 
     the request has                the model's capabilities say       refusal
     -----------------------------  ---------------------------------  ----------------------------------------
     tools                          {"tools": {"enabled": False}}      ["tools"]: tools_disabled
     a json_schema response_format  {"json_native": False}             ["response_format"]: json_native_disabled
-    a picture                      {"vision": False}                  ["vision"]: vision_disabled
+    an image                       {"vision": False}                  ["vision"]: vision_disabled
     a document                     {"documents": False}               ["documents"]: documents_disabled
-    (asks for a picture)           {"images_enabled": False}          ["images_enabled"]: images_disabled
-    an operation on pictures       {"supported_image_operations": …}  ["operation"]: unsupported_image_operation
+    (is an image request)          {"images_enabled": False}          ["images_enabled"]: images_disabled
+    an image operation             {"supported_image_operations": …}  ["operation"]: unsupported_image_operation
 """
 
 from __future__ import annotations
@@ -53,19 +54,19 @@ from allm_actors.engine.catalog import Provider
 __all__ = ["check_capabilities", "check_format", "in_common_words", "with_finalize", "without_foreign_words"]
 
 _WORDS = ("auto", "none", "required")
-# OpenAI's words for its models that reason. Its format's other speakers have their own rules (see `catalog`); these
-# dialects have no such fields, and their providers refuse what they do not know, or take it and make nothing of it.
+# Options of OpenAI's reasoning models. Other servers of its format have their own rules (see `catalog`); these dialects
+# have no such fields, and their providers refuse unknown fields, or ignore them.
 _FOREIGN = frozenset({"reasoning_effort", "reasoning_summary", "verbosity"})
 _WITHOUT_THEM = frozenset({"anthropic", "cohere", "gemini", "ollama"})
 _FORMATS = ("text", "json_object", "json_schema")
 _KEYWORDS = frozenset({"$defs", "$ref", "$schema", "allOf", "anyOf", "enum", "oneOf", "properties"})
 _OF_A_SCHEMA = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
-# These dialects write the form of an answer in words of their own, and would leave out another one.
+# These dialects translate the response format into their own, and would drop one that they do not know.
 _WRITE_FORMATS = frozenset({"anthropic", "bedrock", "gemini", "ollama"})
 
 
 def check_capabilities(model: str | ModelRef | None, request: Any) -> None:
-    """Raises `ValidationError("unsupported_capability")` for what the model is known not to do."""
+    """Raises `ValidationError("unsupported_capability")` for what the model is known not to support."""
     if not isinstance(model, ModelRef):
         return
     able, what = model.capabilities or {}, "capabilities"
@@ -91,7 +92,7 @@ def without_foreign_words(request: Request, dialect: str) -> Request:
 
 
 def check_format(request: Request, dialect: str, row: Provider) -> None:
-    """Raises `AdapterError("unsupported_feature")` for a server's own form of answer where it would be left out."""
+    """Raises `AdapterError("unsupported_feature")` for a server's own response format that the dialect would drop."""
     wanted = request.response_format
     if dialect not in _WRITE_FORMATS or not isinstance(wanted, Mapping) or wanted["type"] == "json_schema":
         return
@@ -104,9 +105,9 @@ def check_format(request: Request, dialect: str, row: Provider) -> None:
 
 
 def in_common_words(request: Request) -> Request:
-    """The request with its choice of tool and the form of its answer as above.
+    """The request with `tool_choice` and `response_format` normalized as above.
 
-    Raises `ValidationError` for one that cannot be met.
+    Raises `ValidationError` for one that is refused there.
     """
     return _with_response_format(_with_tool_choice(request))
 
@@ -119,7 +120,7 @@ def _with_tool_choice(request: Request) -> Request:
         message = f"tool_choice must be 'auto', 'none', 'required' or a tool's name; got: {choice!r}"
         raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
     names = [tool.name for tool in request.tools]
-    unread = "tools" in request.options  # in the provider's own shape: their names are its to know
+    unread = "tools" in request.options  # in the provider's own shape, whose names are not read here
     is_word = choice is request.tool_choice and choice not in names and choice.lower() in _WORDS
     if is_word:
         choice = choice.lower()
@@ -133,9 +134,9 @@ def _with_tool_choice(request: Request) -> Request:
 
 
 def with_finalize(adapter: Any, request: Request) -> Request:
-    """The request, marked for a structured answer of its own where the adapter says that it needs that.
+    """The request, marked for a second, structured pass (`structured_finalize`) if the adapter says that it needs one.
 
-    Raises `EngineError("invalid_engine")` for an adapter that cannot say.
+    Raises `EngineError("invalid_engine")` if the adapter raises when it is asked.
     """
     ask = getattr(adapter, "requires_structured_finalize", None)
     if ask is None or request.structured_finalize:
@@ -221,7 +222,7 @@ def _of_images(able: Mapping[str, Any], request: ImageRequest) -> Iterator[tuple
 
 
 def _says_no(capability: Any, key: str) -> bool:
-    """Whether it is switched off: False itself, or a mapping that says so."""
+    """Whether a capability is switched off: by False itself, or by a mapping that has False for `key`."""
     return capability is False or (isinstance(capability, Mapping) and capability.get(key) is False)
 
 

@@ -1,7 +1,7 @@
 """How servers of one dialect differ, as data.
 
-Rule of this file: values alone. A provider that wants something of its own says so in its row of the catalogue; what
-follows from it is written once, in the dialect, in `dialects/parameters` for the fields of a chat completion, and in
+Rule of this file: values only. A provider's deviation is a value in its row of the catalogue; its effect is
+implemented once, in the dialect, in `dialects/parameters` for the fields of a chat completion, and in
 `remote/options` for headers.
 """
 
@@ -16,23 +16,24 @@ __all__ = ["Header", "Quirks"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quirks:
-    """How a server differs from the first of its dialect.
+    """How a server differs from the reference server of its dialect.
 
-    `include_usage`: whether usage in a stream must be asked for with `stream_options`; some servers send it unasked and
-    refuse the field. `max_tokens`: what the field is called; None asks the model's name. `prompt_cache`: which of
-    `key` and `retention` the server has a field for; it may refuse the other. `sealed_reasoning`: a pattern of the
-    names of models whose thoughts come, sealed, for the next request if they are asked for. `thoughts_back`: the field
-    of a chat message in which a server wants back what the model thought, because it forgets it otherwise. `documents`:
-    how a chat message holds one: as a `file`, also one by its URL, or as a `document_url`; None is not at all.
-    `call_ids`: a pattern of the ids that calls may have; None is any. `call_ids_of`: the same, for models of makers who
-    take fewer. `many_vendors`: whether models of several makers are behind it, who do not take each other's thoughts.
-    `after_answers`: what the model is made to have said between a tool's answer and what a user says next, to a server
-    that refuses the one right after the other.
+    `include_usage`: whether usage in a stream must be requested with `stream_options`; some servers always
+    send it and refuse the field. `max_tokens`: the name of that field; with None it depends on the model's
+    name. `prompt_cache`: which of `key` and `retention` the server has a field for; it may refuse the other.
+    `sealed_reasoning`: a pattern of the names of models that return sealed thoughts on request, to be sent
+    back. `thoughts_back`: the field of a chat message in which a server wants the model's thoughts back,
+    because it does not keep them. `documents`: how a chat message holds one: as a `file`, or as one that may
+    be a URL, or as a `document_url`; None: not at all. `call_ids`: a pattern of the ids that calls may have;
+    None is any. `call_ids_of`: the same, for vendors whose models accept fewer. `many_vendors`: whether it
+    serves models of several vendors, which do not accept each other's thoughts. `after_answers`: text of an
+    assistant message to insert between a tool's answer and a user's message, for a server that refuses the
+    one directly after the other.
 
-    Of the fields of a chat completion, by the names that a caller gives them: `renames`: what the server calls a field.
-    `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that a field
-    may have. `ranges`: the least and the greatest number. `only_for`: a pattern of the models that have a field; for
-    the others it is left out, so that one set of options serves models with and without it.
+    For the fields of a chat completion, by the caller's names: `renames`: the server's name of a field.
+    `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that
+    a field may have. `ranges`: its least and greatest number. `only_for`: a pattern of the models that have a
+    field; for the others it is left out, so that one set of options serves models with and without it.
     """
 
     include_usage: bool = True

@@ -1,6 +1,6 @@
-"""What a response's headers say about rate limits.
+"""Rate limits from a response's headers.
 
-Rule of this file: pure and total; a value that makes no sense is left out. Units: seconds, counts.
+Rule of this file: pure and total; an invalid value is left out. Units: seconds, counts.
 
 Source: the providers' API references (2026-09): OpenAI, Azure, Groq, xAI and Mistral `x-ratelimit-<what>-<of what>`,
 Anthropic `anthropic-ratelimit-<of what>-<what>`, OpenRouter and Together `x-ratelimit-<what>`; IETF
@@ -21,14 +21,14 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(
 _SCALE = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?Z")
 _DRAFT = re.compile(r'"[^"]*"\s*;\s*r=(\d+)(?:\s*;\s*t=(\d+))?')
-_EPOCH = 1e9  # more seconds than anybody waits; so it is a date
+_EPOCH = 1e9  # larger numbers are a date, not a wait
 _EPOCH_MS = 1e12
 
 
 def rate_limits(headers: Mapping[str, str], now: float) -> dict[str, dict[str, float]]:
-    """By what is limited (`requests`, `tokens`, …): its `limit`, `remaining`, and seconds until `reset`.
+    """By the limited resource (`requests`, `tokens`, …): its `limit`, `remaining`, and seconds until `reset`.
 
-    `now` is the wall clock in seconds since the epoch. Empty where the headers say nothing.
+    `now` is the wall clock in seconds since the epoch. Empty if the headers have no limits.
     """
     found: dict[str, dict[str, float]] = {}
     for raw_name, value in headers.items():

@@ -1,7 +1,7 @@
-"""Which model, tools and options a call uses: the call's, over those of a request it was given, over the engine's.
-The model alone is the request's first.
+"""Which model, tools and options a call uses: the call's override those of its request, which override the
+engine's. Only for the model the request comes first.
 
-Rule of this file: None never wins over a value; where an option goes is in `places`.
+Rule of this file: None never overrides a value; where an option goes is in `places`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def resolve_model(engine: Engine, options: Mapping[str, Any], request: Request |
 def resolve_model_ref(
     engine: Engine, options: Mapping[str, Any], request: Request | None = None
 ) -> ModelRef | None:
-    """What is known of the model that is asked: the call's `ModelRef`, else the engine's; None for a mere name."""
+    """The `ModelRef` of the model that is used: the call's, else the engine's; None if there is only a name."""
     model = _named_model(engine, options)
     if not isinstance(model, ModelRef):
         return None
@@ -57,19 +57,19 @@ def _named_model(engine: Engine, options: Mapping[str, Any]) -> str | ModelRef |
 
 
 def resolve_tools(engine: Engine, options: Mapping[str, Any]) -> list[Tool]:
-    """The engine's tools, with the call's of the same name in their place and the others after them."""
+    """The engine's tools, replaced by the call's of the same name; the call's other tools come after them."""
     tools: Iterable[Tool] | None = options.get("tools")
     return list(engine.tools) if tools is None else merge_tools(engine.tools, tools)
 
 
 def resolve_params(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The engine's `params` under the call's options, without what only engines and calls have."""
+    """The engine's `params`, overridden by the call's options, without those that only engines and calls have."""
     given = {name: value for name, value in options.items() if value is not None}
     return {name: value for name, value in {**engine.params, **given}.items() if name not in CALL}
 
 
 def resolve_adapter_opts(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The engine's `adapter_opts` under the call's."""
+    """The engine's `adapter_opts`, overridden by the call's."""
     return {**engine.adapter_opts, **(options.get("adapter_opts") or {})}
 
 
@@ -82,10 +82,10 @@ def step_request(
     stream: bool = True,
     parts: Parts | None = None,
 ) -> Request:
-    """The request of one step: the thread, the resolved model and tools, and the options that are the model's.
+    """The request of one step: the thread, the resolved model and tools, and the options for the model.
 
-    `tools` replaces the resolved ones (a second structured pass sends none). `parts` are the call's options, sorted, if
-    the caller has them (`parts_of`). Raises as `split` does.
+    `tools` replaces the resolved ones (a second structured pass sends none). `parts` are the call's sorted
+    options, if the caller has them already (`parts_of`). Raises as `split` does.
     """
     parts = parts_of(engine, options) if parts is None else parts
     given = resolve_tools(engine, options) if tools is None else list(tools)
@@ -95,7 +95,7 @@ def step_request(
         "structured_finalize": parts.request.get("structured_finalize") is True,
         "prompt_cache": prompt_cache_of(engine, options),
     }
-    if tools is not None and not sent:  # they were taken away, and the choice among them with them
+    if tools is not None and not sent:  # without tools, a tool choice makes no sense
         fields.pop("tool_choice", None)
     return Request(
         messages=list(thread.messages if isinstance(thread, Thread) else thread),
@@ -110,9 +110,9 @@ def step_request(
 def complete_request(
     engine: Engine, request: Request, options: Mapping[str, Any], *, stream: bool = True
 ) -> Request:
-    """`request` under the call's options, and with the engine's values for what neither of them says.
+    """`request` overridden by the call's options, and with the engine's values for what neither of them gives.
 
-    Its tools stand in the place of the engine's; the call's are merged into them. Its model wins over the call's.
+    Its tools replace the engine's, and the call's are merged into them. Its model overrides the call's.
     """
     said = {name for name, value in options.items() if value is not None or name == "prompt_cache"}
     parts = parts_of(engine, options)
@@ -134,19 +134,19 @@ def complete_request(
 
 
 def parts_of(engine: Engine, options: Mapping[str, Any]) -> Parts:
-    """The call's options over the engine's, sorted by where they go. Raises as `split` does."""
+    """The engine's options overridden by the call's, sorted by where they go. Raises as `split` does."""
     return split(resolve_params(engine, options))
 
 
 def call_for(
     engine: Engine, options: Mapping[str, Any], request_id: str, transport: Transport | None = None
 ) -> Call:
-    """What an adapter is told beside the request. Raises as `split` does."""
+    """The `Call` that an adapter gets with the request. Raises as `split` does."""
     return Call(request_id=request_id, transport=transport, **call_terms(engine, options))
 
 
 def call_terms(engine: Engine, options: Mapping[str, Any], *, parts: Parts | None = None) -> dict[str, Any]:
-    """The fields of a `Call` that are the same for all of one turn; `parts` as for `step_request`.
+    """The fields of a `Call` that are the same for all model calls of one turn; `parts` as for `step_request`.
 
     Raises as `split` does.
     """
@@ -168,11 +168,11 @@ def call_terms(engine: Engine, options: Mapping[str, Any], *, parts: Parts | Non
 
 
 def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:
-    """The prompt cache that the call asks for, else the engine's `params`; never a mix of both.
+    """The call's prompt cache option, else that of the engine's `params`; never a mix of both.
 
     Shape: None, or `{"key": text or None, "retention": "short" or "long"}`. True, `{}` and `[]` mean the session's id
-    for a key and a short retention; None and False switch off what the engine's `params` say. What has any other shape
-    is kept as it is, for `validate` to refuse.
+    as the key and a short retention; None and False turn off what the engine's `params` say. Any other shape
+    is kept unchanged, for `validate` to refuse.
     """
     wanted = options.get("prompt_cache") if "prompt_cache" in options else engine.params.get("prompt_cache")
     if wanted is None or wanted is False:
@@ -189,5 +189,5 @@ def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:
 
 
 def _unsaid(value: Any) -> bool:
-    # By identity: a temperature of 0.0 equals False and was very much said.
+    # By identity: a temperature of 0.0 equals False, but is a given value.
     return value is None or value is False or value == {}

@@ -1,8 +1,8 @@
-"""When to try a call again.
+"""When to retry a call.
 
-Rule of this file: it says how long to wait, and never waits. A call is tried again only while nothing of the
-answer has arrived, so what a reader has seen never changes. A server that asks for more patience than
-`max_delay` gets its error returned.
+Rule of this file: it says how long to wait, and never waits. A call is retried only while no part of the
+answer has arrived, so what a reader has seen never changes. If a server asks for a longer wait than
+`max_delay`, its error is returned instead.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["DEFAULT", "NEVER", "RetryPolicy", "next_delay", "policy_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how patiently. Delays are seconds; `retry_on` holds HTTP statuses, error reasons, and `connect`
-    for a connection that never came to be. An error that a stream of status 200 begins with counts by its reason:
-    `rate_limited` as 429, `provider_unavailable` as 503.
+    """How often to retry, and after which delays, in seconds. `retry_on` holds HTTP statuses, error reasons,
+    and phases such as `connect`, for a connection that could not be opened. An error at the beginning of a
+    stream with status 200 counts by its reason: `rate_limited` as 429, `provider_unavailable` as 503.
     """
 
     max_attempts: int = 3
@@ -32,8 +32,8 @@ class RetryPolicy:
     respect_retry_after: bool = True
 
 
-_STATUSES = {"rate_limited": 429, "provider_unavailable": 503}  # of errors that came without one
-# What `retry_on` may name: what an adapter's errors say of themselves, and the part of a call that failed.
+_STATUSES = {"rate_limited": 429, "provider_unavailable": 503}  # for errors without an HTTP status
+# What `retry_on` may name: reasons of adapters' errors, and the phase of a call that failed.
 _PHASES = ("connect", "first_byte", "idle", "total")
 _KINDS: tuple[type[AdapterError], ...] = (AdapterError, *AdapterError.__subclasses__())
 _WORDS = frozenset(_PHASES).union(*(kind.reasons for kind in _KINDS))
@@ -42,9 +42,9 @@ NEVER = RetryPolicy(max_attempts=1)
 
 
 def policy_of(value: Any) -> RetryPolicy:
-    """The policy an engine's `retry` means: `default`, False, a mapping over the default, or a policy.
+    """The policy for an engine's `retry`: `default`, False, a mapping that overrides the default, or a policy.
 
-    Raises TypeError for an unknown name and ValueError for a value that cannot be.
+    Raises TypeError for an unknown name and ValueError for an invalid value.
     """
     if isinstance(value, RetryPolicy):
         return value
@@ -74,7 +74,7 @@ def next_delay(policy: RetryPolicy, attempt: int, error: AdapterError, jitter: f
 def _retryable(policy: RetryPolicy, error: AdapterError) -> bool:
     if (
         error.metadata.get("retry") is False
-    ):  # whoever made the error knows better: an empty account stays empty
+    ):  # the error itself says that a retry is useless: an empty account stays empty
         return False
     status = error.status
     if status is None and not error.metadata.get("partial"):

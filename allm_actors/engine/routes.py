@@ -1,10 +1,10 @@
 """Which of a provider's endpoints a request goes to, and so which dialect it is written in.
 
-Rule of this file: pure, and what a row says decides: the endpoint that the caller names, else the pattern of the row
-that the model's name matches, else the row's own dialect.
+Rule of this file: pure. The endpoint is the one that the caller names, else the one of the row's pattern that
+the model's name matches, else that of the row's own dialect.
 
-Source: OpenAI answers its reasoning models' tools and thoughts fully only at `/responses`; other servers that have that
-endpoint, too, have it beside the one for chat.
+Source: OpenAI fully supports tools and thoughts of its reasoning models only at `/responses`; other servers
+that have this endpoint have it in addition to the one for chat.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["ENDPOINTS", "dialect_of", "dialects_of", "endpoint_url"]
 ENDPOINTS: Mapping[str, str] = MappingProxyType(
     {"chat_completions": "openai_chat", "responses": "openai_responses"}
 )
-"""The endpoints of a provider of OpenAI's, and the dialect of each."""
+"""The endpoints of a provider with OpenAI's formats, and the dialect of each."""
 
 
 def dialect_of(row: Provider, model: Any = None, endpoint: str | None = None) -> str:
-    """The dialect in which `model` of this row is asked. Raises `EngineError` for an endpoint that the row has not."""
+    """The dialect for `model` of this row. Raises `EngineError` for an endpoint that the row does not have."""
     if endpoint is not None:
         return _named(row, endpoint)
     name = model if isinstance(model, str) else ""
@@ -36,14 +36,14 @@ def dialect_of(row: Provider, model: Any = None, endpoint: str | None = None) ->
 
 
 def dialects_of(row: Provider) -> frozenset[str]:
-    """All dialects in which this row can be asked."""
+    """All dialects that this row may use."""
     own = {row.dialect, *(dialect for _, dialect in row.dialects)}
     known = set(ENDPOINTS.values())
     return frozenset(own | known if own & known else own)
 
 
 def endpoint_url(base_url: str, row: Provider, dialect: str, path: str, model: str | None) -> str:
-    """Where the dialect's endpoint is: at `path`, unless the row says otherwise."""
+    """The URL of the dialect's endpoint: at `path`, unless the row has another one."""
     own = row.paths.get(dialect, path)
     return base_url + own.replace("{model}", quote(model or "", safe=""))
 

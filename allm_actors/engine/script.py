@@ -1,8 +1,8 @@
-"""What the entries of a script mean: entries to events.
+"""Script entries to events.
 
 Rule of this file: pure, and strict: an entry that is not in the table is refused before anything is played, and so is
-one with too much, too little or the wrong thing in it. What goes wrong is explained where it is caught, so that a
-script that can be played pays nothing for it.
+one with too many, too few or wrong values. The explanation is made only when an error is caught, so that a
+valid script pays nothing for it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _UNPLAYABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionEr
 
 
 def preflight(entries: Sequence[Any]) -> AllmError | None:
-    """The error with which the call itself is refused, when the script begins with one. Raises as `stage`."""
+    """The error with which the call itself is refused, if the script begins with one. Raises as `stage`."""
     try:
         if not entries or _tag(entries[0]) != "preflight_error":
             return None
@@ -60,7 +60,7 @@ def count_calls(entries: Sequence[Any]) -> int:
     try:
         return [entry[0] for entry in entries].count("tool_call")
     except (IndexError, KeyError, TypeError):
-        # Another call's script, which says itself what is wrong with it.
+        # Another call's script: playing it will say what is wrong with it.
         tags = [entry[0] for entry in entries if entry and isinstance(entry, (tuple, list))]
         return tags.count("tool_call")
 
@@ -72,7 +72,7 @@ def stage(
     first_call: int = 0,
     request_id: str | None = None,
 ) -> list[Event | Delay]:
-    """All that a script plays. Raises ValueError or TypeError, which name the entry, for one that cannot be played.
+    """All events and delays of a script. Raises ValueError or TypeError, naming the entry, for an invalid one.
 
     `usage` is used in place of the script's; calls without an id are numbered from `first_call` by their places
     among the calls, past ids that the script gives to others; the completed message carries the `request_id`.
@@ -102,10 +102,10 @@ def _play(entries: Sequence[Any], stage: _Stage) -> _Stage:
 
 
 def _renamed(places: Sequence[int], own: Mapping[int, str]) -> dict[str, str]:
-    """Other ids for the calls whose number another call of the script has for its own id.
+    """New ids for numbered calls whose id another call of the script has been given explicitly.
 
-    They get the numbers of the calls that have an id of their own and use none, of which there are enough: so no
-    number leaves the script, and none meets those of the next one.
+    They get the numbers that calls with an explicit id leave unused, of which there are enough: so all
+    numbers stay within the script's range and do not clash with the next script's.
     """
     taken = set(own.values())
     clashing = [f"c{place}" for place in places if place not in own and f"c{place}" in taken]
@@ -114,7 +114,7 @@ def _renamed(places: Sequence[int], own: Mapping[int, str]) -> dict[str, str]:
 
 
 class _Stage:
-    """What was played so far."""
+    """The events made so far."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class _Stage:
         self.fixed_usage = usage
         self.usage: Usage | None = None
         self.next_call = next_call
-        self.own: dict[int, str] = {}  # ids that the script gives, by the place of their call
+        self.own: dict[int, str] = {}  # explicit ids, by the number of their call
         self.renamed = renamed
         self.request_id = request_id
         self.finished = False
@@ -278,7 +278,7 @@ def _tag(entry: Any) -> str:
 
 
 def _explained(entries: Sequence[Any], entry: Any, error: Exception) -> Exception:
-    """The error for an entry that cannot be played: where it is, what is wrong with it, and what belongs there."""
+    """The error for an invalid entry: where it is, what is wrong with it, and what is expected."""
     place = next(at for at, each in enumerate(entries) if each is entry)
     text = f"script entry [{place}], {reprlib.repr(entry)}, cannot be played: {error}"
     if isinstance(entry, (tuple, list)) and entry and one_of(entry[0], _WRITTEN):
@@ -314,7 +314,7 @@ def _adapter_error(reason: Any, fields: dict[str, Any]) -> AllmError:
         reason, fields = "unknown", {"cause": reason, **fields}
     cause = fields.get("cause")
     if isinstance(cause, BaseException) and not isinstance(cause, AllmError):
-        fields = {**fields, "cause": repr(cause)}  # it is stored with its error, and an exception cannot be
+        fields = {**fields, "cause": repr(cause)}  # text, which can be stored
     return AdapterError(reason, **{"provider": _FAKE, **fields})
 
 

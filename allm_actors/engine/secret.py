@@ -1,6 +1,6 @@
-"""A key that does not show itself.
+"""`Secret`, a key that never prints itself, and the removal of keys from errors.
 
-Rule of this file: pure, so that everything may name the type; where keys come from is in `keys`.
+Rule of this file: pure, so that every module may use the type; where keys come from is in `keys`.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ _CREDENTIALS = r"authorization|cookie|.*(?:key|token|secret|auth|pass|credential
 CREDENTIAL_HEADERS: Final = re.compile(_CREDENTIALS)
 SECRET_HEADERS: Final = re.compile(
     rf"{_CREDENTIALS}|.*(?:organization|project|session).*"
-)  # and who asked for what
+)  # `CREDENTIAL_HEADERS`, and headers that tell who requested what
 _SECRET_QUERY: Final = re.compile(
     r"(?i).*(?:key|auth|token|secret|pass|passw(?:or)?d|passphrase|pwd|sig|signature|credential|code|session|jwt)"
     r"|sid|x-amz-.*"
 )
-# An adapter's option that is a key by its name, also one that no adapter of ours has.
+# Adapter options that hold a key, judged by their name; also of adapters that are not ours.
 _SECRET_OPTION: Final = re.compile(
     r"(?i)key|auth|(?:.*[-_])?(?:(?:api|access|secret|private)[-_]?key|secret|token|passw(?:or)?d|credentials?|jwt|bearer)"
 )
-# A key under whatever name: no word is like that.
+# A value that looks random, so it is taken for a key under any name.
 _RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9]{20,}")
-_SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
-_PIECE = 12  # as many characters of a key, one after the other, are no accident
+_SCRUBBED_LENGTH = 8  # shorter keys are not real, and may be an ordinary word of a message
+_PIECE = 12  # this many consecutive characters of a key are not a coincidence
 _GONE = "[REDACTED]"
-_DEPTH = 8  # deeper than that, what an error holds is shown as a whole, or not at all
-# What this library says, or the caller: a key that is also a word, such as the name of its provider, is none there.
+_DEPTH = 8  # nesting depth below which an error's values are kept or removed as a whole
+# Fields set by this library or the caller: a key that equals a word there, such as a provider's name, is no leak.
 _OURS = frozenset({"reason", "provider", "status", "request_id"})
 
 
 class Secret:
-    """A key that does not show itself: not in `str`, `repr`, a log, a pickle or an error."""
+    """A key that never prints itself: not in `str`, `repr`, a log, a pickle or an error."""
 
     __slots__ = ("_value",)
 
@@ -92,9 +92,9 @@ class Secret:
 
 
 class Remembered:
-    """A user's function for a key, that remembers what it said last, so that it can be taken out of errors.
+    """A user's function for a key; remembers the key that it returned last, so that it can be removed from errors.
 
-    `asking` says that it is being asked. Thread: any may look.
+    `asking`: the function is being called now. Thread: readable from any.
     """
 
     __slots__ = ("_source", "asking", "said")
@@ -105,7 +105,7 @@ class Remembered:
         self.said: Secret | None = None
 
     def __call__(self) -> Any:
-        """Ask the function. Raises what it raises, but `FunctionLeft` for an exit, which is not the program's."""
+        """Call the function. Raises what it raises, but `FunctionLeft` for an exit such as `SystemExit`."""
         self.asking = True
         key: Any = None
         left = None
@@ -130,23 +130,23 @@ _EXITS: Final = frozenset({"SystemExit", "GeneratorExit", "CancelledError"})
 
 
 class FunctionLeft(Exception):
-    """A function for a key left with `SystemExit` or the like: the name of that, for its text may quote the key."""
+    """A function for a key raised `SystemExit` or the like: has only that name, because the text may quote the key."""
 
 
 class AdapterFailed(Exception):
-    """What an adapter raised, in its words but for the key that they quoted."""
+    """An adapter's exception, as text from which the key was removed."""
 
 
 def key_of(source: Any) -> Secret | None:
-    """The key that a call was given, or that the caller's function has said."""
+    """The key that a call was given, or that the caller's function returned last."""
     key = source.said if isinstance(source, Remembered) else source
     return Secret(key) if isinstance(key, str) else key if isinstance(key, Secret) else None
 
 
 def without_key(error: Exception, source: Any) -> Exception:
-    """What an adapter raised; one like it, when it, or what led to it, quotes the call's key.
+    """An adapter's exception; if it, or one that led to it, quotes the call's key, a copy without the key.
 
-    An error of ours, a TypeError and a ValueError stay what they are; anything else becomes an `AdapterFailed`.
+    An AllmError, a TypeError and a ValueError keep their type; any other copy is an `AdapterFailed`.
     """
     key = key_of(source)
     if key is None or not any(_quotes(each, key) for each in _history(error)):
@@ -161,9 +161,9 @@ def without_key(error: Exception, source: Any) -> Exception:
 
 
 def let_go_of_frames(error: Exception) -> Exception:
-    """The error, whose traceback still says where, and holds nothing: what failed had the call, and with it the key.
+    """The error with the frames of its traceback cleared: it still says where, but no longer holds the call's key.
 
-    Frames that still run are taken off its beginning.
+    Frames that are still running are cut off from its beginning.
     """
     for each in _history(error):
         each.__traceback__ = _finished(each.__traceback__)
@@ -185,7 +185,7 @@ def _finished(trace: TracebackType | None) -> TracebackType | None:
 def without_keys(
     error: AllmError, *keys: Secret | None, metadata: Mapping[str, Any] = {}, **ours: Any
 ) -> AllmError:
-    """`error` without these keys in what others have said, with these fields of ours and this in its metadata."""
+    """`error` without these keys in foreign text, with the fields `ours` replaced and `metadata` added."""
     fields = {
         name: value if name in _OURS else scrub(value, *keys) for name, value in error.to_fields().items()
     }
@@ -194,7 +194,7 @@ def without_keys(
 
 
 def scrub(value: Any, *keys: Secret | None) -> Any:
-    """`value` without these keys: a text, or texts in whatever holds them. The same object where there are none."""
+    """`value` without these keys: a text, or the texts inside containers. The same object if it has none of them."""
     for key in keys:
         text = key.reveal().strip() if key is not None else ""
         if len(text) >= _SCRUBBED_LENGTH:
@@ -203,12 +203,12 @@ def scrub(value: Any, *keys: Secret | None) -> Any:
 
 
 def hides(name: str, value: str) -> bool:
-    """Whether a parameter of a URL is one that nobody else may read."""
+    """Whether a query parameter of a URL holds a secret."""
     return bool(_SECRET_QUERY.fullmatch(name) or _RANDOM.fullmatch(value))
 
 
 def held_in(options: Mapping[str, Any]) -> str | None:
-    """Which of an adapter's options is, or holds, what nobody else may read; None where all may be shown."""
+    """The name of an adapter option that is, or contains, a secret; None if all may be shown."""
     for name, value in options.items():
         if value is not None and _SECRET_OPTION.fullmatch(str(name)):
             return str(name)
@@ -229,10 +229,10 @@ def _hides_something(url: Any) -> bool:
 def hidden_in(
     headers: Mapping[str, str], url: str = "", names: re.Pattern[str] = CREDENTIAL_HEADERS
 ) -> list[Secret]:
-    """What a request says that nobody else may read: keys in headers, without the word in front, and in its URL.
+    """The secrets in a request: keys in headers, without the scheme in front, and in its URL.
 
-    `names` are the headers that hold them. In every form that an answer may quote: as it is, as a URL has it, and as
-    `Basic` has a name and a password.
+    `names` matches the headers that hold them. Each is given in every form that an answer may quote: plain,
+    percent-encoded as in a URL, and a user and password also in the Base64 of `Basic`.
     """
     found: list[str] = []
     for name, value in headers.items():
@@ -252,7 +252,7 @@ def hidden_in(
 
 
 def _words(value: str) -> list[str]:
-    """What a header hides: all of it, the key behind a scheme, each cookie's value, a name and a password."""
+    """The secrets in a header's value: all of it, the key after a scheme, each cookie's value, user and password."""
     last = value.rpartition(" ")[2]
     found = [last, *(crumb.partition("=")[2] for crumb in value.split("; ") if "=" in crumb)]
     if value.lower().startswith("basic "):
@@ -275,7 +275,7 @@ def _quotes(error: BaseException, key: Secret) -> bool:
 
 
 def _history(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that a traceback would show before it."""
+    """The error, and its causes and contexts, as a traceback would show them."""
     seen: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -319,7 +319,7 @@ def _without(value: Any, text: str, depth: int = _DEPTH) -> Any:
 
 
 def _without_pieces(said: str, key: str) -> str:
-    """`said` without the key, and without long pieces of it: who quotes a key may cut it, or hide a part of it."""
+    """`said` without the key and without long pieces of it, because a quoted key may be cut or partly masked."""
     said = said.replace(key, _GONE) if key in said else said
     if len(key) <= _PIECE or not any(key[at : at + _PIECE] in said for at in range(len(key) - _PIECE + 1)):
         return said
@@ -339,5 +339,5 @@ def _without_pieces(said: str, key: str) -> str:
 def _shows(value: object, text: str) -> bool:
     try:
         return text in repr(value) or text in str(value)
-    except Exception:  # noqa: BLE001 - somebody else's object: what cannot be shown shows nothing
+    except Exception:  # noqa: BLE001 - a foreign object's own code: what cannot be printed leaks nothing
         return False

@@ -1,10 +1,11 @@
-"""Which providers do what is not chat, as data.
+"""Which providers have capabilities besides chat, as data.
 
-Rule of this file: a capability of a provider is one row. It says which dialect it is asked in, and what that provider
-takes; what differs between servers of one dialect is a value in the row, never a branch on a name.
+Rule of this file: a capability of a provider is one row. It names the dialect and the provider's limits; what
+differs between servers of one dialect is a value in the row, never a branch on a name.
 
-Source: each provider's API reference (2026-09), and recorded exchanges with it. Mistral's and Ollama's references name
-no most of inputs: Mistral refuses the 257th ("Too many inputs in request"), Ollama's number is ours.
+Source: each provider's API reference (2026-09), and recorded exchanges with it. Mistral's and Ollama's
+references give no maximum of inputs: Mistral refuses the 257th ("Too many inputs in request"), Ollama's
+number is our choice.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ __all__ = ["SERVICES", "Service", "ServiceDialect", "Vectors", "services_for"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vectors:
-    """How a server of OpenAI's embeddings format differs: what its fields are called, and which it has.
+    """How a server of OpenAI's embeddings format differs: which fields it has, and their names.
 
-    `task_types` are its words for ours; without `task_field` it has none. With `truncation` it can be told not to cut
-    a text that is too long. `fixed` are models whose vectors have one length.
+    `task_types` maps our task types to its own; without `task_field` it has none. With `truncation` it can be
+    told not to truncate a text that is too long. `fixed` are models whose vectors have only one length.
     """
 
     dimensions: str = "dimensions"
@@ -41,8 +42,8 @@ class Vectors:
 class Service:
     """One capability of one provider: `span` names the capability, `dialect` is a module of `engine/dialects`.
 
-    `model` is asked when none is named; None leaves it to the server. `most` is how many inputs one request may have,
-    `operations` are those on pictures. `streamed` says whether the answer can be had while it is made.
+    `model` is the default model; None leaves it to the server. `most` is how many inputs one request may
+    have, `operations` are the image operations. `streamed` says whether the answer can be streamed.
     """
 
     provider: Provider
@@ -63,7 +64,7 @@ class Service:
         retry_after_ms: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AdapterError:
-        """The capability's error; a reason that it does not have is `unknown`."""
+        """The capability's error; a reason that it does not have becomes `unknown`."""
         kind = CAPABILITIES[self.span].error
         return kind(
             reason if reason in kind.reasons else "unknown",
@@ -75,12 +76,12 @@ class Service:
         )
 
     def malformed(self, what: str) -> AdapterError:
-        """The error for an answer that cannot be read; `what` is wrong with it."""
+        """The `malformed_response` error for an answer; `what` says what is wrong with it."""
         return self.error("malformed_response", f"{self.provider.label}'s answer cannot be read: {what}")
 
 
 class ServiceDialect(Protocol):
-    """A wire format for one capability. Its module has it as `DIALECT`; it is pure, and knows no key."""
+    """A wire format for one capability: the `DIALECT` of a module. It is pure, and knows no key."""
 
     def encode(self, request: Any, row: Service, base_url: str) -> HttpRequest:
         """The request without its key. Raises the capability's error for what cannot be sent."""
@@ -91,11 +92,11 @@ class ServiceDialect(Protocol):
         ...
 
     def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """Why the provider refused, as the capability's error."""
+        """The capability's error for an error response."""
         ...
 
 
-# Those who do not chat here.
+# Providers without chat in this library.
 _VOYAGE = Provider(
     name="voyage",
     label="Voyage",

@@ -3,11 +3,11 @@ r"""Bytes to server-sent events, in any chunking.
 Rule of this file: total and linear. No bytes make it raise, no chunking changes what it yields, no byte is
 scanned twice for the same question. Lines end with LF, CR or CRLF and nothing else: not with U+2028 or the
 other characters at which `str.splitlines` splits, which occur inside JSON. Data stays bytes, so that a
-character cut in two by a chunk is whole again before anybody decodes it. An event that is not ended by an
-empty line is not an event.
+character split between two chunks is whole again before it is decoded. An event that is not ended by an
+empty line is discarded.
 
 Nearly every stream is `data: {…}\n\n` repeated: while no CR was seen, a read of that form is cut with one
-`split`. The first CR turns to the general form, line by line, for the rest of the stream.
+`split`. The first CR switches to the general form, line by line, for the rest of the stream.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, 9.2.6, with two differences that every
 provider needs: events with empty data are not delivered, and an event carries its own `id` and `retry` only.
@@ -36,7 +36,7 @@ class ServerEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class SseDecoder:
-    """One stream's decoder. `overflowed` is set, for ever, by an event of more than `max_event_bytes`."""
+    """One stream's decoder. An event of more than `max_event_bytes` sets `overflowed`, which stays set."""
 
     __slots__ = (
         "_after_cr",
@@ -61,7 +61,7 @@ class SseDecoder:
 
     @property
     def broken(self) -> str | None:
-        """Why nothing follows, once that is so."""
+        """Why no more events follow, or None."""
         return f"an event is larger than {self.max_event_bytes} bytes" if self.overflowed else None
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:

@@ -1,8 +1,8 @@
-"""Work that may block, for whoever is on an event loop and must not.
+"""Blocking work, run on a thread for code on an event loop.
 
-Rule of this file: a thread of its own for each piece of work, a daemon. Not one of the loop's: those are few, whoever
-hangs on one lets the next wait, and the end of the loop and of the interpreter waits for all. A machine that has no
-thread to give is asked again, for some seconds.
+Rule of this file: a new daemon thread for each piece of work. Not one of the loop's executor: those are few,
+a hanging one makes others wait, and the end of the loop and of the interpreter waits for all of them. If the
+machine cannot start a thread, it is tried again for some seconds.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 __all__ = ["begun_on_thread", "on_thread", "running_loop"]
 
 T = TypeVar("T")
-_PATIENCE = 5.0  # seconds for which a machine that has no thread to give is asked again
+_PATIENCE = 5.0  # seconds for which starting a thread is tried again
 _PAUSE = 0.05
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The event loop that runs here. Raises RuntimeError where there is none, also under trio, which has others."""
+    """The asyncio loop that runs here. Raises RuntimeError where there is none, as under trio."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -34,12 +34,12 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 async def on_thread(work: Callable[[], T]) -> T:
-    """What `work` gives. Raises what it raises. It goes on when the wait for it is cancelled."""
+    """Run `work` on a thread and return its result. Raises what it raises. If the wait is cancelled, `work` goes on."""
     return await begun_on_thread(work)
 
 
 def begun_on_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """As `on_thread`, begun here and now. It is no task, so that whoever cancels all tasks does not cancel it."""
+    """As `on_thread`, but started at once. Returns a plain future, which is not cancelled when all tasks are."""
     loop, context = running_loop(), contextvars.copy_context()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -56,9 +56,9 @@ def begun_on_thread(work: Callable[[], T]) -> asyncio.Future[T]:
         error: BaseException | None = None
         try:
             result = context.run(work)
-        except StopIteration as raised:  # which no future takes, and whoever waits would never hear of it
+        except StopIteration as raised:  # cannot be set on a future, and the wait would never end
             error = _carried(raised)
-        except BaseException as raised:  # noqa: BLE001 - it is the task's
+        except BaseException as raised:  # noqa: BLE001 - raised to the waiting task
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(tell, result, error)

@@ -1,4 +1,4 @@
-"""What passes between a dialect, which knows the format, and the transport, which knows the network.
+"""The types between a dialect, which knows the format, and a transport, which knows the network.
 
 Rule of this file: plain data and contracts; neither side imports the other. A key is only ever in
 `HttpRequest.headers`, and no `repr` here shows headers or bodies.
@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """A request that was not sent yet. One that is `public` goes to an address that everybody can reach, or nowhere."""
+    """A request to be sent. With `public` it is only sent to a host whose addresses are all public."""
 
     url: str
     body: bytes = field(repr=False)
@@ -36,12 +36,12 @@ class HttpRequest:
     public: bool = False
 
     def with_headers(self, headers: Mapping[str, str]) -> HttpRequest:
-        """This request with `headers` over its own."""
+        """This request with `headers` merged over its own."""
         return replace(self, headers={**self.headers, **headers})
 
 
 Sign = Callable[[HttpRequest], Awaitable[HttpRequest]]
-"""Signs a request that is complete, anew for each attempt. Raises `AdapterError` and nothing else."""
+"""Signs a complete request, again for each attempt. Raises `AdapterError` and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +56,10 @@ class HttpFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """How long to wait, in seconds; None is for ever.
+    """How long to wait, in seconds; None means no limit.
 
     `connect` until there is a connection, `first_byte` until the answer begins, `idle` between two reads, `total` for
-    everything, of which earlier attempts have `spent` some.
+    everything; earlier attempts have used `spent` of that.
     """
 
     connect: float | None = 10.0
@@ -70,15 +70,15 @@ class Deadlines:
 
 
 class HttpResponse(Protocol):
-    """An answer whose head is here and whose body is not."""
+    """An answer whose head has come, and whose body has not been read."""
 
     status: int
     headers: Mapping[str, str]
 
     async def pour(self, feed: Callable[[bytes], bool]) -> bool:
-        """Call `feed` with all that comes, in the call that brings it, until it says False; False at the body's end.
+        """Call `feed` with all data, in the call that brings it, until it returns False. False at the end of the body.
 
-        To be called again for the rest. Raises `AdapterError`, and what `feed` raises.
+        Can be called again for the rest. Raises `AdapterError`, and what `feed` raises.
         """
         ...
 
@@ -87,14 +87,14 @@ class HttpResponse(Protocol):
         ...
 
     async def body(self, limit: int, seconds: float | None = None) -> bytes:
-        """At most `limit` bytes of the body, read for at most `seconds`; what came, if the rest does not."""
+        """At most `limit` bytes of the body, read for at most `seconds`; if it breaks off, what came before."""
         ...
 
 
 class Transport(Protocol):
     """Sends requests. Entering the context sends; leaving it, in any way, closes the response.
 
-    One that only plays may also have `needs_no_key` (true: nobody is asked, so nobody needs a key) and
+    One that only plays recordings may also have `needs_no_key` (true: requests need no key) and
     `async sleep(seconds)`, which waits between two attempts.
     """
 
@@ -108,7 +108,7 @@ class Transport(Protocol):
 
 
 class Decoder(Protocol):
-    """Bytes of one response to events, in any chunking; never raises. After an `ErrorEvent` nothing follows."""
+    """Decodes the bytes of one response to events, in any chunking; never raises. Nothing follows an `ErrorEvent`."""
 
     @property
     def done(self) -> bool:
@@ -116,28 +116,28 @@ class Decoder(Protocol):
         ...
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """What `chunk` completes."""
+        """The events that `chunk` completes."""
         ...
 
     def end(self) -> list[Event]:
-        """What the end of the body completes."""
+        """The last events, at the end of the body."""
         ...
 
     def broke(self, error: AdapterError) -> list[Event]:
-        """What is left to say when the body breaks off with `error`, which is last."""
+        """The last events when the body breaks off with `error`, which is the last of them."""
         ...
 
 
 class Dialect(Protocol):
-    """A wire format. Its module has it as `DIALECT`."""
+    """A wire format: the `DIALECT` of a module."""
 
     @property
     def stream_types(self) -> frozenset[str]:
-        """The content types of its streams; any other kind of JSON is an answer that came whole."""
+        """The content types of its streams; JSON of any other type is an answer that was not streamed."""
         ...
 
     def encode(self, request: Request, row: Any, base_url: str) -> HttpRequest:
-        """The request without its key. Raises `ValidationError` for what the format cannot say."""
+        """The request without its key. Raises `ValidationError` for what the format cannot express."""
         ...
 
     def decoder(self, row: Any) -> Decoder:
@@ -145,13 +145,13 @@ class Dialect(Protocol):
         ...
 
     def decode_error(self, failure: HttpFailure, row: Any) -> AdapterError:
-        """Why the provider refused."""
+        """The error for an error response."""
         ...
 
     def decode_body(self, body: bytes, row: Any) -> Sequence[Event]:
-        """The events of a whole answer that came without streaming, `MessageStarted` not among them."""
+        """The events of an answer that was not streamed, without `MessageStarted`."""
         ...
 
     def requires_structured_finalize(self, request: Request) -> bool:
-        """Whether the format cannot have the request's tools and its response format in one call."""
+        """Whether the request's tools and its response format need two separate calls in this format."""
         ...

@@ -1,1 +1,1 @@
-"""Decisions only: what a run does next, what a tool's end means, what a session may do."""
+"""Pure decisions: what a run does next, what the outcome of a tool means, what a session may do."""

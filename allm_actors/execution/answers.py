@@ -1,7 +1,8 @@
-"""What a model's answer leaves in the conversation.
+"""What a model's answer adds to the conversation.
 
-Rule of this file: a thread holds a call only if it holds, or will hold, that call's answer, because a provider refuses
-anything else. Calls that nobody will run are kept beside the conversation, under `unexecuted_tool_calls`.
+Rule of this file: a thread contains a tool call only if it contains, or will contain, its result, because a
+provider refuses anything else. Calls that will not be run are kept in the message's metadata, under
+`unexecuted_tool_calls`.
 
     the answer                                    the assistant message                    metadata
     --------------------------------------------  ---------------------------------------  ---------------------------
@@ -33,14 +34,15 @@ __all__ = [
 ]
 
 REJECTED = "rejected"
-"""In a response's metadata: why it was asked for again."""
+"""In a response's metadata: why the model was asked to answer again."""
 
 
 def whole(response: Response, unfinished: frozenset[str], repeated: str | None = None) -> Response:
-    """The response as a step acts on it: an answer that ended in no usable way is an error, never asked for again.
+    """The response as a step uses it: an answer with an unusable ending becomes an error, which is never retried.
 
-    Calls named in `unfinished` were cut off: they are marked, so that no handler sees what is left of them. A call can
-    be answered by its id alone: where two have the same, `repeated`, or one has none, no call is run.
+    Calls named in `unfinished` were cut off: they are marked, so that no handler gets their partial
+    arguments. A call is answered by its id alone: if two calls have the same id (`repeated`), or one has
+    none, no call is run.
     """
     match response.finish_reason:
         case "stop" | "length" | "content_filter":
@@ -64,7 +66,7 @@ def as_error(response: Response, error: AllmError) -> Response:
 
 
 def rejected(response: Response, problem: str) -> Response:
-    """The response, marked as one that does not fit and is asked for again."""
+    """The response, marked as not fitting the `response_model`; the model is asked again."""
     return msgspec.structs.replace(response, metadata={**response.metadata, REJECTED: problem})
 
 
@@ -83,7 +85,7 @@ def calling(response: Response) -> Message:
 
 
 def spoken(response: Response) -> Message:
-    """The assistant message of an answer whose calls, if it has any, nobody will run."""
+    """The assistant message of an answer whose calls, if any, will not be run."""
     unexecuted = {"unexecuted_tool_calls": list(response.tool_calls)} if response.tool_calls else {}
     return _assistant(response, **unexecuted)
 
@@ -114,7 +116,7 @@ def _marked(call: ToolCall) -> ToolCall:
 
 
 def _named(response: Response) -> list[ToolCall]:
-    """Its calls that have an id: the very list, where all have one."""
+    """Its calls that have an id; the same list object if all have one."""
     calls = response.tool_calls
     named = [call for call in calls if call.id and type(call.id) is str]
     return calls if len(named) == len(calls) else named

@@ -1,6 +1,7 @@
-"""A stream of speech, or of a transcription, folded to the response that the whole call would have given.
+"""A stream of speech, or of a transcription, folded to the response that a call without streaming would give.
 
-Rule of this file: half an answer is no answer. What broke off folds to its error, which says how far it came.
+Rule of this file: half an answer is no answer. A stream that broke off folds to its error, which says how far
+it came.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = ["AudioFold", "SpeechFold", "TranscriptionFold"]
 
 
 class AudioFold:
-    """What has come of one stream, whose events are these. Thread: not safe to share; one reader owns it."""
+    """The fold of one stream; `events` are its event types. Thread: not safe to share; one reader owns it."""
 
     error: type[AdapterError] = AdapterError
     events: frozenset[type] = frozenset({ErrorEvent})
@@ -42,11 +43,11 @@ class AudioFold:
 
     @property
     def over(self) -> bool:
-        """Whether the stream has said its last word."""
+        """Whether the last event has come."""
         return self._outcome is not None
 
     def apply(self, event: Any) -> None:
-        """Take one event; what comes after the last word is ignored."""
+        """Take one event; events after the last one are ignored."""
         if self.over:
             return
         if isinstance(event, ErrorEvent):

@@ -1,20 +1,21 @@
 """The tool calls of one step, from the model's answer to the last tool message.
 
-Rule of this file: a batch is a frozen value, and each call is in exactly one of five places.
+Rule of this file: a batch is a frozen value, and each call is in exactly one of five states ("places").
 
     a call                               place      leaves it when
     -----------------------------------  ---------  ------------------------------------------------------------------
     of a manual tool                     manual     never; the caller answers it after the step
     that waits for a free worker         queue      another call's worker is free again
     that a worker runs                   running    it returns, takes too long, or crashes (see below)
-    that the user's code settles         settling   it is settled; what settles it crashes, or takes too long
+    that the user's code settles         settling   it is settled; or the worker that settles it crashes or times out
     that has its tool message            answered   never
 
-Calls of unknown tools, calls whose arguments are no JSON object, and calls of compact tools without what those require
-fail before any worker: they go to `settling`, or, where no code of the user's has a part in it, to `answered` at once.
-At most `max_concurrency` calls have been started and not answered. A call whose worker crashed in the handler is run
-once more if its tool's `effect` says that twice is as good as once; no other call is ever run twice. The user's policy
-is asked once: where it comes to no end, a call that failed halts the chat with its own error.
+Calls of unknown tools, calls whose arguments are no JSON object, and calls of compact tools without required
+arguments fail before any worker: they go to `settling`, or, if no user code takes part in settling, to
+`answered` at once. At most `max_concurrency` calls are started and not answered at any time. A call whose
+worker crashed in the handler is run once more if its tool's `effect` allows running it twice; no other call
+is ever run twice. The user's policy is called once: if it does not complete, a call that failed halts the
+chat with its own error.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ T = TypeVar("T")
 
 
 class Settling(msgspec.Struct, frozen=True):
-    """A call on its way through the user's code, with the `error` it failed with, if it did; `started` calls were seen
-    to start by the stream's reader.
+    """A call that the user's policy or encoder is settling, with the `error` it failed with, if it did.
+    `started`: the stream's reader has seen it start.
     """
 
     call: ToolCall
@@ -66,8 +67,8 @@ class Settling(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Where every call of a step is. `thread` ends with the assistant message that makes the calls; `messages` are
-    those that the answers stand for.
+    """The state of every call of a step. `thread` ends with the assistant message that makes the calls;
+    `messages` are the tool messages of the answered calls.
     """
 
     turn: int
@@ -84,12 +85,12 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def over(self) -> bool:
-        """Whether every call that is not left to the caller has its answer."""
+        """Whether every call except the manual ones has its answer."""
         return not (self.running or self.settling or self.queue)
 
     @property
     def started(self) -> int:
-        """How many calls were started, and have no answer yet."""
+        """How many calls are started and have no answer yet."""
         return len(self.running) + sum(each.started for each in self.settling.values())
 
     @property
@@ -98,7 +99,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(call for call in self.response.tool_calls if call.id not in self.answered)
 
     def answered_thread(self) -> Thread:
-        """The thread with the tool messages there are, in the model's order."""
+        """The thread with the tool messages so far, in the model's order."""
         known = self.messages
         messages = [known[call.id] for call in self.response.tool_calls if call.id in known]
         return self.thread.add(*messages) if messages else self.thread
@@ -128,7 +129,7 @@ def begin(options: Options, turn: int, thread: Thread, response: Response) -> Ch
 
 
 def handled(batch: Batch, call_id: str, error: Any) -> Change | None:
-    """A worker's handler is over; what it came to is being settled. None when nobody waits for that."""
+    """A worker's handler has ended, and its outcome is being settled. None if the call does not run: a stale report."""
     call = batch.running.get(call_id)
     if call is None:
         return None
@@ -136,7 +137,7 @@ def handled(batch: Batch, call_id: str, error: Any) -> Change | None:
 
 
 def returned(batch: Batch, call_id: str, outcome: ToolOutcome) -> Change | None:
-    """A worker has settled a call; None when nobody waits for that."""
+    """A worker has settled a call. None if nothing waits for that: a stale report."""
     events: list[Event] = []
     if call_id in batch.running:
         batch = _answer(batch, batch.running[call_id], outcome, events, started=True)
@@ -149,7 +150,7 @@ def returned(batch: Batch, call_id: str, outcome: ToolOutcome) -> Change | None:
 
 
 def crashed(batch: Batch, call_id: str, reason: str, *, begun: bool = True) -> Change | None:
-    """A worker is gone, or there was none to begin with; None when nobody waits for it."""
+    """A worker has died, or could not be started (not `begun`). None if nothing waits for it."""
     if not begun:
         return _lost(batch, call_id, lambda call: not_begun(call, reason))
     if call_id in batch.running and call_id not in batch.repeated:
@@ -161,7 +162,7 @@ def crashed(batch: Batch, call_id: str, reason: str, *, begun: bool = True) -> C
 
 
 def took_too_long(batch: Batch, call_id: str) -> Change | None:
-    """A worker's time is over; None when nobody waits for it."""
+    """A worker's time is up. None if nothing waits for it."""
     stop = CancelTool(call_id, batch.turn)
     return _lost(batch, call_id, lambda call: timed_out(call, _timeout(batch, call)), stop)
 
@@ -169,8 +170,9 @@ def took_too_long(batch: Batch, call_id: str) -> Change | None:
 def close(batch: Batch, why: str, unbegun: frozenset[str] = frozenset()) -> Change:
     """Answer every open call with an error, and stop all workers; `why` is `cancelled` or `interrupted`.
 
-    Of the running calls, the `unbegun` ones still waited for a worker, and so were not started, unless a first one
-    had crashed. Of a call that is being settled it is known what it came to, and that is its answer.
+    Of the running calls, the `unbegun` ones were still waiting for a worker, so they were not started, unless
+    this was a second attempt after a crash. A call that is being settled is answered with its own error, if
+    it has one.
     """
     events: list[Event] = []
     working = [call_id for call_id in (*batch.running, *batch.settling) if call_id not in unbegun]
@@ -219,14 +221,14 @@ def _lost(
 
 
 def _unsettled(batch: Batch, settling: Settling) -> ToolOutcome:
-    """The outcome of a call whose settling came to no end: as the policy's word has it; a function's is to halt."""
+    """The outcome of a call whose settling did not complete: by the policy if that is a word; a function means halt."""
     policy = batch.options.on_tool_error
     word: Policy = "continue" if policy == "continue" else "halt"
     return settle_error(settling.call, _failed(settling), policy=word)
 
 
 def _failed(settling: Settling) -> Any:
-    """What a call fails with whose settling comes to no end: its own error, if it has one."""
+    """The error of a call whose settling did not complete: its own, if it has one."""
     return settling.error if settling.error is not None else not_settled(settling.call)
 
 
@@ -239,7 +241,7 @@ def _fail(
     *,
     started: bool,
 ) -> Batch:
-    """The batch after a call failed without a worker to settle its error in."""
+    """The batch after a call failed, with no worker in which its error could be settled."""
     if batch.options.errors_need_user_code:
         effects.append(SettleError(call, error, _timeout(batch, call), batch.turn))
         return _to_settling(batch, Settling(call, error, started))
@@ -290,7 +292,7 @@ def _start(batch: Batch) -> Change:
     running = batch.running | {call.id: call for call in calls}
     shown = [ToolExecutionStarted(id=call.id, name=call.name, arguments=call.arguments) for call in calls]
     runs = [_run(batch, call) for call in calls]
-    # Run first, show then: whoever sees that a tool was started may wait for it.
+    # The effects that run the tools come before the events that show them: a reader who sees one may wait for its end.
     return msgspec.structs.replace(batch, queue=batch.queue[free:], running=running), (*runs, *_emit(shown))
 
 

@@ -1,6 +1,6 @@
-"""What an answer cost, where the provider did not say and the price is known.
+"""Computes the costs of an answer from known prices, where the provider did not report them.
 
-Rule of this file: a price is USD per million tokens, and only what is not known yet is filled in.
+Rule of this file: a price is USD per million tokens, and only missing costs are filled in.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def missing_costs(usage: Usage, pricing: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _written(usage: Usage) -> object:
-    """What is paid for as output. Some count what a model thinks among it, some beside it: the total tells which."""
+    """The tokens billed as output. Some providers count thoughts among the output, others not: `total_tokens` tells."""
     output, thought, total = usage.output_tokens, usage.reasoning_tokens, usage.total_tokens
     if not (
         _is_number(output) and _is_number(thought) and _is_number(total) and _is_number(usage.input_tokens)

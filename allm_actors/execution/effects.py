@@ -1,7 +1,7 @@
-"""What to do next, told by the machine.
+"""The loop machine's effects: what to do next.
 
-Rule of this file: one frozen class per deed, performed in the order given. Each names the turn it belongs to, so
-that an answer can say what it answers.
+Rule of this file: one frozen class per effect, performed in the order given. Those that expect an answer name
+the turn they belong to, so that the answer can name it, too.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ Purpose = Literal["answer", "draft", "finalize"]
 
 
 class Emit(msgspec.Struct, frozen=True):
-    """Show these events to whoever reads the stream."""
+    """Publish these events to the stream's reader."""
 
     events: tuple[Event, ...]
 
 
 class CallModel(msgspec.Struct, frozen=True):
-    """Ask the model with this thread.
+    """Call the model with this thread.
 
-    A `draft` is asked without the response format and without the finalize flag; `finalize` is asked with the response
-    format and without any tool.
+    A `draft` is requested without the response format and without the finalize flag; `finalize` is requested
+    with the response format and without any tool.
     """
 
     turn: int
@@ -61,7 +61,7 @@ class CallModel(msgspec.Struct, frozen=True):
 
 
 class CancelModel(msgspec.Struct, frozen=True):
-    """Close the model's stream; nothing it says is wanted any more."""
+    """Close the model's stream; its further events are dropped."""
 
     turn: int
 
@@ -69,8 +69,9 @@ class CancelModel(msgspec.Struct, frozen=True):
 class RunTool(msgspec.Struct, frozen=True):
     """Run the handler in a worker of its own, settle its result there, and answer `ToolReturned`.
 
-    Where code of the user's has a part in the settling, say `HandlerEnded` before it.
-    Units: `timeout` in seconds for the handler, and as many for that code, then `ToolTimedOut`; None is no limit.
+    If user code takes part in settling, answer `HandlerEnded` before that.
+    Units: `timeout` in seconds for the handler, and again for that code, then `ToolTimedOut`; None is no
+    limit.
     """
 
     call: ToolCall
@@ -81,8 +82,9 @@ class RunTool(msgspec.Struct, frozen=True):
 
 
 class SettleError(msgspec.Struct, frozen=True):
-    """Take an error that never had a worker to the user's policy and encoder (`tools.settle_error`), in a worker, and
-    answer `ToolReturned`. If that worker crashes or takes longer than `timeout` seconds, say so.
+    """Settle an error that did not come from a worker with the user's policy and encoder
+    (`tools.settle_error`), in a worker, and answer `ToolReturned`; or `ToolCrashed`, or `ToolTimedOut` after
+    `timeout` seconds.
     """
 
     call: ToolCall
@@ -92,7 +94,7 @@ class SettleError(msgspec.Struct, frozen=True):
 
 
 class CancelTool(msgspec.Struct, frozen=True):
-    """Stop the worker of this call if it can be stopped, and drop whatever it says from now on."""
+    """Stop the worker of this call if possible, and drop its further reports."""
 
     call_id: str
     turn: int
@@ -106,17 +108,18 @@ class AskHalt(msgspec.Struct, frozen=True):
 
 
 class ParseAnswer(msgspec.Struct, frozen=True):
-    """Make a value of the asked-for type out of this text, in a worker, and answer `AnswerParsed`."""
+    """Parse this text into the `response_model`, in a worker, and answer `AnswerParsed`."""
 
     turn: int
     text: str
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """Have this thread stored before doing what follows.
+    """Have this thread stored before performing later effects.
 
-    It is made of what it was `before`, and the `answers` there are to the `calls` of its last message, by call id: many
-    are told of and few are looked at, for what is stored together is stored once.
+    The thread is `before` plus the `answers` so far to the `calls` of its last message, by call id. It is
+    only built when `thread` is read, because most checkpoints are superseded by a later one before they are
+    stored.
     """
 
     before: Thread
@@ -125,7 +128,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     @property
     def thread(self) -> Thread:
-        """What is to be stored; its answers in the order of the calls."""
+        """The thread to store, with the answers in the order of the calls."""
         answers = [self.answers[call.id] for call in self.calls if call.id in self.answers]
         return self.before.add(*answers) if answers else self.before
 
@@ -136,7 +139,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The run never began: no event was shown, and the error is for the caller to see raised."""
+    """The run never began: no event was published, and the error is raised to the caller."""
 
     error: AllmError
 

@@ -1,14 +1,14 @@
-"""The one reducer: events in, what they come to out.
+"""The one reducer: folds events to a response, a step's or a chat's result.
 
-Rule of this file: a synchronous call is a fold over its stream and nothing else. Folding is total: an event that makes
-no sense changes nothing.
+Rule of this file: a synchronous call is a fold over its stream and nothing else. Folding is total: an invalid
+event changes nothing.
 
     event                                            what it changes
     ---------------------------------------------    ---------------------------------------------------------------
     those of one answer                              see `receiving`
     ToolResultEncoded, AskUserRequested, ToolHalt    a call is answered; the first answer stays
     StepCompleted                                    a step is closed: answers, and the first halt, in order of calls
-    ChatCompleted                                    the result, as it is
+    ChatCompleted                                    the result, unchanged
     everything else                                  nothing
 """
 
@@ -59,11 +59,11 @@ class Fold:
         self._chat_result: ChatResult | None = None
 
     def apply(self, event: object) -> Fold:
-        """Take one event in, and give this fold back."""
+        """Take one event. Returns this fold."""
         return self.apply_all((event,))
 
     def apply_all(self, events: Iterable[object]) -> Fold:
-        """Take events in, in order, and give this fold back."""
+        """Take events, in order. Returns this fold."""
         rules, closings = Receiving.rules, self._rules
         for event in events:
             kind = type(event)
@@ -103,7 +103,7 @@ class Fold:
         )
 
     def chat_result(self) -> ChatResult:
-        """The chat's result; of a stream that was left early, a `cancelled` or, after an error, an `error` one.
+        """The chat's result; if the stream was left early, one that is `cancelled` or, after an error, `error`.
 
         Raises: ValueError when no step is complete and the fold was not given a thread.
         """
@@ -120,7 +120,7 @@ class Fold:
         )
 
     def broken(self) -> StepResult | None:
-        """The step of an answer that ended in an error, where its end was not seen; else None."""
+        """A step for an answer that ended in an error before a `StepCompleted`; else None."""
         thread = self._steps[-1].thread if self._steps else self._thread
         if self._receiving.error is None or not self._receiving.begun or thread is None:
             return None
@@ -131,8 +131,8 @@ class Fold:
         return step_of(StepCompleted(response=response, thread=thread.add(spoken(response))), {})
 
     def left(self) -> tuple[Message, ...]:
-        """What an answer that nobody read to its step's end leaves in the conversation: its calls, with the answers
-        that they were given so far; or its text, marked as partial.
+        """The messages that an unfinished step adds to the conversation: the calls of its answer with their
+        results so far; or the answer's text, marked as partial.
         """
         response = self._receiving.response()
         if response.finish_reason == "tool_calls" and response.tool_calls:
@@ -142,7 +142,7 @@ class Fold:
 
     @property
     def repeated_call(self) -> str | None:
-        """The id that two different calls of the answer have, if there is one: the first of them is lost."""
+        """An id that two different calls of the answer share, or None: the first of them was overwritten."""
         return self._receiving.repeated
 
     @property
@@ -184,12 +184,12 @@ class Fold:
 
 
 def fold(events: Iterable[object], thread: Thread | None = None) -> Fold:
-    """A fold that has taken these events in."""
+    """A new fold with these events applied."""
     return Fold(thread).apply_all(events)
 
 
 def step_of(event: StepCompleted, answers: Mapping[str, AnswerEvent]) -> StepResult:
-    """The step that an event closes, with the answers its calls were given, by call id."""
+    """The result of the step that an event closes; `answers` are those to its calls, by call id."""
     response = event.response
     in_order = _in_order(response.tool_calls, answers)
     halt: dict[str, Any] = next(filter(None, map(halt_metadata, in_order)), {})
@@ -208,7 +208,7 @@ def step_of(event: StepCompleted, answers: Mapping[str, AnswerEvent]) -> StepRes
 
 
 def _in_order(calls: list[ToolCall], answers: Mapping[str, AnswerEvent]) -> list[AnswerEvent]:
-    """The answers in the order of the calls, and after them those that answer none."""
+    """The answers in the order of the calls, then those that match no call."""
     asked = dict.fromkeys(call.id for call in calls)
     known = [answers[call_id] for call_id in asked if call_id in answers]
     if len(known) == len(answers):

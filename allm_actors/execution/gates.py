@@ -1,8 +1,8 @@
 """Why a chat stops after a step: the gates, in order; the first that is true decides.
 
-Rule of this file: a new reason is a new row, in the docstring and in `GATES`. `index` is the step's place in the
-result, `limit` how many steps there may be, not counting the `retries` for rejected answers. Gate 8 is asked outside,
-by whoever holds the user's function; `verdict` is None until it has answered.
+Rule of this file: a new reason is a new row, in the docstring and in `GATES`. `index` is the step's index in
+the result, `limit` how many steps are allowed, not counting the `retries` for rejected answers. Gate 8 is
+evaluated outside, where the user's function is; `verdict` is None until it has answered.
 
     gate  the step                             halted_reason      metadata
     ----  -----------------------------------  -----------------  ---------------------------------------------------
@@ -16,7 +16,7 @@ by whoever holds the user's function; `verdict` is None until it has answered.
     8     the user's halt_when says so         halt_when          halt_when_step_index
     9     was the last that is allowed         max_turns          max_turns
 
-A rejected answer (see `answers`) passes gate 9: how often there may be one is bounded by `max_retries`.
+A rejected answer (see `answers`) passes gate 9: the number of rejected answers is limited by `max_retries`.
 After gates 1 to 3, calls that a step left to the caller stay pending: they are in the metadata as `manual_tool_calls`.
 """
 
@@ -35,7 +35,7 @@ __all__ = ["GATES", "Gate", "Halted", "Standing", "decide"]
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a chat stands after a step."""
+    """The situation of a chat after a step, for the gates."""
 
     step: StepResult
     index: int
@@ -56,19 +56,19 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rejected(self) -> bool:
-        """Whether the model's answer did not fit, and will be asked for again."""
+        """Whether the model's answer did not fit the `response_model`, and the model will be asked again."""
         return self.step.response is not None and REJECTED in self.step.response.metadata
 
 
 class Halted(msgspec.Struct, frozen=True):
-    """A chat is over, why, and what the result says about it."""
+    """A chat is over: the reason, and the metadata for its result."""
 
     reason: str
     metadata: dict[str, Any] = {}
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """One row of the table; without a `reason`, it is the tool's."""
+    """One row of the table; a `reason` of None means the tool's reason."""
 
     number: int
     reason: str | None
@@ -76,12 +76,12 @@ class Gate(msgspec.Struct, frozen=True):
     metadata: Callable[[Standing], dict[str, Any]]
 
     def halted(self, standing: Standing) -> Halted:
-        """What stops the chat here, in this gate's words."""
+        """The reason and metadata with which this gate stops the chat."""
         return Halted(self.reason or standing.halt or "", self.metadata(standing))
 
 
 def decide(standing: Standing, gates: tuple[Gate, ...]) -> Halted | None:
-    """What the first of these gates that stops the chat says; None when all are passed."""
+    """The verdict of the first of these gates that stops the chat; None if it passes all of them."""
     for gate in gates:
         if gate.stops(standing):
             return gate.halted(standing)

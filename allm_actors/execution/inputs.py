@@ -1,7 +1,8 @@
-"""What happened, told to the machine.
+"""The loop machine's inputs: what happened.
 
-Rule of this file: one frozen class per kind of news. News of another turn, of a call that was answered already, or news
-that comes twice changes nothing, so nobody has to guard against telling too much.
+Rule of this file: one frozen class per kind of input. An input about another turn, about a call that is
+answered already, or one that comes twice changes nothing, so senders need not guard against stale or
+duplicate inputs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = [
 
 
 class ModelEvents(msgspec.Struct, frozen=True):
-    """The model said something; a batch is whatever one read of the network brought."""
+    """Events of the model: the batch of one network read."""
 
     turn: int
     events: Sequence[Event]
@@ -44,7 +45,7 @@ class ModelEnded(msgspec.Struct, frozen=True):
 
 
 class ModelFailed(msgspec.Struct, frozen=True):
-    """The call was refused before its first event (`preflight`), or whoever held the stream died."""
+    """The call was refused before its first event (`preflight`), or the worker that held the stream died."""
 
     turn: int
     error: AllmError
@@ -52,10 +53,10 @@ class ModelFailed(msgspec.Struct, frozen=True):
 
 
 class HandlerEnded(msgspec.Struct, frozen=True):
-    """A call's handler is over, and code of the user's is asked what that means: a policy, an encoder, or both.
+    """A call's handler has ended, and user code now settles its outcome: a policy, an encoder, or both.
 
-    `error` is what the handler failed with, if it did. Told only where there is such code. `ToolReturned` follows, or
-    `ToolCrashed` or `ToolTimedOut`, where that code comes to no end.
+    `error` is the handler's failure, if it failed. Sent only if there is such code. `ToolReturned` follows,
+    or, if that code does not complete, `ToolCrashed` or `ToolTimedOut`.
     """
 
     call_id: str
@@ -64,9 +65,10 @@ class HandlerEnded(msgspec.Struct, frozen=True):
 
 
 class ToolReturned(msgspec.Struct, frozen=True):
-    """A call has its outcome: from the tool's worker, or from the one that was asked to settle an error.
+    """A call has its outcome: from the tool's worker, or from the one that settled its error.
 
-    Without a `turn` it is about the current one. Whoever cancelled a worker drops what that worker says later.
+    Without a `turn` it is about the current one. Reports of a cancelled worker must be dropped before they
+    get here.
     """
 
     call_id: str
@@ -84,21 +86,21 @@ class ToolCrashed(msgspec.Struct, frozen=True):
 
 
 class ToolTimedOut(msgspec.Struct, frozen=True):
-    """The time of a call's handler is over, or of the code that settles it; its worker may still be running."""
+    """The time of a call's handler, or of the code that settles it, is up; its worker may still be running."""
 
     call_id: str
     turn: int | None = None
 
 
 class HaltAnswered(msgspec.Struct, frozen=True):
-    """What `halt_when` said: anything true halts, and an exception it raised ends the chat with an error."""
+    """What `halt_when` returned: anything true halts; an exception that it raised ends the chat with an error."""
 
     turn: int
     answer: object
 
 
 class AnswerParsed(msgspec.Struct, frozen=True):
-    """What became of an answer's text: a `value`, a `problem` that the model can mend, or an `error` that it cannot."""
+    """The outcome of parsing an answer: a `value`, a `problem` that the model can correct, or an `error` otherwise."""
 
     turn: int
     value: object = None
@@ -107,9 +109,9 @@ class AnswerParsed(msgspec.Struct, frozen=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True):
-    """Stop now: the caller wants to (`cancelled`), the house closes (`interrupted`), or the run broke (`error`).
+    """Stop now: the caller cancels (`cancelled`), the host stops (`interrupted`), or the run broke (`error`).
 
-    `unbegun` are the ids of the calls whose `RunTool` had still to wait: nothing of them was done, and nothing shown.
+    `unbegun` are the ids of calls whose `RunTool` was still waiting: they were neither run nor shown.
     """
 
     reason: Literal["cancelled", "interrupted", "error"] = "cancelled"

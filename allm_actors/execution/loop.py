@@ -1,7 +1,7 @@
 """One answer, one step or one chat, as a machine: what happened goes in, what to do comes out.
 
-Rule of this file: `step` is a function of frozen values and the only place where the loop decides. News that no row
-below knows leaves the state as it is, the same object, with no effects.
+Rule of this file: `step` is a function of frozen values and the only place where the loop decides. An input
+that no row below handles leaves the state unchanged, the same object, without effects.
 
     phase     input                      what follows
     --------  -------------------------  ---------------------------------------------------------------------------
@@ -11,7 +11,7 @@ below knows leaves the state as it is, the same object, with no effects.
     Parsing   AnswerParsed               as above, with the value; or, as often as allowed, CallModel with what is wrong
     Asking    ModelFailed, preflight     Finish with Refused; on a later turn the chat halts with `error`
     Asking    ModelFailed                Emit an ErrorEvent, and go on as if the model had ended
-    Batch     HandlerEnded               (nothing; what it failed with is known)
+    Batch     HandlerEnded               (no effects; the handler's error is kept)
     Batch     ToolReturned               Checkpoint, Emit the answer, and RunTool for a call that waits
     Batch     ToolCrashed, ToolTimedOut  the same with an error as the answer, or SettleError
     Batch     (the last call answered)   Emit StepCompleted; the gates (see `gates`) halt the chat, or CallModel
@@ -19,12 +19,13 @@ below knows leaves the state as it is, the same object, with no effects.
     any       Cancelled                  CancelModel, CancelTool; every open call is answered; the run is over
     Finished  anything                   nothing
 
-A chat that shall finalize a structure runs twice: the loop itself, as a draft; then, if it came to its end, once more
-with a nudge, without tools, for one answer. The first pass's ChatCompleted is never emitted, its turns are not counted.
+A chat with `structured_finalize` has two passes: the loop itself, as a draft; then, if that completed, one
+more answer, asked for with a nudge and without tools. The first pass's ChatCompleted is never emitted; its
+turns do not count.
 
-A run whose answer must fit a type asks again for one that does not. In a chat each answer is a step of its own; a step,
-or a single answer, is the last one, with the usage of all. A single answer then ends with StepCompleted, because no
-other event has a place for the value.
+A run whose answer must fit a type asks again for one that does not. In a chat each answer is a step of its
+own; for a step, or a single answer, the last one counts, with the usage of all. A single answer then ends
+with StepCompleted, because no other event has a field for the value.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def _purpose(state: LoopState) -> Purpose:
 def _heard(state: LoopState, phase: Asking, news: ModelEvents) -> Transition:
     events = tuple(news.events)
     if not _MODEL_EVENTS.issuperset(map(type, events)):
-        # What an adapter may not say, above all that the chat is over, is not passed on.
+        # Events that an adapter may not send, above all ChatCompleted, are dropped.
         events = tuple(event for event in events if type(event) in _MODEL_EVENTS)
     if ErrorEvent in map(type, events):
         events = _with_one_error(state, phase, events)
@@ -156,7 +157,7 @@ def _heard(state: LoopState, phase: Asking, news: ModelEvents) -> Transition:
 
 
 def _with_one_error(state: LoopState, phase: Asking, events: tuple[Event, ...]) -> tuple[Event, ...]:
-    """The events, with the first error of the answer as this run's, and without any other."""
+    """The events with only the first error of the answer, which gets this run's request id."""
     broken = any(isinstance(event, ErrorEvent) for event in phase.events)
     kept: list[Event] = []
     for event in events:
@@ -196,7 +197,7 @@ def _ended(state: LoopState, phase: Asking) -> Transition:
 
 
 def _priced(state: LoopState, answer: Fold) -> tuple[Effect, ...]:
-    """Tell the fold, and whoever reads the stream, what the answer cost."""
+    """Add the missing costs of the answer, to the fold and, as an event, for the stream's reader."""
     if not state.options.pricing:
         return ()
     costs = missing_costs(answer.response().usage, state.options.pricing)
@@ -212,7 +213,7 @@ def _received(state: LoopState, answer: Fold) -> Transition:
     if state.options.kind != "generate":
         response = _signed(state, whole(response, answer.unfinished_calls, answer.repeated_call))
     if response.finish_reason == "stop" and state.options.parses and _purpose(state) != "draft":
-        # Stored first: it was shown, and what parses it is user code, which may take its time.
+        # Stored first: the reader has seen it, and parsing runs user code, which may be slow.
         said = Checkpoint(state.thread.add(spoken(response)))
         state = msgspec.structs.replace(state, phase=Parsing(response))
         return state, (said, ParseAnswer(state.turn, response.text() or ""))
@@ -226,7 +227,7 @@ def _received(state: LoopState, answer: Fold) -> Transition:
 
 
 def _told(state: LoopState, response: Response) -> Response:
-    """The response as this run knows it: what it took, for whom it is, and without a mark that only we may set."""
+    """The response with the run's total usage and request id, and without `REJECTED`, which only this file may set."""
     if REJECTED in response.metadata:
         metadata = {name: value for name, value in response.metadata.items() if name != REJECTED}
         response = msgspec.structs.replace(response, metadata=metadata)
@@ -238,7 +239,7 @@ def _told(state: LoopState, response: Response) -> Response:
 
 
 def _signed(state: LoopState, response: Response) -> Response:
-    """The response, whose error, if it has one, is of this run's call."""
+    """The response; its error, if it is an AdapterError without a request id, gets this run's."""
     error = response.metadata.get("error")
     if not isinstance(error, AdapterError) or error.request_id is not None:
         return response
@@ -263,14 +264,14 @@ def _answered(state: LoopState, response: Response, effects: tuple[Effect, ...] 
 
 
 def _with_error(phase: Asking, error: AllmError) -> tuple[Asking, tuple[Effect, ...]]:
-    """The phase after the stream broke, and the event that says so, unless the stream has said it."""
+    """The phase after the stream broke, and an ErrorEvent, unless the stream itself had one."""
     if any(isinstance(event, ErrorEvent) for event in phase.events):
         return phase, ()
     event = ErrorEvent(error)
     return phase.heard((event,)), (Emit((event,)),)
 
 
-# --- the answer that has to fit -----------------------------------------------------------------------------------
+# --- answers that must fit a type ---------------------------------------------------------------------------------
 
 
 def _parsed(state: LoopState, response: Response, news: AnswerParsed) -> Transition:
@@ -323,7 +324,7 @@ def _completed(batch: Batch) -> StepCompleted:
 def _close(
     state: LoopState, event: StepCompleted, answers: dict[str, AnswerEvent], effects: tuple[Effect, ...]
 ) -> Transition:
-    """The step is complete and stored: show it, and decide what comes after it."""
+    """The step is complete: have it stored, emit it, and decide what follows."""
     result = step_of(event, answers)
     state = msgspec.structs.replace(state, thread=event.thread, steps=(*state.steps, result))
     effects = (*effects, Emit((event,)))
@@ -392,7 +393,7 @@ def _halt(
 
 
 def _finalize(state: LoopState, draft: ChatResult, effects: tuple[Effect, ...]) -> Transition:
-    """The second pass: one answer in the asked-for format, to the thread of the first, with no tool to call."""
+    """The second pass: one answer in the requested format, to the thread of the first pass, without tools."""
     nudge = DEFAULT_NUDGE if state.options.nudge is None else state.options.nudge
     state = msgspec.structs.replace(
         state,
@@ -461,7 +462,7 @@ def _cut_chat(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) ->
 
 
 def _unasked(state: LoopState) -> LoopState:
-    """The state without what asks for the second pass, if no word of that has come: nobody has said it."""
+    """The state without the nudge of the second pass, if that has no answer yet: no user has written the nudge."""
     draft = state.draft
     if draft is None or draft.thread is None or len(draft.steps) < len(state.steps):
         return state
@@ -469,7 +470,7 @@ def _unasked(state: LoopState) -> LoopState:
 
 
 def _cut_parsing(state: LoopState, response: Response, news: Cancelled) -> Transition:
-    """A complete answer was cut off before it was known whether it fits: it stays, without a value."""
+    """Cancelled after a complete answer, before it was known whether it fits: the answer stays, without a value."""
     if state.options.kind != "chat":
         error = _reason(news)
         return _answered(state, as_error(response, error), (Emit((ErrorEvent(error),)),))
@@ -478,7 +479,7 @@ def _cut_parsing(state: LoopState, response: Response, news: Cancelled) -> Trans
 
 
 def _cut_batch(state: LoopState, batch: Batch, news: Cancelled) -> Transition:
-    """A step was cut off among its tools: each call gets an answer, so that the thread can be asked with again."""
+    """A step was cut off while its tools ran: each call gets an answer, so that the thread can be sent again."""
     why = "interrupted" if news.reason == "interrupted" else "cancelled"
     batch, effects = batches.close(batch, why, news.unbegun)
     event = _completed(batch)

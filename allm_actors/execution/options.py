@@ -1,7 +1,7 @@
-"""What one run is allowed to do, decided before it begins.
+"""The rules of one run, fixed before it begins.
 
-Rule of this file: plain frozen values. Functions of the user's (a predicate, a policy, an encoder) are present as the
-fact that they exist; whoever performs the effects holds the functions themselves. What can never work is refused here.
+Rule of this file: plain frozen values. User functions (a predicate, a policy, an encoder) appear only as
+flags; the performer of the effects holds the functions themselves. What can never work is refused here.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ DEFAULT_NUDGE: Final = "Now provide your final structured response."
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The rules of one run.
 
-    `generate` is one answer, `step` an answer and its tools, `chat` steps until something halts. None in `max_turns`
-    is 8, in `max_concurrency` every call of a step at once, in `nudge` the default text; `""` sends no nudge.
-    `on_tool_error="function"` and `custom_encoder` say that user code has a part in settling a tool's error.
+    `generate` is one answer, `step` an answer and its tools, `chat` steps until something halts. None means 8
+    for `max_turns`, no limit for `max_concurrency`, and the default text for `nudge`; `""` sends no nudge.
+    `on_tool_error="function"` and `custom_encoder` say that user code takes part in settling a tool's error.
     `structured_finalize` asks for two passes: the loop without a response format, then one answer without tools.
-    `parses` says that an answer must fit a type; one that does not is asked for again, `max_retries` times in a run,
-    which is so many model calls more than there are turns. `pricing` is what a million tokens cost: see `costs`.
+    `parses` says that an answer must fit a type; if it does not, the model is asked again, at most
+    `max_retries` times in a run; these model calls do not count as turns. `pricing` is the price of a million
+    tokens: see `costs`.
 
-    Units: `tool_timeout` in seconds from the tool's start; None waits without end.
-    Raises: ValueError for a kind, mode, policy or bound that means nothing.
+    Units: `tool_timeout` in seconds from the tool's start; None is no limit.
+    Raises: ValueError for an invalid kind, mode, policy or bound.
     """
 
     kind: Kind
@@ -86,12 +87,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def two_passes(self) -> bool:
-        """Whether a chat answers freely first and in the asked-for format then."""
+        """Whether a chat answers freely first, and then in the requested format."""
         return self.kind == "chat" and self.structured_finalize
 
     @property
     def errors_need_user_code(self) -> bool:
-        """Whether an error that no worker settled must be taken to one."""
+        """Whether an error that did not come from a worker must be settled in one, because user code takes part."""
         return self.custom_encoder or self.on_tool_error == "function"
 
 

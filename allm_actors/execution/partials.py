@@ -1,8 +1,8 @@
-"""The values that an answer comes to while it is being written.
+"""Partial values of an answer while it is being written.
 
-Rule of this file: it reads events and adds nothing to them. The last value of an answer that fits is the answer's own,
-made by the type itself; every earlier one is a guess. An answer that is asked for again begins anew. Where the call
-makes the value, the type's own code is not run a second time, and never in the reader.
+Rule of this file: it reads events and adds nothing to them. The last value of an answer that fits is
+complete, made by the type itself; every earlier one is a guess. A repeated answer starts from nothing. If the
+call itself parses the answer, the type's own code is not run a second time, and never in the reader.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Partials(Generic[T_co]):
-    """Iterates over values instead of events, with `for` or `async for`, once. Closing it is closing the events."""
+    """Iterates over values instead of events, with `for` or `async for`, once. To end it early, close the events."""
 
     def __init__(self, events: Any, model: Any, *, made_by_call: bool = False) -> None:
         self._events, self._model, self._made_by_call = events, model, made_by_call
@@ -53,7 +53,7 @@ class Partials(Generic[T_co]):
         self._text: list[str] = []
 
     def _apply(self, event: Event) -> tuple[Any, ...]:
-        """None or one: the value after this event, where it is another one."""
+        """The value after this event, as a tuple of one; empty if it has not changed."""
         match event:
             case MessageStarted():
                 self._begin()
@@ -62,7 +62,7 @@ class Partials(Generic[T_co]):
             case TextCompleted(text=text) if not self._text:  # the deltas were not shown
                 return self._grown(text)
             case MessageCompleted(message=message, finish_reason=reason):
-                grown = () if self._text else self._grown(text_of(message))  # it may be all that is said
+                grown = () if self._text else self._grown(text_of(message))  # it may be the only text
                 makes = reason == "stop" and not self._made_by_call
                 return (self._complete() if makes else ()) or grown
             case StepCompleted(response=response):
@@ -104,16 +104,16 @@ def partials(events: Any, model: Any) -> Partials[Any]: ...
 
 
 def partials(events: Any, model: Any) -> Partials[Any]:
-    """The values of the type that the events of one call come to: `for cat in allm.partials(stream, Cat)`.
+    """Partial values of type `model` from the events of one call: `for cat in allm.partials(stream, Cat)`.
 
-    `events` is a stream, or any iterable of events. A value is complete as far as it goes: what has not come yet is a
-    field's default, or None. Nothing is raised but what reading the events raises.
+    `events` is a stream, or any iterable of events. A field that has not come yet has its default, or None.
+    Raises only what reading the events raises.
     """
     return Partials(events, model, made_by_call=is_of(events, model))
 
 
 def is_of(events: Any, model: Any) -> bool:
-    """Whether the events are of a call that makes the value of that very type itself."""
+    """Whether the events are the stream of a call that parses its answer into that very type."""
     return model is not None and _equal(getattr(events, "response_model", None), model)
 
 

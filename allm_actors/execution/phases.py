@@ -1,6 +1,6 @@
-"""Where a run stands: what it waits for, and what it has come to.
+"""The states of a run: what it waits for, and what it has done so far.
 
-Rule of this file: frozen values without decisions; `loop` says what leads from one to the next. The phase `Batch`, of a
+Rule of this file: frozen values without decisions; the transitions are in `loop`. The phase `Batch`, of a
 step whose tools run, has a file of its own.
 """
 
@@ -19,10 +19,10 @@ __all__ = ["Asking", "Finished", "Judging", "LoopState", "Parsing"]
 
 
 class Asking(msgspec.Struct, frozen=True):
-    """A model call is open. The first `count` events of `log` are what it has said.
+    """A model call is open. The first `count` events of `log` are those received so far.
 
     The log is shared by the states of a turn and only ever grows, so that an event costs one append and an old state
-    still means what it meant.
+    stays valid.
     """
 
     log: list[Event] = msgspec.field(default_factory=list)
@@ -36,12 +36,12 @@ class Asking(msgspec.Struct, frozen=True):
 
     @property
     def events(self) -> list[Event]:
-        """What the model has said."""
+        """The events of the model so far."""
         return self.log[: self.count]
 
 
 class Parsing(msgspec.Struct, frozen=True):
-    """An answer is complete, and whoever knows the type was asked to make a value of it."""
+    """An answer is complete, and is being parsed into its type (`ParseAnswer`)."""
 
     response: Response
 
@@ -55,11 +55,11 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class LoopState(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run stands.
+    """The state of a run.
 
-    `thread` is what the model was last asked with, or what the last step left; `draft` is the first pass's result while
-    the second runs. `retries` counts the answers that were asked for again, and `spent` what they used, where they are
-    no steps of their own.
+    `thread` is the thread of the last model call, or after the last step; `draft` is the first pass's result
+    while the second runs. `retries` counts the rejected answers, and `spent` is their usage, where they are
+    not steps of their own.
     """
 
     options: Options

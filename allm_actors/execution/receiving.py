@@ -1,6 +1,7 @@
 """One answer of a model while it is being received.
 
-Rule of this file: deltas are gathered and joined once, because text arrives in far more pieces than it is read in.
+Rule of this file: deltas are collected and joined only when text is read, because there are far more deltas
+than reads.
 
     event                   what it changes
     --------------------    --------------------------------------------------------------------------------------
@@ -9,12 +10,12 @@ Rule of this file: deltas are gathered and joined once, because text arrives in 
     ToolCallStarted         a call is known by its id, in the order of first sight
     ToolCallDelta           the raw arguments of the call grow; they are never parsed from fragments
     ToolCallCompleted       the call is replaced by the complete one and keeps its place; arguments that are nested too
-                            deeply to be stored are none, and its metadata says so
+                            deeply to be stored become `{}`, and its metadata says so
     MessageCompleted        message, finish reason, usage, id, model and raw finish reason; the message's text is the
                             answer's if no other event has any
-    RawChunk("usage", …)    usage, field by field: what is said later wins, what is not said stays
-    ErrorEvent              the first error stays, and the finish reason is `error` whatever comes later; it may tell
-                            the answer's response_id, model and raw_finish_reason
+    RawChunk("usage", …)    usage, field by field: later values replace earlier ones, missing ones stay
+    ErrorEvent              the first error stays, and the finish reason is `error` whatever comes later; its metadata
+                            may have the answer's response_id, model and raw_finish_reason
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ __all__ = ["Receiving", "text_of"]
 _USAGE_FIELDS: Final = frozenset(Usage.__struct_fields__)
 _CARRIED: Final = ("id", "model", "request_id", "raw_finish_reason")
 
-# What an answer that failed says of itself in its error's metadata.
+# Fields of a failed answer, and their names in its error's metadata.
 _TOLD: Final = {"id": "response_id", "model": "model", "raw_finish_reason": "raw_finish_reason"}
 
 
 class Receiving:
-    """What has come of one answer; `error` and `metadata` go on from an earlier answer of the same stream.
+    """The events of one answer, folded; `error` and `metadata` carry over from an earlier answer of the same stream.
 
     Thread: not safe to share; one reader owns it.
     """
@@ -74,7 +75,7 @@ class Receiving:
     def __init__(self, error: Any = None, metadata: dict[str, Any] | None = None) -> None:
         self.error = error
         self.metadata = metadata if metadata is not None else {}
-        self.repeated: str | None = None  # the id of a call that came again as another one
+        self.repeated: str | None = None  # an id that two different calls have
         self._blocks: dict[str | None, list[str]] = {}
         self._calls: dict[str, _Call] = {}
         self._carried: dict[str, Any] = {}
@@ -84,7 +85,7 @@ class Receiving:
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """How the answer ended, as far as it has."""
+        """How the answer ended, or None so far."""
         return "error" if self.error is not None else self._finish_reason
 
     @property
@@ -248,6 +249,6 @@ def text_of(message: object) -> str:
 def _joined(fragments: list[str]) -> str:
     try:
         return "".join(fragments)
-    except TypeError:  # not every producer checks what it sends
+    except TypeError:  # an adapter may have sent fragments that are no text
         texts: list[object] = [*fragments]
         return "".join([text for text in texts if isinstance(text, str)])

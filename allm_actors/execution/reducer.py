@@ -1,8 +1,8 @@
-"""A session that follows a stream of its own events.
+"""A session value that follows the stream of its run.
 
-Rule of this file: the session is touched only at the end, so that a stream that is left early is as good as one that
-ends: what was seen of an answer stays in the thread, and each of its calls has an answer. The one thing that no event
-says is how a second pass was asked for (`structured_finalize`); where that was left before its end, it is missing.
+Rule of this file: the session is changed only at the end, so that a stream may be left early: the received
+part of an answer stays in the thread, and each of its calls has an answer. Only the nudge of a second pass
+(`structured_finalize`) is in no event; if that pass was left before its end, the nudge is missing.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["StreamReducer"]
 
 
 class StreamReducer:
-    """Folds the events of a turn into the session that comes after it.
+    """Folds the events of a turn into the session after it.
 
-    `session` is the one that the turn began with: the stream's `session`, which holds what the user said. The value
-    that was given to `stream_reply` comes to the same as long as the turn is read to its end.
+    `session` is the one that the turn began with: the stream's `session`, which has the user's new message.
+    The value that was given to `stream_reply` gives the same result only if the turn is read to its end.
     Raises: ValueError for a mode other than `chat` and `step`.
     """
 
@@ -39,14 +39,14 @@ class StreamReducer:
         self._stepped = self._over = False
 
     def apply(self, event: Event) -> StreamReducer:
-        """Take one event in, and give this reducer back."""
+        """Take one event. Returns this reducer."""
         self._fold.apply(event)
         self._stepped = self._stepped or isinstance(event, StepCompleted)
         self._over = self._over or isinstance(event, ChatCompleted)
         return self
 
     def finish(self) -> tuple[Session, ChatResult | StepResult]:
-        """The session after what was seen, and the result; the same every time, until more is seen."""
+        """The session after the events so far, and the result. Can be called again, also after more events."""
         if self._mode == "chat":
             result = self._chat_result()
             return apply_chat_result(self._session, result), result

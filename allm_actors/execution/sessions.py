@@ -1,10 +1,11 @@
-"""What a session may do, and where a result leaves it.
+"""Which operations a session's status allows, and which status a result leads to.
 
 Rule of this file: pure functions of the session value; a new value or an error, never a change. Two tables decide.
 
-What may be done: `run`; `raise` SessionStatusError, a mistake in the program; `error`, the SessionError that says that
-the session ended in one; `unknown`, the SessionError for an id that nobody waits for. A session is `pending` while
-calls wait for the caller's results, whatever its status: what would ask the model has to wait for them.
+Allowed operations: `run`; `raise` SessionStatusError, a mistake in the program; `error`, the SessionError for
+a session that ended in an error; `unknown`, the SessionError for an id that is not pending. A session is
+`pending` while calls wait for the caller's results, whatever its status: operations that would call the model
+have to wait for them.
 
     session         start  reply  continue  continue   continue  step   submit
                                   (user)    (another)  (None)
@@ -16,9 +17,9 @@ calls wait for the caller's results, whatever its status: what would ask the mod
     pending         raise  raise  raise     raise      raise     raise  run
     error           error  error  error     error      error     error  error
 
-Where a result leaves it: `LANDINGS`. The thread is the result's, its metadata is merged over the session's (what cannot
-be stored of it becomes text), and calls that it left to the caller become pending. What a step comes to is named as
-what halts a chat, or `going on`.
+The session after a result: `LANDINGS`. The thread is the result's, its metadata is merged over the session's
+(values that cannot be stored become text), and calls that it left to the caller become pending. A step's row
+is named as the reason that halts a chat, or `going on`.
 
     the result         status          with calls left  question  metadata["error"]
     -----------------  --------------  ---------------  --------  -----------------
@@ -98,7 +99,7 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
 
 
 class Landing(msgspec.Struct, frozen=True):
-    """Where a result leaves a session: one row of the table."""
+    """The session after a result: one row of the second table."""
 
     status: SessionStatus
     with_calls_left: SessionStatus
@@ -119,11 +120,11 @@ LANDINGS: Final[dict[str, Landing]] = {
     ANY_OTHER: Landing("completed", "awaiting_tools"),
 }
 _STOPPED: Final = ("cancelled", "interrupted")
-_REASONS: Final = frozenset(LANDINGS) - {GOING_ON, ANY_OTHER}  # what a tool halts with is another
+_REASONS: Final = frozenset(LANDINGS) - {GOING_ON, ANY_OTHER}  # a tool's own halt reason is `ANY_OTHER`
 
 
 def opened(start: object) -> Session:
-    """The session that a start is given: a session, a thread, or a list of messages.
+    """The session for the argument of a start: a session, a thread, or a list of messages.
 
     Raises: ValidationError `invalid_session_input` for anything else.
     """
@@ -152,7 +153,7 @@ def begin(session: Session, operation: Operation, messages: Sequence[Message] = 
 
 
 def spoken(message: str | Message) -> Message:
-    """What is said, as a message; text is the user's. Raises TypeError for anything else."""
+    """A message, or a text as a user's message. Raises TypeError for anything else."""
     if isinstance(message, Message):
         return message
     if not isinstance(message, str):
@@ -161,7 +162,7 @@ def spoken(message: str | Message) -> Message:
 
 
 def said_by_user(message: str | Message) -> Message:
-    """What the user says, as a message. Raises TypeError, and ValueError for a message of another role."""
+    """A text, or a user's message, as a message. Raises TypeError, and ValueError for a message of another role."""
     said = spoken(message)
     if said.role != "user":
         raise ValueError(f"reply takes a user message, got a {said.role!r} message; see continue_(…)")
@@ -169,7 +170,7 @@ def said_by_user(message: str | Message) -> Message:
 
 
 def apply(session: Session, result: Response | StepResult | ChatResult) -> Session:
-    """The session after a run that `begin` allowed; a bare response leaves it as it is."""
+    """The session after a run that `begin` allowed; a bare response does not change it."""
     match result:
         case ChatResult():
             return apply_chat_result(session, result)
@@ -205,10 +206,10 @@ def apply_step_result(session: Session, result: StepResult) -> Session:
 
 
 def submit_tool_result(session: Session, id: str, content: object) -> Session:
-    """The session with the caller's result for the call of this id, which was left to it; `idle`, or still waiting for
+    """The session with the caller's result for the pending call of this id; then `idle`, or still waiting for
     the user or for other results.
 
-    Shape: text and message parts are kept as they are, everything else becomes JSON.
+    Shape: text and message parts are kept unchanged, everything else becomes JSON.
     Raises: SessionError `unknown_tool_call_id`; SessionStatusError when no call is pending; TypeError for a bad id.
     """
     _check(session)
@@ -228,7 +229,7 @@ def _submitted(session: Session, call_id: object, content: object) -> Session:
 
 
 def submit_tool_results(session: Session, results: Iterable[tuple[str, object]]) -> Session:
-    """The session with several results, in order; all of them, or an error and none. Nothing to submit is always right.
+    """The session with several results, in order; all of them, or an error and none. No results are always allowed.
 
     Raises: what `submit_tool_result` raises.
     """
@@ -239,9 +240,10 @@ def submit_tool_results(session: Session, results: Iterable[tuple[str, object]])
 
 
 def recover(session: Session) -> Session:
-    """An `error` session made usable again: `idle`, or waiting for the results it still waits for; others as they are.
+    """An `error` session made usable again: `idle`, or waiting for pending results. Any other session is unchanged.
 
-    An empty answer that the error left at the end of the thread goes, and every call that nobody waits for is answered.
+    An empty answer that the error left at the end of the thread is removed, and open calls that are not
+    pending are answered.
     Raises: TypeError or ValidationError for what is no session.
     """
     _check(session)
@@ -259,7 +261,7 @@ def recover(session: Session) -> Session:
     )
 
 
-# --- what may be done ---------------------------------------------------------------------------------------------
+# --- allowed operations -------------------------------------------------------------------------------------------
 
 
 def _check(session: object) -> None:
@@ -341,7 +343,7 @@ def _unknown(session: Session, call_id: str) -> SessionError:
 
 
 def _unasked_question(session: Session, thread: Thread) -> tuple[Message, ...]:
-    """The question that a tool asked, if the thread does not show it yet: steps, and chats with calls left, do not."""
+    """The question that a tool asked, if the thread does not have it yet, as after steps and chats with open calls."""
     text, call_id = session.pending_question, session.pending_tool_call_id
     if text is None or call_id is None:
         return ()
@@ -354,11 +356,11 @@ def _unasked_question(session: Session, thread: Thread) -> tuple[Message, ...]:
     return ()
 
 
-# --- where a result leaves it -------------------------------------------------------------------------------------
+# --- the session after a result -----------------------------------------------------------------------------------
 
 
 def _came_to(step: StepResult, failure: object) -> str:
-    """The row of a step."""
+    """The row of a step's result in the second table."""
     reason, response = step.metadata.get("halted_reason"), step.response
     if reason in ("ask_user", "tool_error", *_STOPPED):
         return str(reason)
@@ -417,7 +419,7 @@ def _content(content: object) -> str | list[Any]:
         return utf8_parts(content)
     try:
         return encode(content)
-    except Exception:  # noqa: BLE001 - whatever the caller found out is better told in some form than not at all
+    except Exception:  # noqa: BLE001 - a result that cannot be encoded is better sent as text than lost
         return encode(str(content))
 
 

@@ -1,7 +1,7 @@
-"""What of a value can be stored: all of it, with text where a leaf has no encoding.
+"""Makes any value storable, by replacing the leaves that have no encoding.
 
-Rule of this file: leaf by leaf. What a codec can write stays the very object it is; of everything else only the leaf
-changes: into the plain data that it stands for, as a model reads it, and, where there is none, into text.
+Rule of this file: leaf by leaf. What a codec can write stays the same object; any other leaf is replaced by
+its plain data, as a model would read it, or, if it has none, by text.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _stored(value: Any, above: set[int]) -> Any:
     above.add(id(value))
     try:
         return _inside(value, above)
-    except Exception:  # noqa: BLE001 - what a value is made of, and made again of, is the user's code
+    except Exception:  # noqa: BLE001 - taking a value apart and rebuilding it runs user code
         return describe(value)
     finally:
         above.discard(id(value))
@@ -79,7 +79,7 @@ def _fields(value: Any, above: set[int]) -> Any:
 
 
 def _leaf(value: Any) -> Any:
-    """What has no plain form by itself; pydantic models know theirs."""
+    """A leaf without an encoding: a pydantic model as its data, anything else as text."""
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if callable(dump) else describe(value)
 

@@ -1,7 +1,7 @@
-"""Why a call has no result: errors whose messages a model can act on.
+"""Errors of tool calls, with messages that a model can act on.
 
-Rule of this file: an error names the tool, says what happened and, where anything can be done about it, what. Its
-`cause` is text: errors are stored, and exceptions cannot be.
+Rule of this file: an error names the tool, says what happened and, if anything can be done about it, what.
+Its `cause` is text: errors are stored, and exceptions cannot be.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
     "worker_crashed",
 ]
 
-_FEW: Final = 5  # of the errors of a group are told
-_LONGEST: Final = 10_000  # characters of what an exception says; some quote all that they were given
+_FEW: Final = 5  # how many errors of an exception group are described
+_LONGEST: Final = 10_000  # characters of an exception's text; some quote their whole input
 
 
 def unknown_tool(call: ToolCall, known: tuple[str, ...] = ()) -> EngineError:
@@ -76,7 +76,7 @@ def worker_crashed(call: ToolCall, reason: str) -> ToolError:
 
 
 def not_begun(call: ToolCall, reason: str) -> ToolError:
-    """There was no worker for it."""
+    """No worker could be started for the call."""
     return _error("handler_exit", call, f"{call.name} was not started: {reason}")
 
 
@@ -87,7 +87,7 @@ def call_cancelled(call: ToolCall, why: str, *, started: bool) -> ToolError:
 
 
 def handler_raised(call: ToolCall, error: BaseException) -> AllmError:
-    """The handler raised; an error of this library stays what it is."""
+    """The handler raised; an error of this library is kept."""
     if isinstance(error, AllmError):
         return error
     reason, verb = (
@@ -99,23 +99,23 @@ def handler_raised(call: ToolCall, error: BaseException) -> AllmError:
 
 
 def not_encoded(call: ToolCall, error: Exception) -> ToolError:
-    """The handler's result has no text."""
+    """The handler's result could not be encoded as text."""
     message = f"the result of {call.name} cannot be encoded: {describe(error)}"
     failure = _error("encoding_failed", call, message, cause=describe(error))
-    # Its frames, and those of what led to it, hold the result, which may be a coroutine or a file.
+    # Frames in its traceback and context hold the result, which may be a coroutine or a file.
     error.__context__ = None
     failure.__cause__ = error.with_traceback(None)
     return failure
 
 
 def not_settled(call: ToolCall) -> ToolError:
-    """What the handler gave was lost, because the user's code that makes a text of it came to no end."""
+    """The handler's result was lost, because the user's encoder or policy did not complete."""
     message = f"{call.name} answered, but encoding its answer as text did not finish; the answer is lost"
     return _error("encoding_failed", call, message)
 
 
 def invalid_return(call: ToolCall, message: str, cause: str | None = None, **metadata: Any) -> ToolError:
-    """A handler, or a policy, gave something that has no meaning."""
+    """A handler, or a policy, returned something invalid."""
     error = _error("invalid_return", call, message, cause=cause)
     error.metadata.update(metadata)
     return error
@@ -160,7 +160,7 @@ def describe(value: object) -> str:
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
-    """What went wrong: of a group only that, such as a TaskGroup's, tells anything."""
+    """The leaf exceptions of a group, such as a TaskGroup's; the group itself says nothing useful."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)

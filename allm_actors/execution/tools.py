@@ -1,4 +1,4 @@
-"""What a call's end means: its answer to the model, its event, and whether the chat goes on.
+"""The outcome of a tool call: its answer to the model, its event, and whether the chat goes on.
 
 Rule of this file: every way a call can end is a row, and every row leaves exactly one tool message.
 
@@ -21,7 +21,7 @@ Rule of this file: every way a call can end is a row, and every row leaves exact
     a function: "continue" or "halt"     as that policy
     a function: raises, or anything else as "halt", with ToolError invalid_return
 
-The policy function is called here and only here, once for a failing call, by whoever calls `settle`: the worker.
+The policy function is called only here, once for a failing call, in the worker, which calls `settle`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from allm_actors.data import (
     ToolHalt,
     ToolResultEncoded,
 )
+from allm_actors.data.encoding import json_text
 from allm_actors.data.rules.pairing import open_calls
 from allm_actors.data.schemas.signature import signature_as_written
 from allm_actors.data.utf8 import utf8_of
@@ -92,7 +93,7 @@ RESERVED_HALTS: Final = frozenset(
 
 
 class ToolOutcome(msgspec.Struct, frozen=True):
-    """How a call ended: what the handler gave, and the event that answers the call."""
+    """How a call ended: the handler's result, and the event that answers the call."""
 
     raw: HandlerResult
     event: AnswerEvent
@@ -104,7 +105,7 @@ class ToolOutcome(msgspec.Struct, frozen=True):
 
     @property
     def halt(self) -> dict[str, Any]:
-        """What the chat halts with; empty when it goes on."""
+        """The metadata with which the chat halts; empty if it goes on."""
         return halt_metadata(self.event)
 
 
@@ -112,13 +113,14 @@ class ToolOutcome(msgspec.Struct, frozen=True):
 
 
 def encode(value: Any) -> str:
-    """The text of a value as a model reads it: a string as it is, all else as compact JSON; equal values, equal text,
-    but for sets of what cannot be compared, such as numbers and texts, in a field of a class.
+    """The text of a value for the model: a string unchanged, all else as compact JSON. Equal values give
+    equal texts, except for sets with items that cannot be ordered, such as numbers and texts, in a field of a
+    class.
 
     Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`; NaN and the infinities, as in JavaScript, null.
-    Half a surrogate pair, as the name of a file may have it, becomes U+FFFD: it could not be sent, in this turn or in
-    any later one.
-    Raises: TypeError or another exception for what JSON cannot carry.
+    A lone surrogate, as a file name may contain, becomes U+FFFD: it could not be sent, in this or any later
+    turn.
+    Raises: TypeError or another exception for what JSON cannot express.
     """
     if isinstance(value, str):
         return utf8_of(value)
@@ -127,9 +129,9 @@ def encode(value: Any) -> str:
     elif isinstance(value, Err):
         value = {"error": describe(value.reason)}
     try:
-        return _JSON.encode(value).decode()
-    except (TypeError, UnicodeEncodeError):  # keys that are no strings have no order of their own
-        return _JSON.encode(utf8_of(_builtins(value))).decode()
+        return json_text(value, _JSON)
+    except (TypeError, UnicodeEncodeError):  # keys of mixed types cannot be sorted
+        return json_text(utf8_of(_builtins(value)), _JSON)
 
 
 def as_policy(value: object) -> Policy:
@@ -164,7 +166,7 @@ def settle(
 
 
 def failure(call: ToolCall, result: object) -> Any:
-    """What a call failed with whose handler returned `result`, or raised it; None when it did not fail."""
+    """The error of a call whose handler returned `result`, or raised it; None if it did not fail."""
     reason = result.reason if isinstance(result, Err) else result
     if isinstance(reason, BaseException):
         return handler_raised(call, reason)
@@ -174,7 +176,7 @@ def failure(call: ToolCall, result: object) -> Any:
 def settle_error(
     call: ToolCall, error: Any, encoder: Encoder = encode, policy: Policy = "continue"
 ) -> ToolOutcome:
-    """The outcome of a call that failed with `error`: a `ToolError`, an `EngineError`, or what the handler gave."""
+    """The outcome of a call that failed with `error`: a `ToolError`, an `EngineError`, or the reason of an `Err`."""
     if policy == "continue":
         content = _error_content(error, encoder)
         return ToolOutcome(Err(error), ToolResultEncoded(id=call.id, content=content))
@@ -186,7 +188,7 @@ def settle_error(
 
 
 def answer_message(event: AnswerEvent) -> Message:
-    """The tool message that an answering event stands for."""
+    """The tool message for an answering event."""
     match event:
         case ToolResultEncoded(id=call_id, content=content):
             return Message(role="tool", content=content, tool_call_id=call_id)
@@ -198,7 +200,7 @@ def answer_message(event: AnswerEvent) -> Message:
 
 
 def halt_metadata(event: AnswerEvent) -> dict[str, Any]:
-    """What a step and a chat say about the halt that an answering event asks for; empty when it asks for none."""
+    """The metadata of a step or chat that an answering event halts; empty if it does not halt."""
     match event:
         case ToolResultEncoded():
             return {}
@@ -217,9 +219,9 @@ def halt_metadata(event: AnswerEvent) -> dict[str, Any]:
 
 
 def repair(thread: Thread, keep: Collection[str] = ()) -> Thread:
-    """A thread in which every call is answered: an open one by an error that says that its outcome is unknown.
+    """The thread with every open call answered, by an error that says that its outcome is unknown.
 
-    Calls named in `keep` stay open. The thread itself comes back when nothing is open.
+    Calls named in `keep` stay open. Returns the same thread if nothing is open.
     """
     left = {
         index: [call for call in calls if call.id not in keep]
@@ -280,7 +282,7 @@ def _decided(call: ToolCall, error: Any, encoder: Encoder, function: PolicyFunct
         decision = function(call, error)
     except Exception as raised:  # noqa: BLE001 - the policy is user code; a failing policy halts
         return settle_error(call, policy_raised(call, raised), encoder, "halt")
-    match decision:  # by type first: what is no text may have an `==` of its own, as arrays do
+    match decision:  # by type first: other objects may define `==`, as arrays do
         case str("continue" | "halt" as policy):
             return settle_error(call, error, encoder, policy)
         case (str("continue"), value) | Ok(value):
@@ -305,7 +307,7 @@ def _error_content(error: Any, encoder: Encoder) -> str:
         return encode(Err(error.message))
     try:
         return _encoded(Err(error), encoder)
-    except Exception:  # noqa: BLE001 - an error always has a text, also where an encoder has none for it
+    except Exception:  # noqa: BLE001 - an error always gets a text, even if the encoder fails
         return encode(Err(error))
 
 
@@ -318,7 +320,7 @@ def _builtins(value: Any) -> Any:
     ordered = partial(msgspec.to_builtins, str_keys=True, order="deterministic", enc_hook=_plain)
     try:
         return ordered(value)
-    except TypeError:  # a set of what cannot be compared has no order, and is still an answer
+    except TypeError:  # a set whose items cannot be ordered is still a valid answer
         value = _in_order(value)
     try:
         return ordered(value)
@@ -327,7 +329,7 @@ def _builtins(value: Any) -> Any:
 
 
 def _in_order(value: Any) -> Any:
-    """The value with each of its sets as a list, in the order of the texts of what is in it."""
+    """The value with each of its sets as a list, sorted by the texts of the items."""
     if isinstance(value, set | frozenset):
         return sorted(map(_in_order, value), key=encode)
     if isinstance(value, list | tuple):
@@ -338,7 +340,7 @@ def _in_order(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no form for by itself; pydantic models know theirs."""
+    """The plain data of an object that msgspec does not know, such as a pydantic model."""
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json")

@@ -1,11 +1,11 @@
-"""What happens while a call runs, for those who measure: spans and events, to handlers that can never break a call.
+"""Telemetry of calls: spans and events, passed to handlers that can never break a call.
 
     from allm_actors import telemetry
 
     telemetry.attach("my-metrics", lambda event: print(event.name, event.measurements), events=["allm.chat.stop"])
 
-Rule of this package: nothing is computed while nobody listens; a key never gets in; what a handler raises is logged and
-that handler is detached, as in Erlang's `telemetry`.
+Rule of this package: nothing is computed while no handler is attached; events never contain a key; a handler
+that raises is logged and detached, as in Erlang's `telemetry`.
 """
 
 from .bridge import log_events

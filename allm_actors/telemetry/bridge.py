@@ -1,8 +1,8 @@
-"""Telemetry as log lines, by the names of OpenTelemetry's conventions: one for each span that ended, each
+"""Telemetry as log lines, with names from OpenTelemetry's semantic conventions: one for each ended span, each
 response and each retry.
 
-Rule of this file: what was said in a conversation is only logged when asked for, and every text loses its call's key,
-and what looks like one, first. A line is plain data, so that any processor can render it.
+Rule of this file: the content of a conversation is logged only on request, and every text is first stripped
+of its call's key, and of what looks like one. A line is plain data, so that any processor can render it.
 
 Source: OpenTelemetry semantic conventions for generative AI (gen_ai.*, error.type) and for HTTP (http.*,
 server.address); they have no names for rate limits.
@@ -32,7 +32,7 @@ _numbers = count(1)
 
 @contextmanager
 def log_events(logger: Any = None, *, content: bool = False) -> Iterator[None]:
-    """Log what ends, inside this block, with a structlog logger (None: structlog's own, as it is configured).
+    """Log telemetry inside this block, with a structlog logger (None: structlog's own, as it is configured).
 
     Spans are logged at info, exceptions and retries at warning, responses of providers at debug.
     `content` adds texts, tool arguments and tool results. Raises TypeError for what is no structlog logger.
@@ -125,7 +125,7 @@ def _result(result: Any, content: bool) -> dict[str, Any]:
 
 
 def _tool_failure(reason: Any, content: bool) -> dict[str, Any]:
-    """Why a tool failed: in the library's words, and in those of the tool's own code only with the content."""
+    """Why a tool failed: the library's own text, and that of the tool's code only with `content`."""
     if not isinstance(reason, BaseException):
         return {"error.type": "Err"}
     raised = reason.__cause__
@@ -137,7 +137,9 @@ def _tool_failure(reason: Any, content: bool) -> dict[str, Any]:
 
 
 def _our_words(reason: BaseException) -> str | None:
-    """What of an error the library itself says: it makes its errors without raising them, or says what it quotes."""
+    """The text of an error that the library itself wrote, or None: it makes such errors without raising them,
+    or keeps an unquoted text in their metadata.
+    """
     if not isinstance(reason, ToolError) or reason.cause is not None:
         return None
     unquoted = reason.metadata.get("unquoted")  # arguments that do not fit, without what the model sent
@@ -180,7 +182,7 @@ _DESCRIBED: Mapping[str, Callable[[Any, bool], dict[str, Any]]] = {
 
 
 def _type_of(failure: Any) -> str:
-    """A word for what went wrong: our errors' own reason, otherwise the class; `exit` for a process that ended."""
+    """OpenTelemetry's error.type: the reason of our errors, otherwise the class; `exit` for a process that ended."""
     if isinstance(failure, BaseException) and not isinstance(failure, AllmError):
         return type(failure).__name__  # others' reasons are sentences
     reason = getattr(failure, "reason", failure)

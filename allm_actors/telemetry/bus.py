@@ -1,8 +1,8 @@
-"""Who listens, and how they are told.
+"""The event bus: attached handlers, and how events reach them.
 
-Rule of this file: handlers run at once, one after the other, on the thread that has something to tell, which may be the
-event loop all sessions share; so a handler is quick and hands slow work on. The table is replaced whole, never changed,
-so that telling needs no lock.
+Rule of this file: handlers run synchronously, one after the other, on the thread that emits the event, which
+may be the event loop that all sessions share; so a handler must be quick and pass slow work on. The table of
+handlers is replaced as a whole, never changed, so that emitting needs no lock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Event", "Handler", "attach", "detach", "emit", "listening"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened: a name of `EVENTS`, numbers, and what they are about. Units: seconds."""
+    """Something that happened: a name from `EVENTS`, measurements, and what they are about. Units: seconds."""
 
     name: str
     measurements: Mapping[str, float]
@@ -43,7 +43,7 @@ def attach(id: str, handler: Handler, events: str | Iterable[str] | None = None)
 
     Raises: ValueError for an event that does not exist or an id that is taken, TypeError for what cannot be called, or
     would have to be awaited.
-    Thread: any thread may attach; the handler is called on whatever thread has something to tell.
+    Thread: any thread may attach; the handler is called on the thread that emits the event.
     """
     if not callable(handler):
         raise TypeError(f"a telemetry handler must be callable, got: {handler!r}")
@@ -64,7 +64,7 @@ def attach(id: str, handler: Handler, events: str | Iterable[str] | None = None)
 
 
 def detach(id: str) -> bool:
-    """Stop telling that handler. False if there is none of that id."""
+    """Stop calling the handler of that id. Returns False if there is none."""
     with _lock:
         rest = {other: entry for other, entry in _attached.items() if other != id}
         found = len(rest) < len(_attached)
@@ -73,12 +73,12 @@ def detach(id: str) -> bool:
 
 
 def listening() -> bool:
-    """Whether anybody hears anything; otherwise nothing need be prepared."""
+    """Whether any handler is attached; if not, no event need be prepared."""
     return bool(_heard)
 
 
 def emit(name: str, measurements: Mapping[str, float], metadata: Mapping[str, Any]) -> None:
-    """Tell whoever hears this event. Raises nothing, whatever handlers do."""
+    """Call the handlers attached to this event. Raises nothing, whatever handlers do."""
     handlers = _heard.get(name)
     if not handlers:
         return
@@ -88,7 +88,7 @@ def emit(name: str, measurements: Mapping[str, float], metadata: Mapping[str, An
             handler(event)
         except BaseException:  # noqa: BLE001 - what it measures goes on; who was killed hears of it at his next step
             detach(id)
-            with suppress(Exception):  # a filter or a handler of the log is a guest, too
+            with suppress(Exception):  # a filter or a handler of the log must not break the call either
                 _log.exception("telemetry handler %r raised at %s and was detached", id, name)
 
 

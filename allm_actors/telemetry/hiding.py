@@ -1,7 +1,7 @@
-"""The key of whoever causes an event, for those who write lines about it.
+"""Removes the current call's key from values, for handlers that write logs.
 
-Rule of this file: a key is never a part of an event, which anybody may keep. It can be taken out of a value, only while
-the event is being told, and nobody can ask for the key itself.
+Rule of this file: a key is never part of an event, which a handler may keep. While an event is being emitted,
+the key can be removed from a value, but the key itself cannot be obtained.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, TypeAlias
 __all__ = ["Hide", "hidden", "hiding"]
 
 Hide: TypeAlias = Callable[[Any], Any]
-"""A value to one like it without the key."""
+"""A function from a value to a copy of it without the key."""
 
 _hide: ContextVar[Hide | None] = ContextVar("allm_actors.telemetry.hide", default=None)
 
 
 @contextmanager
 def hiding(hide: Hide | None) -> Iterator[None]:
-    """Have `hidden` take out what this one does, inside this block."""
+    """Make `hidden` use this function inside the block."""
     token = _hide.set(hide)
     try:
         yield
@@ -30,6 +30,6 @@ def hiding(hide: Hide | None) -> Iterator[None]:
 
 
 def hidden(value: Any) -> Any:
-    """The value without the key that belongs to the event which is being told."""
+    """The value without the key of the call whose event is being emitted."""
     hide = _hide.get()
     return value if hide is None else hide(value)

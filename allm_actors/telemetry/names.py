@@ -1,20 +1,22 @@
-"""Every span and event there is, and what its metadata holds.
+"""Every span and event, and its metadata.
 
-    span        at its stop, besides what its start said
+    span        metadata of its stop, besides that of its start
     ----------  ---------------------------------------------------------------------------------------------------
     chat        chat_result
-    step        step_result (None when the step did not come to its end)
-    generate    response (None when the model call did not come to its end)
+    step        step_result (None if the step did not complete)
+    generate    response (None if the model call did not complete)
     stream      -
-    tool        result (a handler's outcome); its start says tool and tool_call
-    image       response, usage, error; its start says operation and n; measures image_count
+    tool        result (a handler's outcome); its start has tool and tool_call
+    image       response, usage, error; its start has operation and n; measures image_count
     embed, moderate, speech, transcribe, classify        response, usage, error
 
-What is not chat stops also when it failed: with an error of the library in `error`, and None as the response.
+A call that is not chat emits `stop` even when it failed: with the library's error in `error`, and None as the
+response.
 
 A span emits `allm.<span>.start` {system_time, monotonic_time}, then `allm.<span>.stop` or `allm.<span>.exception`
 {duration, monotonic_time}. Metadata always has request_id, engine and model, and in a session session_id; an exception
-adds kind (`error`: it was raised; `exit`: whoever ran it was stopped or died), reason and stacktrace.
+adds kind (`error`: it was raised; `exit`: the process that ran it was stopped or died), reason and
+stacktrace.
 
     event                 measurements               metadata
     --------------------  -------------------------  ----------------------------------------------------------------
@@ -22,12 +24,13 @@ adds kind (`error`: it was raised; `exit`: whoever ran it was stopped or died), 
                                                      provider_request_id, rate_limits, retry_after_ms
     allm.adapter.retry    system_time                request_id, provider, model, attempt, delay_ms, reason
 
-A response is told when its head has come; `duration` is from the request to it, `attempt` counts from 1 (None of what
-is not chat, whose attempts others count), `server` is the host, `rate_limits` what its headers say (see
-`engine.ratelimits`), `retry_after_ms` the patience it asks for.
+A response is reported when its head has come; `duration` is from the request to its head, `attempt` counts
+from 1 (None for calls that are not chat, whose attempts are counted elsewhere), `server` is the host,
+`rate_limits` are read from its headers (see `engine.ratelimits`), `retry_after_ms` is the wait that it asks
+for.
 
-Units: seconds; `system_time` since the epoch. Source: ALLM's telemetry, which it follows name by name; its stream span
-ends when the lazy stream is made, ours when the provider's answer is over.
+Units: seconds; `system_time` since the epoch. Source: the telemetry of the Elixir library ALLM, with the same
+names; its stream span ends when the lazy stream is made, ours when the provider's answer is over.
 """
 
 from __future__ import annotations

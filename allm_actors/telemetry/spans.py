@@ -1,7 +1,7 @@
-"""A span: something with a beginning and one end.
+"""A span: an operation with a start and one end.
 
-Rule of this file: the first end counts. Whoever performs the work and whoever gives up waiting for it may both end it,
-on threads of their own.
+Rule of this file: the first end counts. The worker that performs the operation and the one that gives up
+waiting for it may both end it, on different threads.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["Span"]
 class Span:
     """Emits `allm.<name>.start` once it starts, and then `stop` or `exception` once.
 
-    Handlers are called in a copy of the `context`, if it has one, whoever starts and ends it; `hide` takes the key out
-    of what they write (see `hiding`). One that is ended before it starts tells nothing. Raises ValueError for a name
-    that is not in `SPANS`. Thread: safe.
+    Handlers are called in a copy of the `context`, if it has one, whichever thread starts and ends it; `hide`
+    removes the key from what they write (see `hiding`). A span that is ended before it starts emits nothing.
+    Raises ValueError for a name that is not in `SPANS`. Thread: safe.
     """
 
     __slots__ = ("_began", "_context", "_hide", "_lock", "_metadata", "_name", "_over")
@@ -43,7 +43,7 @@ class Span:
         self._over = False
 
     def start(self) -> Span:
-        """It begins now."""
+        """Start the span now."""
         with self._lock:
             if self._over or self._began is not None:
                 return self
@@ -53,11 +53,11 @@ class Span:
         return self
 
     def stop(self, measurements: Mapping[str, float] | None = None, **extras: Any) -> None:
-        """It came to this."""
+        """End the span with a result: emit `stop`."""
         self._end("stop", measurements or {}, extras)
 
     def exception(self, kind: str, reason: Any, stacktrace: Any = ()) -> None:
-        """It was broken off: `error` when something was raised, `exit` when whoever ran it was stopped or died."""
+        """End the span with a failure, of kind `error` (an exception) or `exit` (its process was stopped or died)."""
         self._end("exception", {}, {"kind": kind, "reason": reason, "stacktrace": stacktrace})
 
     def _end(self, phase: str, measurements: Mapping[str, float], extras: Mapping[str, Any]) -> None:

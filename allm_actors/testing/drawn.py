@@ -1,7 +1,7 @@
-"""The options of a wild call: what its user has said stands, everything else is drawn from the seed.
+"""The options of a simulated wild call: those that the user gave are kept, the others are drawn from the seed.
 
-Rule of this file: an option is drawn that decides how the loop goes on, or what a model is asked with; and those that
-end what hangs, where anything does.
+Rule of this file: drawn are the options that affect the loop or the model's request, and, if anything may
+hang, the timeouts that end it.
 
 Units: virtual seconds.
 """

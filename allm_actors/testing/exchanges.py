@@ -1,4 +1,4 @@
-"""What providers say, for a loopback server: recorded exchanges, built streams, and the faults that happen.
+"""Replies of providers, for a loopback server: recorded exchanges, generated streams, and typical faults.
 
 Rule of this file: an exchange is data, in a file or made here. Streams have one chunk per server-sent event.
 
@@ -91,8 +91,9 @@ def chat_completions(
 ) -> tuple[bytes, ...]:
     """A streamed reply in OpenAI's chat completions dialect, as chunks for `Reply`.
 
-    A text is sent word by word, or in the pieces given. Arguments are sent in fragments of a few characters, which cut
-    JSON where it hurts. `finish` follows from the calls unless it is given; `usage` is sent in a chunk of its own.
+    A text is sent word by word, or in the pieces given. Arguments are sent in fragments of a few characters,
+    which split JSON at inconvenient places. `finish` is derived from the calls unless it is given; `usage` is
+    a chunk of its own.
     """
     frame = {"id": id, "object": "chat.completion.chunk", "created": 1700000000, "model": model}
     pieces = re.findall(r"\S+\s*|\s+", text) if isinstance(text, str) else text
@@ -209,4 +210,4 @@ FAULTS: Mapping[str, Reply] = MappingProxyType(
         "empty body": Reply(),
     }
 )
-"""Replies that are not what a client of a chat completions stream hopes for, by what is wrong with them."""
+"""Faulty replies to a chat completions request, by what is wrong with them."""

@@ -33,8 +33,8 @@ def explore_chat(
 ) -> None:
     """Run `scenario(host)` once for each seed, on a host of its own; stop at the first failure and make it small.
 
-    `faults` are what may go wrong (`crashes(…)`), `store` makes the place where sessions live (default: memory),
-    `shrinks` is how many runs may be spent on making a failure small; other options as for `Sim`.
+    `faults` are what may go wrong (`crashes(…)`), `store` makes the store of each run (default: memory),
+    `shrinks` is how many runs may be spent on shrinking a failure; other options as for `Sim`.
     Raises: `ScenarioFailed`, with the seed, the smallest `choices` found, what happens in that run, and how to run it
     again; the scenario's own exception is the `__cause__`.
     """
@@ -48,7 +48,7 @@ def explore_chat(
 
 
 def say_how(failure: ScenarioFailed, again: str) -> None:
-    """Have the failure say that this runs it again."""
+    """Add to the failure's message the code that runs it again."""
     told, _, _ = str(failure).rpartition("\nagain: ")
     failure.args = (f"{told}\nagain: {again}",)
 
@@ -82,7 +82,7 @@ def _on_a_host(scenario: Callable[[SimHost], T], store: Callable[[], Any] | None
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Log nothing of the library's inside the block: what goes wrong there is meant to."""
+    """Silence the library's log inside the block, where failures are intended."""
     logs = [logging.getLogger(name) for name in ("allm_actors", "supervisors")]
     levels = [log.level for log in logs]
     for log in logs:

@@ -1,12 +1,12 @@
-"""That an agent halts: whatever its model says, whatever its tools do, whoever crashes.
+"""Tests that an agent halts, whatever its model says, whatever its tools do, and whichever process crashes.
 
     proof = prove_halting(engine, schedules=500)
     assert proof.turns > 500
 
-Rule of this file: the engine's tools, names, bounds and options are the user's; the model is replaced by one that does
-anything (`wild`), and so are the handlers, unless the user wants the own ones to be run: then it mostly sends what fits
-their schemas. A schedule is a conversation with a few turns on a host of its own: seeded, with crashes, in virtual
-time; after each turn all of `laws` must hold.
+Rule of this file: the engine's tools, names, bounds and options are the user's. The model is replaced by one
+that does anything (`wild`), and so are the handlers, unless the user wants the real ones to run: then the
+arguments mostly fit their schemas. A schedule is a conversation with a few turns on a host of its own:
+seeded, with crashes, in virtual time; after each turn all of `laws` must hold.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ def prove_halting(
     shrinks: int = 100,
     **options: Any,
 ) -> Proof:
-    """Run that many schedules, the first with `seed`; what was seen in them.
+    """Run that many schedules, the first with `seed`, and return statistics about them.
 
-    `options` are those of `reply`, over those that a schedule draws (give `max_turns=3` and it is 3 in all of them);
-    `handlers="own"` runs the engine's own handlers, which must not wait for anything but the simulation, with arguments
-    that mostly fit their schemas; `proof.runs` is how often each was run, and a warning names those that never were.
-    Raises: `ScenarioFailed` for the first schedule that breaks a law, made small. TypeError, ValueError and EngineError
-    for what no schedule could be made of, such as a misspelt option, or a handler of one's own that is asynchronous. A
-    handler that waits for the real world holds the proof up; after 20 seconds its stack is shown on stderr.
+    `options` are those of `reply`; they override those that a schedule draws (with `max_turns=3` it is 3 in
+    all of them). `handlers="own"` runs the engine's own handlers, which must not wait for anything but the
+    simulation, with arguments that mostly fit their schemas; `proof.runs` counts the runs of each, and a
+    warning names those that never ran. Raises: `ScenarioFailed` for the first schedule that breaks a law,
+    shrunk; TypeError, ValueError and EngineError for what cannot be scheduled, such as a misspelt option, or
+    an asynchronous handler with `handlers="own"`. A handler that waits for the real world blocks the proof;
+    after 20 seconds its stack is printed on stderr.
     """
     _check(engine, schedules, handlers, options)
     if options.get("tools"):

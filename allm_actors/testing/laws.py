@@ -1,7 +1,8 @@
 """What holds of every turn, whatever the model, the tools and the caller do.
 
-Rule of this file: seen from outside only: the events that were read, the result, and the session's value. A law is a
-function that raises AssertionError with what it found; `LAWS` lists them with the words of the documentation.
+Rule of this file: only what is visible from outside is checked: the events that were read, the result, and
+the session's value. A law is a function that raises AssertionError with what it found; `LAWS` lists them as
+the documentation does.
 
     one end            the stream ends with one ChatCompleted, whose result is the turn's
     in turns           there are no more steps than the turn may have, and each but the last left something to do, be
@@ -76,7 +77,7 @@ class Observed:
 
     @property
     def whole(self) -> bool:
-        """Whether the turn came to its own end."""
+        """Whether the turn ended by itself, neither cancelled nor broken."""
         return self.undisturbed and self.result.halted_reason not in _CUT
 
     @property

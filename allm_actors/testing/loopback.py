@@ -1,7 +1,7 @@
-"""A real HTTP server on 127.0.0.1 that answers like a provider, well or badly, with what it is told to.
+"""A real HTTP server on 127.0.0.1 that answers like a provider, well or badly, with given replies.
 
 Rule of this file: it performs replies and decides nothing. The sockets are real, and so are the resets and the silence.
-What a provider says is not known here; that is `allm_actors.testing.exchanges`.
+What providers answer is not known here; see `allm_actors.testing.exchanges`.
 
     with LoopbackServer([Reply(chunks=[b"data: one\\n\\n"], then="reset")]) as server:
         ...                                         # a client that talks to server.url
@@ -36,8 +36,8 @@ __all__ = ["Answer", "Gate", "LoopbackServer", "Reply", "Request", "Then"]
 class LoopbackServer:
     """Serves until its `with` block ends, from a daemon thread of its own.
 
-    `replies` is a function from request to reply, or an iterable that is used up in order of arrival, whoever
-    asks; after its end every answer is a 500 that says so. `itertools.repeat(reply)` never ends.
+    `replies` is a function from request to reply, or an iterable that is consumed in order of arrival, over
+    all connections; after its end every answer is a 500 that says so. `itertools.repeat(reply)` never ends.
     `tls` is a context that has a certificate; then it speaks HTTPS.
     Thread: any.
     """
@@ -75,7 +75,7 @@ class LoopbackServer:
             return self._log.abandoned
 
     def wait_for(self, condition: Callable[[LoopbackServer], bool], timeout: float = 5.0) -> None:
-        """Return once `condition(server)` holds; it is asked again whenever a request or a connection comes or goes.
+        """Return once `condition(server)` holds; it is checked whenever a request or a connection comes or goes.
 
         Raises: `TimeoutError` after `timeout` seconds, with what the server had seen by then.
         """

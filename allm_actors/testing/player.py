@@ -2,8 +2,8 @@
 
     engine = Engine(adapter="openai:gpt-4.1-mini", adapter_opts={"transport": Player("recordings/hello.json")})
 
-Rule of this file: an exchange answers once, the first that matches the request first. What matches nothing is an error
-that says where the request differs, and is never tried again.
+Rule of this file: each exchange answers once; of several that match a request, the first one is used. A
+request that matches none is an error that says where it differs, and is never retried.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Asked = tuple[str, str, Any]
 class Player:
     """Answers from `recording`: a file, a folder of files, or exchanges.
 
-    A request is matched by its method, its path with the query, and its body; hosts and headers may differ. `pace` is
-    how fast the answers come: 0 at once, 1 as they were recorded, 0.5 twice as fast; so is waiting for another attempt.
-    `redact` is the hook that the `Recorder` was given. Raises ValueError for what is no recording.
+    A request is matched by its method, its path with the query, and its body; hosts and headers may differ.
+    `pace` multiplies the recorded times, and waits between attempts: 0 is at once, 1 as recorded, 0.5 twice
+    as fast. `redact` is the hook that the `Recorder` was given. Raises ValueError for what is no recording.
     Thread: any, and any number of event loops.
     """
 
@@ -67,7 +67,7 @@ class Player:
 
     @property
     def left(self) -> tuple[Exchange, ...]:
-        """The exchanges that nobody asked for yet."""
+        """The exchanges that have not been used yet."""
         with self._lock:
             return tuple(self._exchanges[index] for index in self._left)
 

@@ -1,9 +1,10 @@
-"""A transport that writes down what passes through it, so that it can be played again without a network.
+"""A transport that records what passes through it, so that it can be played back without a network.
 
     engine = Engine(adapter="openai:gpt-4.1-mini", adapter_opts={"transport": Recorder("recordings/hello.json")})
 
-Rule of this file: what passes is not changed, and nothing that says who asked is written (see `redacting`). The file is
-whole at every moment: each exchange that ends replaces it by one that has it, too.
+Rule of this file: what passes is not changed, and nothing that identifies the caller is written (see
+`redacting`). The file is complete at every moment: each exchange that ends replaces the file by one that
+includes it.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ __all__ = ["Recorder"]
 class Recorder:
     """Sends through `transport` (None: the network) and writes each exchange that gets an answer to the file `path`.
 
-    A read of the socket is a chunk of the recording, and the time before it, in seconds, is kept with it. `redact` is
-    given each exchange as plain data, already without keys, before it is written; a `Player` of that file needs the
-    same. `provider` is what the recording says who answered; otherwise that is the host's name. A path that is taken is
-    FileExistsError; with `overwrite` the old recording is replaced when the first exchange has ended.
+    Each read of the socket is a chunk of the recording, with the time before it, in seconds. `redact` is
+    called with each exchange as plain data, already without keys, before it is written; a `Player` of that
+    file needs the same hook. `provider` is the provider's name in the recording; by default it is the host's
+    name. An existing path raises FileExistsError; with `overwrite` the old recording is replaced when the
+    first exchange has ended.
     Thread: any, and any number of event loops.
     """
 

@@ -1,4 +1,4 @@
-"""An engine for whatever runs inside a test, without passing it along.
+"""An engine for code inside a test, without passing it as an argument.
 
     with sandbox.with_engine(scripted):
         my_program()              # which asks sandbox.get_engine() where it would build its own
@@ -23,7 +23,7 @@ _engine: ContextVar[Engine | None] = ContextVar("allm_actors_sandbox", default=N
 
 
 def get_engine() -> Engine | None:
-    """The engine of this context: its own, else the one of whoever started it, else None."""
+    """The engine of this context: its own, else that of the context that started it, else None."""
     return _engine.get()
 
 

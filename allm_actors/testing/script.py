@@ -1,7 +1,7 @@
-"""What the fake provider plays: one function per entry.
+"""Entries of a script for the fake provider: one function per kind.
 
-Rule of this file: an entry is a plain tuple with its kind first, so that a script is data: equal when it says the same,
-stored with its engine, written by hand where that is shorter. Times are seconds.
+Rule of this file: an entry is a plain tuple with its kind first, so that a script is data: it can be
+compared, stored with its engine, and written by hand where that is shorter. Times are seconds.
 """
 
 from __future__ import annotations
@@ -94,17 +94,17 @@ def raw_chunk(payload: Any) -> Entry:
 
 
 def delay(seconds: float) -> Entry:
-    """Time passes: really, or in the simulator's clock."""
+    """Time passes, in real or virtual time."""
     return ("delay", seconds)
 
 
 def ok(value: Any, **fields: Any) -> Entry:
-    """Of everything that is not chat: the response, or what one is made of; `fields` are the response's others."""
+    """For calls that are not chat: the response, or a value it is made from; `fields` are its other fields."""
     return ("ok", value, fields) if fields else ("ok", value)
 
 
 def retry_until_call(n: int) -> Entry:
-    """Of everything that is not chat: `rate_limited` for the first n - 1 visits; then the next entry counts."""
+    """For calls that are not chat: `rate_limited` for the first n - 1 calls; then the next entry is played."""
     return ("retry_until_call", n)
 
 

@@ -1,4 +1,4 @@
-"""SimHost: the production host in a world that can be repeated.
+"""SimHost: the production host in a deterministic simulation.
 
     with SimHost(seed=7) as host:
         chat = host.session("s", engine)
@@ -6,9 +6,9 @@
         assert turn.result().halted_reason == "completed"
         host.run_until_idle()
 
-Rule of this file: the host, its actors, its supervisors and the loop machine are those of production; only who runs
-next, what time it is, what goes wrong and how turns are numbered are the simulation's. There is no event loop and no
-network in it: what needs one is refused, by name, in the caller.
+Rule of this file: the host, its actors, its supervisors and the loop machine are those of production; only
+scheduling, time, faults and the ids of turns are the simulation's. There is no event loop and no network in
+it: what needs one is refused, by name, in the caller.
 
 Units: virtual seconds.
 """
@@ -45,24 +45,25 @@ MORTALS = {
     "store": ("StoreActor", "MemoryStoreActor"),
     "supervisor": ("Branch", "Crowd"),
 }
-"""Who works in a host, by what it does: the classes of its processes."""
+"""The roles of a host's processes, and their classes."""
 
 _ROLES = {name: role for role, names in MORTALS.items() for name in names}
 
 
 def role_of(ref: Ref[Any]) -> str | None:
-    """What a process does in its host (a key of `MORTALS`); None for a stranger, and for the root of the tree."""
+    """The role of a process in its host (a key of `MORTALS`); None for any other, and for the root of the tree."""
     return None if ref.name == HOST else _ROLES.get(ref.actor_class.__name__)
 
 
 def crashes(
     *roles: str, chance: float = 0.05, at_most: int = 3, nth: int | None = None, **others: Any
 ) -> Faults:
-    """`Faults` that kill who does this in a host, before or after one of its messages: `adapter` (it has one after each
-    delay), `tool` (one for each job after its first; a client may kill it in a job, with `host.kill("tool")`),
-    `session`, `store`, `supervisor`. Nobody named: adapters, sessions and stores. Other fields are those of `Faults`.
+    """`Faults` that kill processes of these roles, before or after one of their messages: `adapter` (gets a
+    message after each delay), `tool` (gets one for each job after its first; a client can kill it during a
+    job, with `host.kill("tool")`), `session`, `store`, `supervisor`. Without roles: adapters, sessions and
+    stores. Other fields are those of `Faults`.
 
-    Raises: ValueError for a role that nobody has.
+    Raises: ValueError for an unknown role.
     """
     _check_roles(roles)
     wanted = roles or ("adapter", "session", "store")
@@ -149,42 +150,42 @@ class SimHost(Host):
         return self.sim.choices
 
     def run_until_idle(self) -> None:
-        """Let everything happen until nothing is left that would happen by itself. As `Sim.run_until_idle`."""
+        """Run everything until nothing is left that would happen by itself. As `Sim.run_until_idle`."""
         self.sim.run_until_idle()
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass, with everything that happens in it."""
+        """Let this much virtual time pass, and run everything that happens in it."""
         self.sim.advance(seconds)
 
     def sleep(self, seconds: float) -> None:
-        """Wait so long: in a tool, a client or the scenario."""
+        """Wait this long in virtual time: in a tool, a client or the scenario."""
         self.sim.sleep(seconds)
 
     def client(self, work: Callable[..., T], *args: Any, name: str | None = None) -> Future[T]:
-        """Have `work(*args)` done beside everything else, by a user of the host: a future of the result."""
+        """Run `work(*args)` concurrently, as a user of the host; returns a future of its result."""
         return self.sim.client(work, *args, name=name)
 
     def pick(self, *things: T) -> T:
-        """One of these: a choice of the scenario's own, replayed and shrunk like all others."""
+        """Choose one of these: a choice of the scenario's own, replayed and shrunk like all others."""
         return self.sim.pick(*things)
 
     def stored(self, id: str) -> Session | None:
-        """What the store has of a session: what a restart would find."""
+        """The stored value of a session, which a restart would find, or None."""
         return self._store.load(id)
 
     def living(self, *roles: str) -> list[Ref[Any]]:
-        """The processes that do this (all, when nothing is named), oldest first.
+        """The living processes of these roles (of all roles, if none is named), oldest first.
 
-        Raises ValueError for a role that nobody has.
+        Raises ValueError for an unknown role.
         """
         _check_roles(roles)
         wanted = roles or tuple(MORTALS)
         return [ref for ref in self.system.processes() if role_of(ref) in wanted]
 
     def kill(self, *roles: str) -> bool:
-        """Kill one of the processes that do this, picked by the simulation. False: there is none.
+        """Kill a process of one of these roles, picked by the simulation. Returns False if there is none.
 
-        Raises ValueError for a role that nobody has.
+        Raises ValueError for an unknown role.
         """
         found = self.living(*roles)
         if found:

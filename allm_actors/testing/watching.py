@@ -1,7 +1,7 @@
-"""A watch over simulations, in real time: one that hangs says where.
+"""A real-time watchdog over simulations: if one hangs, it prints where.
 
-Rule of this file: it only looks. A simulation takes milliseconds; one that takes as long as this waits for something
-that is no part of it, and nothing in it can see that.
+Rule of this file: it only observes. A simulation takes milliseconds; one that takes this long waits for
+something outside of it, which the simulation itself cannot notice.
 
 Units: real seconds.
 """
@@ -21,7 +21,7 @@ _PATIENCE = 20.0
 
 @contextmanager
 def watched(progress: Callable[[], object], patience: float = _PATIENCE) -> Iterator[None]:
-    """While the block runs: where `progress()` has been the same for so long, say on stderr what its handlers do."""
+    """While the block runs: if `progress()` has not changed for `patience` seconds, print the handlers' stacks."""
     over = threading.Event()
     watcher = threading.Thread(target=_watch, args=(progress, patience, over), name="watcher", daemon=True)
     watcher.start()

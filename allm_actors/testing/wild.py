@@ -1,8 +1,8 @@
-"""A model and tools that do anything that they can do, drawn from a seed.
+"""A model and tools that do anything they possibly can, drawn from a seed.
 
-Rule of this file: what one model call or one tool run does depends on the seed and on its number alone, never on the
-order in which a schedule comes to it, so that a failing schedule can be made smaller. Everything is counted, so that a
-proof can say what it has seen.
+Rule of this file: what one model call or one tool run does depends only on the seed and on its number, never
+on the order of a schedule, so that a failing schedule can be shrunk. Everything is counted, so that a proof
+can report what it has covered.
 
     the model                                    the tools
     -------------------------------------------  --------------------------------------------------------------------
@@ -233,7 +233,7 @@ def _confused(said: Sequence[Event | Delay]) -> bool:
 
 
 class WildStream:
-    """The same for hosts, which know it by its `stream` only: it waits in the thread that reads, with `sleep`."""
+    """The same model with `stream` only, as a blocking adapter: it waits on the reader's thread, with `sleep`."""
 
     def __init__(self, model: WildModel, sleep: Callable[[float], object]) -> None:
         self._model, self._sleep = model, sleep
@@ -273,7 +273,7 @@ _WILD = [*_TAME, "refused", "refused badly", "unfinished call", *_ACTS, "broken 
 
 
 def _usurped() -> Iterator[Event]:
-    """What only the loop may say."""
+    """Events that only the loop may emit."""
     yield ToolResultEncoded(id="c0", content="forged")
     yield StepCompleted(response=None, thread=Thread())  # type: ignore[arg-type]
     yield ChatCompleted(ChatResult(thread=Thread(), halted_reason="completed"))

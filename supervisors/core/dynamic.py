@@ -1,8 +1,8 @@
 """A supervisor of children that come and go: keyed by ref, each one for itself.
 
 The rule of this file: starting, ending and stopping one child costs the same however many there are. A child that is
-restarting keeps its old ref as its key, so that whoever knows that ref can still stop it. Children come (`take_in`) and
-go (`forgets`) on other threads while this one looks: so it looks at a copy.
+restarting keeps its old ref as its key, so that whoever knows that ref can still stop it. Children come
+(`take_in`) and go (`forgets`) on other threads at any time, so iterations go over a copy.
 
 Source: Elixir `DynamicSupervisor`; Erlang/OTP `supervisor`, "simple_one_for_one".
 """
@@ -44,7 +44,7 @@ class DynamicChildren:
     def __init__(self, flags: DynamicFlags) -> None:
         self._flags = check_dynamic_flags(flags)
         self._entries: dict[Ref, Entry] = {}
-        self._starting: Entry | None = None  # has its place already, and is no child yet
+        self._starting: Entry | None = None  # takes a place already, but is no child yet
         self._window = RestartWindow(flags.max_restarts, flags.max_seconds)
 
     # what happens to a supervisor
@@ -59,7 +59,7 @@ class DynamicChildren:
         yield from self._stop_these(self._present().values())
 
     def exited(self, ref: Ref, reason: Reason, now: float) -> Operation[Stop | None]:
-        """A linked process has ended; if it is not a current child, that is nothing to us."""
+        """A linked process has ended; ignored if it is not a current child."""
         entry = self._entries.get(ref)
         if entry is None or entry.retry is not None:
             return None
@@ -73,16 +73,16 @@ class DynamicChildren:
         return None
 
     def retry(self, retry: Retry, now: float) -> Operation[Stop | None]:
-        """Make the attempt that was put off, unless the child was stopped meanwhile."""
+        """Make the restart that was put off, unless the child was stopped meanwhile."""
         entry = self._entries.get(retry.key)
         if entry is None or entry.retry is not retry:
             return None
         return (yield from self._restart(entry, now))
 
     def forgets(self, ref: Ref, reason: Reason) -> bool:
-        """Whether the end of this child asks for nothing: then it is forgotten, and `exited` need not be run.
+        """Forget a child whose end needs no reaction (temporary, clean). If True, `exited` need not be run.
 
-        Thread: any; it is one look and one removal.
+        Thread: any; it is one look-up and one removal.
         """
         entry = self._entries.get(ref)
         if entry is None or entry.spec.restart != "temporary" or not is_clean(reason):
@@ -93,9 +93,9 @@ class DynamicChildren:
     # what clients ask for
 
     def take_in(self, spec: ChildSpec, ref: Ref, now: float) -> None:
-        """Have a child that is about to begin: a temporary one, whose arguments nobody needs again.
+        """Add a temporary child that is about to begin; it is never restarted, so its arguments are not kept.
 
-        Thread: any, under the lock that makes it a child in the same instant. Raises: MaxChildren.
+        Thread: any, holding the lock under which it also gets its parent. Raises: MaxChildren.
         """
         self._entries[ref] = Entry(spec, ref, None, now, 1)
         try:
@@ -201,7 +201,7 @@ class DynamicChildren:
         return None
 
     def _has_instead(self, entry: Entry, taken: AlreadyStarted | None) -> bool:
-        # Whoever could not wait has started another child under its name: each attempt would fail, and count.
+        # A client has started another child under its name: each attempt would fail, and count as a restart.
         return taken is not None and self._entries.get(taken.ref, entry) is not entry
 
     def _put_off(self, entry: Entry) -> Later:
@@ -210,7 +210,7 @@ class DynamicChildren:
         return Later(entry.retry, entry.spec.backoff, entry.streak - 1)
 
     def _check_room(self) -> None:
-        # Whoever wants a place takes it and then looks: of two at once, for the last one, no more than one has it.
+        # A place is taken first, checked then: of two that take the last one at once, at most one keeps it.
         limit, coming = self._flags.max_children, self._starting
         if limit is None:
             return
@@ -228,7 +228,7 @@ class DynamicChildren:
                 entry.starts += 1
                 if entry.spec.restart == "temporary":
                     entry.spec = entry.spec.without_args()
-                self._entries[ref] = entry  # first: its place is never free
+                self._entries[ref] = entry  # before the old one goes, so that its place is never free
                 if before is not ref:
                     self._entries.pop(before, None)
                 yield Report("child_started", entry.spec.id, ref)

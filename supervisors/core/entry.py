@@ -1,4 +1,4 @@
-"""One child as its supervisor knows it, and what it shows of it.
+"""A supervisor's record of one child, and what clients can see of it.
 
 The rule of this file: an entry is stopped (no ref), running (a ref) or restarting (a retry is pending). A dynamic child
 that is restarting keeps its last ref, by which its clients know it.
@@ -16,12 +16,13 @@ from supervisors.spec import ChildSpec, ChildType
 __all__ = ["RESTARTING", "Child", "ChildState", "Counts", "Entry", "View", "count", "started", "view"]
 
 RESTARTING: Final = "restarting"
+"""What `Child.ref` is while a restart of the child is pending."""
 
 ChildState: TypeAlias = Literal["running", "restarting", "stopped"]
 
 
 class Child(NamedTuple):
-    """One line of `which_children`: `ref` is None for a child that does not run, or `"restarting"`."""
+    """One entry of `which_children`: `ref` is None for a child that does not run, or `"restarting"`."""
 
     id: Hashable
     ref: Any
@@ -38,7 +39,7 @@ class Counts(NamedTuple):
 
 
 class View(NamedTuple):
-    """One child in more detail, for those who draw the tree."""
+    """One child in more detail, to draw the tree."""
 
     id: Hashable
     ref: Ref | None
@@ -52,7 +53,8 @@ class View(NamedTuple):
 class Entry:
     """The supervisor's record of one child.
 
-    `starts` counts all incarnations, `restarts` those that we made unasked, `streak` those in a row, for the backoff.
+    `starts` counts all incarnations, `restarts` the automatic ones, `streak` those in a row, for the backoff.
+    Units: `started_at` is in monotonic seconds.
     """
 
     spec: ChildSpec
@@ -65,12 +67,12 @@ class Entry:
 
     @property
     def active(self) -> bool:
-        """Whether the child runs or is about to."""
+        """Whether the child runs, or a restart of it is pending."""
         return self.ref is not None or self.retry is not None
 
 
 def started(ref: Ref, info: object) -> object:
-    """What the starter of a child gets back."""
+    """What starting a child returns: its ref, or `(ref, info)`."""
     return ref if info is None else (ref, info)
 
 

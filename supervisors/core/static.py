@@ -1,7 +1,7 @@
 """A supervisor of a list of children: OTP's semantics as operations.
 
-The rule of this file: an operation is a generator that reads like the sequential code it is and yields what it waits
-for (`steps.py`); whoever runs it runs no other until it is done. Children are kept in start order. One that ends is
+The rule of this file: an operation is a generator, sequential code that yields the steps it wants done
+(`steps.py`); its runner runs no other until it is done. Children are kept in start order. One that ends is
 
     restart      clean reason                      other reason
     permanent    report, restart                   report, restart
@@ -83,7 +83,7 @@ class StaticChildren:
         yield from self._stop_group(list(self._entries.values()))
 
     def exited(self, ref: Ref, reason: Reason, now: float) -> Operation[Stop | None]:
-        """A linked process has ended; if it is not a current child, that is nothing to us."""
+        """A linked process has ended; ignored if it is not a current child."""
         entry = self._running.get(ref)
         if entry is None:
             return None
@@ -99,7 +99,7 @@ class StaticChildren:
         return self._auto_shutdown(spec)
 
     def retry(self, retry: Retry, now: float) -> Operation[Stop | None]:
-        """Make the attempt that was put off, unless the child was stopped or started meanwhile."""
+        """Make the restart that was put off, unless the child was stopped or started meanwhile."""
         entry = self._entries.get(retry.key)
         if entry is None or entry.retry is not retry:
             return None
@@ -135,7 +135,7 @@ class StaticChildren:
         return _answer(entry.spec, outcome)
 
     def terminate_child(self, id: Hashable) -> Operation[None]:
-        """Stop a child, and no other; a pending restart is forgotten. A temporary child is removed.
+        """Stop a child, and no other; a pending restart is cancelled. A temporary child is removed.
 
         Raises: NotFound.
         """
@@ -198,7 +198,7 @@ class StaticChildren:
         return [view(entry) for entry in self._entries.values()]
 
     def running(self, id: Hashable) -> Ref | None:
-        """The child of this id, if it runs. Safe to ask from any thread."""
+        """The ref of the child with this id, or None if it does not run. Thread: any."""
         entry = self._entries.get(id)
         return None if entry is None else entry.ref
 
@@ -240,7 +240,7 @@ class StaticChildren:
                 continue  # stopped with the others, and forgotten
             outcome = yield from self._launch(entry)
             if isinstance(outcome, StartFailed):
-                # Back to the mailbox before the next attempt, or nobody could stop us or the child meanwhile.
+                # The next attempt comes through the mailbox: we or the child can be stopped before it.
                 yield Report("start_error", entry.spec.id, outcome.ref, outcome.reason)
                 yield self._put_off(entry)
                 return
@@ -335,7 +335,7 @@ def _answer(spec: ChildSpec, outcome: Outcome) -> object:
             return None
         case StartFailed(reason):
             cause = reason.exc if isinstance(reason, Crash) else reason
-            # Taken by a process outside this supervisor: the caller may want that very process.
+            # The name is taken by a process outside this supervisor, which the caller may want instead.
             raise cause if isinstance(cause, AlreadyStarted) else StartError(reason, spec)
         case unknown:
             assert_never(unknown)

@@ -1,14 +1,15 @@
-"""What an operation says to whoever runs it, and what it hears back.
+"""The steps that an operation yields to its runner, and the answers that it is resumed with.
 
-The rule of this file: plain data, which nobody changes. What every restart makes is not `frozen` all the same: that
-would double what it costs to make. An operation is a generator; it yields a `Step` and is resumed with the answer.
-`Start` and `Exited` are waits, and at most one of them is open at any time; the others are done at once, answer `None`.
+The rule of this file: plain data that nobody changes. The types made at every restart are not `frozen` all
+the same: that would double the cost of making one. An operation is a generator that yields a `Step` and is
+resumed with the answer. `Start` and `Exited` take time, and at most one of them is pending; the others are
+done at once, answer None.
 
     Start(spec, incarnation)      start the child             -> Started | Ignored | StartFailed
-    Signal(ref, reason, within)   send an exit signal; the clock of `Exited` starts now
+    Signal(ref, reason, within)   send an exit signal; the time for `Exited` runs from now
     Exited(ref)                   wait for the death          -> its reason, or TIMED_OUT once `within` is over
     Later(retry, ...)             send ourselves this retry, after the delay of the backoff, if there is one
-    Report(kind, ...)             tell the log and whoever listens
+    Report(kind, ...)             tell the log and the subscribers
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ Outcome: TypeAlias = Started | Ignored | StartFailed
 @final
 @dataclass(slots=True, eq=False)
 class Start:
-    """Start this child, its arguments complete; it was started so many times before."""
+    """Start this child with exactly the arguments of `spec`; it was started `incarnation` times before."""
 
     spec: ChildSpec
     incarnation: int = 0
@@ -104,7 +105,7 @@ class Start:
 @final
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Send this exit signal, and give the child so many seconds to die."""
+    """Send this exit signal, and give the child `within` seconds to die."""
 
     ref: Ref
     reason: Reason

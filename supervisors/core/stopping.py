@@ -29,11 +29,11 @@ def stop_one(entry: Entry) -> Operation[None]:
 
 
 def stop_in_parallel(entries: Iterable[Entry]) -> Operation[None]:
-    """Stop children all at once, each by its own rule and with its own time; the order of the deaths is theirs."""
+    """Stop children all at once, each by its own rule and with its own time; they may die in any order."""
     running = [(entry, entry.ref) for entry in entries if entry.ref is not None]
     for entry, ref in running:
         yield _request(entry.spec, ref)
-    # All clocks started together, so waiting for the most impatient first kills everybody in time.
+    # All times run from now, so waiting for the child with the shortest first kills each one in time.
     running.sort(key=lambda pair: _within(pair[0].spec))
     for entry, ref in running:
         reason = yield from _death(ref)
@@ -55,7 +55,7 @@ def _death(ref: Ref) -> Operation[Reason]:
 
 
 def _within(spec: ChildSpec) -> float:
-    # A kill is waited for, however long it takes. A checked spec has a shutdown.
+    # A kill has no time limit. The `shutdown` of a checked spec is never None.
     return spec.shutdown if isinstance(spec.shutdown, int | float) else math.inf
 
 

@@ -1,7 +1,7 @@
 """One operation at a time; what arrives meanwhile waits its turn, in order.
 
-The rule of this file: no thread and no clock. `perform` does the steps of the running operation: it answers at once,
-or it answers `WAIT`, and whoever learns of the event calls `answer`.
+The rule of this file: no thread and no clock. `perform` does a step of the running operation and returns the
+answer, or it returns `WAIT`, and whoever learns of the answer later calls `answer`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Wait:
 WAIT: Final = _Wait()
 
 Done: TypeAlias = Callable[[Any, Exception | None], None]
-"""Called with what the operation returned, or with what it refused to do; see `Turns.run` for any other exception."""
+"""Called with the result of the operation and None, or with None and its refusal; see `Turns.run`."""
 
 
 class Turns:
@@ -65,24 +65,24 @@ class Turns:
         return self._operation is None and not self._queue
 
     def run(self, operation: Operation[Any], done: Done, *, asked: bool = False) -> None:
-        """Run this operation once all earlier ones are done; after `run_last` it is forgotten.
+        """Run this operation once all earlier ones are done; after `run_last` it is dropped.
 
-        What it raises beside a refusal is passed on, or, if a client has `asked` for it, told as one: the client's own
-        ids may raise where they are looked up.
+        If it raises a `SupervisorError`, that is a refusal, given to `done`. Any other exception is passed
+        on, unless a client has `asked` for this: then it is a refusal too, as a client's ids may raise.
         """
         if not self._closed:
             self._queue.append((operation, done, asked))
             self._go_on()
 
     def run_last(self, operation: Operation[Any], done: Done) -> None:
-        """Let the running operation finish, forget all that wait and all that come, and then run this one."""
+        """Run this operation after the running one; drop all that wait, and all that come later."""
         self._queue.clear()
         self._closed = True
         self._queue.append((operation, done, False))
         self._go_on()
 
     def answer(self, step: Step, answer: object) -> bool:
-        """Resume the running operation, if it is this step it waits for; a late or stray answer changes nothing."""
+        """Resume the running operation if it waits for this step; if not, change nothing and return False."""
         if self.waiting is not step:
             return False
         self.waiting, self._answer = None, answer

@@ -1,4 +1,4 @@
-"""How many restarts in how many seconds are too many.
+"""The restart intensity: how many restarts in how many seconds are too many.
 
 The rule of this file: time is passed in. A restart exactly `max_seconds` ago still counts.
 
@@ -26,7 +26,7 @@ class RestartWindow:
         return len(self._times)
 
     def add(self, now: float) -> bool:
-        """Count one attempt to restart; False when that is one too many."""
+        """Count one attempt to restart, at the time `now`; False if that is one too many."""
         oldest = now - self.max_seconds
         while self._times and self._times[0] < oldest:
             self._times.popleft()

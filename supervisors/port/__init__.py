@@ -1,4 +1,4 @@
-"""Programs of the operating system as processes: their output is messages, their end is an end, and a kill kills.
+"""Programs of the operating system as processes: output as messages, a common end, a kill that really kills.
 
 framing.py   bytes into frames and back
 program.py   one running program, its pipes and its process group; knows nothing of processes

@@ -1,7 +1,7 @@
-"""Where one message ends and the next begins, in bytes that come as they like.
+"""Framing: where one message ends and the next begins in a stream of bytes.
 
-The rule of this file: pure. A frame that is longer than it may be is an error, not a piece of a frame: nothing grows
-without a limit because a program never ends its line. What was complete before it has been received all the same.
+The rule of this file: pure. A frame longer than the limit is an error and is not split, so that a program
+that never ends its line cannot make a buffer grow. Frames that were complete before it are still delivered.
 
 Source: Erlang/OTP `open_port`: `{line, L}`, `{packet, 4}`, `stream`.
 """
@@ -16,8 +16,8 @@ from supervisors.errors import BadSpec, SupervisorError
 __all__ = ["FrameTooLong", "Frames", "Framing", "frames"]
 
 Framing: TypeAlias = Literal["lines", "packets", "stream"]
-"""`lines` end with a newline, which is taken off and put on; `packets` begin with their length, four bytes, the highest
-first; a `stream` is whatever could be read at once."""
+"""`lines` end with a newline, removed when read and added when written; `packets` begin with their length,
+four bytes, big-endian; a `stream` has no frames of its own: each is what could be read at once."""
 
 _HEAD: Final = 4
 
@@ -33,23 +33,23 @@ class FrameTooLong(SupervisorError):
 
 
 class Frames(Protocol):
-    """One direction out and one direction in."""
+    """The framing of one port: encodes what goes to the program, decodes what comes from it."""
 
     def encode(self, data: bytes) -> bytes:
-        """What goes to the program. Raises: `FrameTooLong`."""
+        """The bytes that go to the program for one frame. Raises: `FrameTooLong`."""
         ...
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What has become complete by this. Raises: `FrameTooLong`, after the frames that came before that one."""
+        """The frames that `data` completes. Raises: `FrameTooLong`, after the frames that come before it."""
         ...
 
     def rest(self) -> list[bytes]:
-        """What the program left when it ended: a last line without its newline; half a packet is nothing."""
+        """What is left at the end: a last line without a newline; an incomplete packet is dropped."""
         ...
 
 
 def frames(framing: Framing, max_frame: int) -> Frames:
-    """The frames of that kind.
+    """A new `Frames` of that kind.
 
     Raises: `BadSpec("invalid_framing")`.
     """

@@ -1,8 +1,7 @@
 """Port: a process that owns a program of the operating system, and code that a kill really kills.
 
-The rule of this file: the program ends with the process and the process with the program, whichever is first. Whatever
-ends the process, a crash, a kill, its supervisor, its whole group of operating system processes is killed with it,
-before anyone hears of the death.
+The rule of this file: process and program end together, whichever ends first. Whatever ends the process (a
+crash, a kill, its supervisor), the program's whole process group is killed before anyone hears of the death.
 
     sed = Port.start_link(["sed", "-u", "s/cat/dog/"], owner=me)    # me: a ref or a name
     sed.tell(b"a cat")          # me is sent PortData(sed, b"a dog")
@@ -37,7 +36,7 @@ from supervisors.runtime.signals import Signal, Word
 __all__ = ["EOF", "CommandFailed", "Port", "PortData", "PortRefused"]
 
 EOF: Final = Word("EOF")
-"""Sent to a port: the input of its program ends here."""
+"""Sent to a port: close the input of its program."""
 
 _STDERR: Final = ("inherit", "stdout", "discard")
 
@@ -45,7 +44,7 @@ _STDERR: Final = ("inherit", "stdout", "discard")
 @final
 @dataclass(frozen=True, slots=True)
 class PortData:
-    """To the owner of a port: one frame of what the program wrote."""
+    """Sent to the owner of a port: one frame of the program's output."""
 
     port: Ref[Any]
     data: bytes
@@ -76,7 +75,7 @@ class CommandFailed(SupervisorError):
 
 
 class PortRefused(ReplyError):
-    """The port cannot take this for its program; `why` is `"not bytes"`, `"input ended"` or `"input full"`."""
+    """The port refuses a message; `why` is `"not bytes"`, `"input ended"` or `"input full"`."""
 
     def __init__(self, why: str, message: str) -> None:
         super().__init__(message)
@@ -84,15 +83,15 @@ class PortRefused(ReplyError):
 
 
 class Port(Process):
-    """Runs `command` (a list: the program and its arguments; no shell) and passes bytes to and fro.
+    """Runs `command` (a list: the program and its arguments; no shell), and passes bytes in both directions.
 
-    `owner`, a ref or a name, is sent `PortData`; without one override `handle_data`. `framing` says what one message is
-    (see `Framing`); a frame of more than `max_frame` bytes ends the port. `stderr` is inherited, goes where the output
-    goes (`"stdout"`), or nowhere (`"discard"`). A program that writes faster than `handle_data` works is made to wait;
-    one that does not read is given at most `max_input` bytes in advance.
+    `owner`, a ref or a name, is sent `PortData`; without one override `handle_data`. `framing` says what one
+    message is (see `Framing`); a frame of more than `max_frame` bytes ends the port. `stderr` is `"inherit"`,
+    `"stdout"` (it goes where the output goes) or `"discard"`. A program that writes faster than `handle_data`
+    works is made to wait; for one that does not read, at most `max_input` bytes are kept, more are refused.
 
     Raises, from `start`: `BadSpec` for an invalid argument; `StartError` whose `__cause__` is `CommandFailed`.
-    It needs real processes, so it cannot be simulated.
+    The program is a real one, so a port cannot be simulated.
     """
 
     max_frame: ClassVar[int] = 1_048_576
@@ -123,7 +122,7 @@ class Port(Process):
 
     @property
     def pid(self) -> int | None:
-        """The operating system's number of the program, which is also that of its group; None before it runs."""
+        """The process id of the program, which is also the id of its process group; None before it runs."""
         return None if self._port_program is None else self._port_program.pid
 
     def handle_data(self, data: bytes) -> None:
@@ -131,9 +130,9 @@ class Port(Process):
         registry.send(self._port_owner, PortData(self.ref, data))
 
     def handle_message(self, message: Any) -> Any:
-        """A message for the port. The default writes bytes, and ends the input at `EOF`.
+        """Handle a message to the port: by default, write bytes to the program, and close its input at `EOF`.
 
-        Raises: `PortRefused`, which harms nobody but the asker.
+        Raises: `PortRefused`, which goes to the caller and does not end the port.
         """
         if message is EOF:
             self._program.end_input()
@@ -172,7 +171,7 @@ class Port(Process):
     # --- its life -----------------------------------------------------------------------------------------------------
 
     def init(self) -> object:
-        """Run the program; a subclass that has more to set up calls this."""
+        """Start the program; a subclass that overrides this calls it."""
         ref = self.ref
         try:
             program = Program(
@@ -187,11 +186,11 @@ class Port(Process):
             raise CommandFailed(self._port_command[0], error) from None
         self._port_program = program
         if not ref.hold(lambda _: program.kill()):
-            program.kill()  # we were killed in this instant
+            program.kill()  # we were killed just now
         return None
 
     def on_receive(self, message: Any) -> Any:
-        """Output, the end, and what others send, which is for `handle_message`."""
+        """Handle the output and the end of the program; every other message goes to `handle_message`."""
         match message:
             case _Output(chunk):
                 self._program.handled()
@@ -205,7 +204,7 @@ class Port(Process):
                 return self.handle_message(message)
 
     def handle_shutdown(self, reason: Reason) -> None:
-        """Ask the program to end, and end when it has."""
+        """Send SIGTERM to the program's group; the process ends when the program has ended."""
         program = self._port_program
         if program is None:
             self.finish(reason)
@@ -220,7 +219,7 @@ class Port(Process):
         return self._port_program
 
     def _limit_patience(self, program: Program) -> None:
-        # A parent that wants us to end kills us when it has waited enough; nobody else is sure to.
+        # A parent that shuts us down kills us when the time is over; in any other case we set a timer.
         parent = self.ref.parent
         told = self._actor_stop_reason is not ALIVE
         if told and parent is not None and parent.is_alive():
@@ -245,7 +244,7 @@ def _checked(command: Sequence[str]) -> tuple[str, ...]:
         kind = type(command).__name__
         raise BadSpec("invalid_command", kind, f'a command must be a list such as ["ls", "-l"], not a {kind}')
     if not command or not all(isinstance(each, str) for each in command):
-        # By their types: arguments may be secrets.
+        # Shown by their types only: arguments may be secrets.
         found = [type(each).__name__ for each in command]
         raise BadSpec(
             "invalid_command", found, f"a command must be a program and its arguments, all str, not {found}"

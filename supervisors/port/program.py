@@ -1,9 +1,10 @@
 """One running program of the operating system: its pipes, its process group, its end.
 
-The rule of this file: what was started is reaped and what was opened is closed, on two daemon threads that end with the
-program, however that ends. A signal goes to the whole group, and only while the number of the group is still its own:
-the leader is seen dead, what is left of the group is killed, and only then is the leader reaped. Where somebody else
-reaps it (SIGCHLD ignored, a handler that waits for all) the number is no longer ours: no signal is sent. POSIX only.
+The rule of this file: what was started is reaped and what was opened is closed, on two daemon threads that
+end with the program, however that ends. A signal goes to the whole group, and only while its id cannot have
+been reused: when the leader is dead, the rest of the group is killed first, and only then is the leader
+reaped. Where somebody else reaps it (SIGCHLD ignored, a handler that waits for all), the id may be reused,
+and no signal is sent. POSIX only.
 
 Source: POSIX `setsid`, `killpg`, `waitid` (WNOWAIT).
 """
@@ -39,9 +40,9 @@ _STDERR: Final[Mapping[str, int | None]] = {
 @final
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a program ended: its exit code, or, below zero, the signal that ended it. As a reason it is no clean one.
+    """How a program ended: its exit code, or, below zero, the signal that ended it. It is not a clean reason.
 
-    None: nobody knows, because somebody else has reaped it; so it does where this process ignores SIGCHLD.
+    None: unknown, because somebody else has reaped the program, as the kernel does where SIGCHLD is ignored.
     """
 
     code: int | None
@@ -60,8 +61,8 @@ class ExitStatus:
 class Program:
     """A program in a session and process group of its own.
 
-    `on_output(chunk)` is called with what it writes, `on_exit(status)` once after the last of it. Thread: `write` and
-    the others from any; the two callbacks come on a thread of the program's.
+    `on_output(chunk)` is called with what it writes, `on_exit(status)` once after the last of it. Thread: any
+    for the methods; both callbacks are called on a thread of the program's own.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Program:
     ) -> None:
         self._on_output = on_output
         self._on_exit = on_exit
-        self._lock = threading.RLock()  # reentrant: a finalizer may come in, and kill
+        self._lock = threading.RLock()  # reentrant: a finalizer may run while it is held, and kill
         self._pending: deque[tuple[memoryview, Written]] = deque()
         self._code: int | None = None
         self._waiting = 0  # bytes that the program has not taken yet
@@ -87,7 +88,7 @@ class Program:
         self._done = False
         self._wake_out, self._wake_in = os.pipe()
         try:
-            # The pipes are ours to close; Popen would do it at times of its own.
+            # The pipes are ours to close; Popen would close them at times of its own.
             self._popen = subprocess.Popen(  # noqa: S603 - running what the caller says is the purpose
                 list(command),
                 stdin=subprocess.PIPE,
@@ -113,7 +114,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """The number of the program, and of its process group."""
+        """The process id of the program, and the id of its process group."""
         return self._popen.pid
 
     @property
@@ -122,7 +123,7 @@ class Program:
         return self._waiting
 
     def write(self, data: bytes, written: Written) -> None:
-        """Give it to the program when it reads; `written(True)` when it has taken all, `(False)` if it never will."""
+        """Queue `data` for the program; `written(True)` when it has taken all, `(False)` if it never will."""
         with self._lock:
             refused = self._input_ends or self._exited
             if not refused:
@@ -134,13 +135,13 @@ class Program:
             self._wake()
 
     def end_input(self) -> None:
-        """After what was written, its input is at its end."""
+        """Close the input of the program, after what was written."""
         with self._lock:
             self._input_ends = True
         self._wake()
 
     def handled(self) -> None:
-        """One chunk of output has been dealt with."""
+        """Called once for each chunk of output, when it has been handled."""
         with self._lock:
             self._unhandled -= 1
             full = self._unhandled == _WINDOW - 1
@@ -164,7 +165,7 @@ class Program:
         try:
             watch.start()
             serve.start()
-        except RuntimeError:  # there are no more threads, and nobody would see to the program
+        except RuntimeError:  # there are no more threads, and nobody would look after the program
             self.kill()
             if watch.ident is None:
                 self._reap()
@@ -177,7 +178,7 @@ class Program:
         try:
             self._code = _code_at_end(self._popen)
         except ChildProcessError:
-            pass  # reaped already: its number may be a stranger's by now
+            pass  # reaped already: its id may be a stranger's by now
         else:
             self.kill()
         self._reap()
@@ -185,7 +186,7 @@ class Program:
 
     def _reap(self) -> None:
         with self._lock:
-            self._reaped = True  # first: a finalizer that comes in behind the wait would signal a stranger
+            self._reaped = True  # first: a finalizer that ran after the wait would signal a stranger
             self._popen.wait()
             self._exited = True
 
@@ -225,7 +226,7 @@ class Program:
         except BlockingIOError:
             return False
         if not chunk:
-            self._stdout = -1  # its output is at an end, which the program may well survive
+            self._stdout = -1  # end of its output; the program itself may go on
             return False
         with self._lock:
             self._unhandled += 1
@@ -233,7 +234,7 @@ class Program:
         return True
 
     def _read_rest(self) -> None:
-        # Whoever left the group may hold the pipe open and go on writing: that is no output of this program any more.
+        # What left the group may hold the pipe open and go on writing: that is not this program's output.
         for _ in range(_LEFT_OVER):
             if self._stdout < 0 or not self._read():
                 return
@@ -263,11 +264,12 @@ class Program:
                 try:
                     os.killpg(self.pid, number)
                 except (ProcessLookupError, PermissionError):
-                    pass  # dead already; macOS says so in the other way
+                    pass  # dead already; on macOS that is a PermissionError
 
     def _stay_behind(self) -> None:
-        # In a forked child: the program must hear of the end of its input when our parent closes it.
-        self._lock = threading.RLock()  # whoever held it will never let go of it
+        # In a forked child. Our copies of the pipes are closed: else the program would not see its input end
+        # when our parent closes it.
+        self._lock = threading.RLock()  # a thread that held it does not exist here
         self._reaped = self._exited = self._input_ends = True
         for pipe in (self._popen.stdin, self._popen.stdout):
             if pipe is not None:
@@ -283,7 +285,7 @@ class Program:
                 try:
                     os.write(self._wake_in, b"\0")
                 except BlockingIOError:
-                    pass  # it has more than enough to wake up for
+                    pass  # the pipe is full: it will wake up anyway
 
     def _close_stdin(self) -> None:
         assert self._popen.stdin is not None
@@ -311,7 +313,7 @@ _programs: WeakSet[Program] = WeakSet()
 
 def _in_a_fork() -> None:
     for program in list(_programs):
-        program._stay_behind()  # noqa: SLF001 - one of us
+        program._stay_behind()  # noqa: SLF001 - same package
     _programs.clear()
 
 
@@ -320,7 +322,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _code_at_end(popen: subprocess.Popen[bytes]) -> int:
-    """Wait for the end, but do not reap: until that is done its number belongs to nobody else.
+    """Wait for the end, if possible without reaping, so that the id is not reused; returns the exit code.
 
     Raises: `ChildProcessError` if somebody else has reaped it.
     """
@@ -333,7 +335,7 @@ def _code_at_end(popen: subprocess.Popen[bytes]) -> int:
 
 
 def _is_a_child(pid: int) -> bool:
-    """Whether the number is that of a child, dead or alive, which nobody has reaped. No: in a forked child of ours."""
+    """Whether `pid` is a child of this OS process, dead or alive, that nobody has reaped."""
     if not hasattr(os, "waitid"):
         return True
     try:

@@ -1,8 +1,8 @@
-"""Plain Pykka actors under supervision: their own thread and registry entry, our start answer and our death.
+"""Plain Pykka actors under supervision: with their own thread and registry entry, our start and our death.
 
-The rule of this file: the class is changed only where its end, or the answer to its start, would otherwise be lost. It
-is derived from, not patched. Pykka's own rule stays: an exception that answers an `ask` does not end it, unless the
-class, or its child spec, says `crash_on_ask_error = True`.
+The rule of this file: a class is changed only where its end, or the outcome of its start, would otherwise be
+lost. It is derived from, not patched. Pykka's own rule stays: an exception in an `ask` goes to the caller and
+does not end the actor, unless the class, or its child spec, says `crash_on_ask_error = True`.
 
 Source: `pykka.Actor._actor_loop` (4.5).
 """
@@ -42,7 +42,7 @@ A = TypeVar("A", bound=pykka.Actor)
 _derived: dict[tuple[type[pykka.Actor], bool | None], type[pykka.Actor]] = {}
 _deriving = threading.RLock()  # reentrant: `__init_subclass__` is the user's, and may derive another
 _STARTING = object()
-# How to read a signature whose annotations name what is there for type checkers only (PEP 649): here only names count.
+# How to read signatures whose annotations name what only type checkers see (PEP 649).
 _AS_TEXT: dict[str, Any] = {}
 if sys.version_info >= (3, 14):
     from annotationlib import Format
@@ -54,9 +54,9 @@ _OURS = ("ref", "start_link", "trap_exit", "drain_on_shutdown")
 def supervised(cls: type[A], *, crash_on_ask_error: bool | None = None) -> type[A]:
     """A subclass of a plain `pykka.ThreadingActor` whose processes can be started, linked and restarted like any other.
 
-    `crash_on_ask_error` says whether an exception that answers an `ask` also ends it; None is what the class says.
-    A `Process` is returned as it is. Raises: `SupervisorError` for another kind of actor, and for a class that has a
-    `ref`, `start_link`, `trap_exit` or `drain_on_shutdown` of its own.
+    `crash_on_ask_error`: whether an exception raised by an `ask` also ends the actor; None: as the class
+    says. A `Process` is returned as it is. Raises: `SupervisorError` for another kind of actor, and for a
+    class that has a `ref`, `start_link`, `trap_exit` or `drain_on_shutdown` of its own.
     """
     if issubclass(cls, Life | _Adopted):
         return cls
@@ -121,7 +121,7 @@ class _OwnThread(Dispatcher):
 
 
 class _Inbox:
-    """Pykka's queue and our mailbox in one: what is put as a signal or a request is got as an envelope."""
+    """Pykka's queue and our mailbox in one: whatever is put comes out of `get` as a Pykka envelope."""
 
     limit = None
     drained = False
@@ -215,7 +215,7 @@ class _Adopted(pykka.ThreadingActor):
 
     @_actor_ref.setter
     def _actor_ref(self, _stock: object) -> None:
-        # Pykka's constructor sets its own kind of ref; from the first moment on there is only ours.
+        # Pykka's constructor sets a ref of its own kind; ours takes its place from the first moment on.
         self._actor_box.owner = self
         self._actor_made = Ref(type(self), self._actor_box, System.current())
 
@@ -281,7 +281,7 @@ class _Adopted(pykka.ThreadingActor):
 
     def _actor_loop_setup(self) -> None:
         ref = self._actor_ref
-        self._actor_box.busy = _STARTING  # who is killed in `on_start` leaves a zombie, too
+        self._actor_box.busy = _STARTING  # a kill during `on_start` leaves a zombie, too
         try:
             super()._actor_loop_setup()
         except BaseException as exc:  # noqa: BLE001 - such as `sys.exit`: only this one has failed
@@ -319,7 +319,7 @@ class _Adopted(pykka.ThreadingActor):
 
     def _handle_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         if self._actor_reason is not ALIVE:
-            # It ends already, and for another reason: nobody else would log this one.
+            # It is ending already, for another reason: nothing else would log this exception.
             super()._handle_failure(exception_type, exception_value, traceback)
             return
         self._actor_close(Crash.of(exception_value))
@@ -364,7 +364,7 @@ class _Adopted(pykka.ThreadingActor):
         ref.drain(self._actor_reason)
 
     def _actor_ask_to_stop(self, reason: Reason) -> None:
-        """A plain actor has no way to look."""
+        """Does nothing: a plain actor has no way to check."""
 
     def _actor_forgets(self, child: Ref[Any], reason: Reason) -> bool:  # noqa: ARG002
         return False

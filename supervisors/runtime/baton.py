@@ -1,8 +1,9 @@
 """One runner at a time: the dispatcher of a simulation.
 
-The rule of this file: of all threads of a simulation only the one that has the baton runs. Whoever waits chooses what
-happens next, out of everything that could happen, and hands the baton on. So a handler that waits parks its own thread
-while others continue, as on a pool; no process ever runs on top of another one's stack.
+The rule of this file: of all threads of a simulation only the one that has the baton runs. A thread that
+waits chooses what happens next, out of everything that could happen, and passes the baton on. So a handler
+that waits parks its own thread while others continue, as on a pool; no process ever runs on top of another
+one's stack.
 
 What could happen: a mailbox with work takes one message; a thread whose wait is over, or was only paused, goes on; a
 timer that is due fires. They queue in the order in which they became possible, so index 0, the oldest, is fair. When
@@ -36,9 +37,11 @@ __all__ = ["Gate", "SimDispatcher"]
 
 
 class SimDispatcher(Dispatcher):
-    """Runs everything, in an order that `choices` make. The thread that makes it is the one that drives it.
+    """The dispatcher of a `Sim`: runs one thread at a time, in the order of `choices`.
 
-    `preemption` is how likely a thread pauses where it sends something, so that others can come in between.
+    The thread that makes it is the driver.
+    `preemption` is the probability that a thread pauses where it sends something, so that others run in
+    between. `max_steps` and `real_patience` as for `Sim`.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class SimDispatcher(Dispatcher):
         real_patience: float,
     ) -> None:
         self.timers = VirtualTimers(clock, mishaps.lateness)
-        self.system_lock: Any = threading.RLock()  # nobody is interrupted while he holds it
+        self.system_lock: Any = threading.RLock()  # a thread is not interrupted while it holds this
         self.trespass: OutsideSimulation | None = None
         self.broken = False
         self._choices = choices
@@ -78,9 +81,9 @@ class SimDispatcher(Dispatcher):
         return self._holder is self._driver
 
     def check(self) -> Seat:
-        """The caller's seat, for it has the baton.
+        """The seat of the calling thread, which must have the baton.
 
-        Raises: `OutsideSimulation` in a thread that has no business here; whoever drives the simulation hears of it.
+        Raises: `OutsideSimulation` in any other thread; the driver gets it too.
         """
         seat = self._seats.get(get_ident())
         if seat is None or seat is not self._holder:
@@ -92,13 +95,13 @@ class SimDispatcher(Dispatcher):
         return seat
 
     def schedule(self, box: Mailbox) -> None:
-        """See `Dispatcher.schedule`; whoever made the box runnable may be interrupted, and it may run first."""
+        """See `Dispatcher.schedule`; the calling thread may be interrupted, so that `box` runs first."""
         self.check()
         self._queue.append(box)
         self.interrupt()
 
     def blocking(self) -> _Blocking:
-        """See `Dispatcher.blocking`: others may come in between."""
+        """See `Dispatcher.blocking`: others may run when the block ends."""
         return _Blocking(self)
 
     def wait(self, lock: Any, timeout: float | None) -> bool:
@@ -119,7 +122,7 @@ class SimDispatcher(Dispatcher):
         return self.wait(lock, timeout)
 
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
-        """See `Dispatcher.abandon`; the victim, which has been woken, may come before the end of the kill."""
+        """See `Dispatcher.abandon`; the victim, which has been woken, may run before the kill is complete."""
         self.interrupt()
         for seat in self._seats.values():
             if seat.box is box and seat is not self._holder:
@@ -133,7 +136,7 @@ class SimDispatcher(Dispatcher):
         return [seat.box for seat in self._seats.values() if seat.box is not None]
 
     def rest(self, until: float) -> None:
-        """Let everything happen that happens until then; infinity: everything there is. Thread: the driver."""
+        """Let everything happen until a virtual time; infinity: until nothing is left. Thread: the driver."""
         seat = self.check()
         if seat is not self._driver:
             raise SimulationError(f"only the scenario itself can let time pass, not {seat}; sleep, or wait")
@@ -141,14 +144,14 @@ class SimDispatcher(Dispatcher):
         self._leave(seat)
 
     def pause(self) -> None:
-        """Let others come in between, here and now."""
+        """Let others run before the caller goes on."""
         seat = self.check()
         seat.process = running.process
         self._queue.append(seat)
         self._leave(seat)
 
     def interrupt(self) -> None:
-        """Something was put somewhere: perhaps others come in before its sender goes on."""
+        """Called where something was sent: perhaps others run before the sender goes on."""
         seat = self.check()
         if not (self._queue or self._parked) or self.system_lock._is_owned():  # noqa: SLF001 - it has no public name
             return
@@ -159,14 +162,14 @@ class SimDispatcher(Dispatcher):
             self.pause()
 
     def enlist(self, work: Callable[[], object], name: str) -> None:
-        """Have `work()` done by a thread of its own, outside of any process; it begins when it is chosen."""
+        """Run `work()` on a thread of its own, outside any process; it begins when it is chosen."""
         self.check()
         seat = Seat(name, outside=True)
         self._start(seat, lambda: self._serve(seat, work))
         self._queue.append(seat)
 
     def waits(self) -> list[tuple[str, str]]:
-        """Who waits for whom."""
+        """Who waits, and for whom, as pairs of text."""
         found = [(str(seat), target(seat.wait)) for seat in self._parked]
         parked = [seat.process.ref for seat in self._parked if seat.process is not None]
         for seat in self._parked:
@@ -198,7 +201,7 @@ class SimDispatcher(Dispatcher):
     # --- the baton ----------------------------------------------------------------------------------------------------
 
     def _leave(self, seat: Seat) -> None:
-        # Until somebody chooses this thread again.
+        # Returns when this thread is chosen again.
         item = self._next()
         if item is not seat:
             self._give(item)
@@ -223,7 +226,7 @@ class SimDispatcher(Dispatcher):
         moves = -1
         while not seat.baton.acquire(True, patience):
             if moves != self._moves:
-                moves = self._moves  # it is a long way, but it goes on
+                moves = self._moves  # it takes long, but something happens
                 continue
             self.broken = True
             raise SimulationError(
@@ -365,7 +368,7 @@ class SimDispatcher(Dispatcher):
 
 
 class Gate:
-    """What a mailbox of a simulation has in place of its lock: every put passes here."""
+    """What a mailbox of a simulation has in place of its `_idle` lock: every put passes here."""
 
     __slots__ = ("_dispatcher", "_taken")
 

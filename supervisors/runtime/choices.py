@@ -1,8 +1,8 @@
 """Every choice of a simulated run: drawn from a seed, written down, and made again.
 
-The rule of this file: nothing else decides anything in a simulation. What is chosen is always an index; 0 is the plain
-thing (the oldest goes first, no fault), so a run of nothing but zeros is the calmest one, and a run that is almost all
-zeros says what matters about it.
+The rule of this file: nothing else decides anything in a simulation. What is chosen is always an index; 0 is
+the plain thing (the oldest goes first, no fault), so a run of nothing but zeros is the calmest one, and in a
+run of almost all zeros the few others are what matters.
 
 Source: FoundationDB, "Simulation and Testing"; Hypothesis, "Internals" (a test case is a list of choices).
 """
@@ -20,7 +20,7 @@ __all__ = ["Choice", "Choices"]
 @final
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Of `count` things, the one at `picked` was taken: `what`. With a `count` of 1 there was no choice."""
+    """Of `count` things, the one at index `picked` was taken: `what`. With `count` 1 there was no choice."""
 
     picked: int
     count: int
@@ -31,7 +31,7 @@ class Choice:
 
 
 class Choices:
-    """Choices from a seed, or from a list that some run left behind; beyond its end everything is 0."""
+    """Choices drawn from a seed, or replayed from an earlier run's list; beyond its end everything is 0."""
 
     def __init__(self, seed: int, replay: Sequence[int] | None = None) -> None:
         # The point is to be repeatable, not to be unpredictable.
@@ -49,7 +49,7 @@ class Choices:
         return picked
 
     def chance(self, probability: float, what: str) -> bool:
-        """Whether something happens that would not have to; only if it does, it is worth a line of the trace."""
+        """Whether something optional happens, with this probability; it is in the trace only if it does."""
         happens = self._take(2, lambda: int(self._random.random() < probability)) == 1
         if happens:
             self.trace.append(Choice(1, 2, what))

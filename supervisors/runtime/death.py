@@ -1,7 +1,7 @@
 """The last steps of every death, whoever takes them: the process itself, its killer, or the thread of an adopted actor.
 
-The rule of this file: they are taken once, and in the order in which they are written; what goes wrong is logged,
-and the next is taken: somebody waits for it. The name is free before anyone hears of the death.
+The rule of this file: they are taken once, and in the order in which they are written. If one fails, that is
+logged and the next is taken, for somebody waits for it. The name is free before anyone hears of the death.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def release(ref: Ref[Any]) -> None:
 
 
 def conclude(ref: Ref[Any], reason: Reason, verdict: Outcome | None) -> None:
-    """Tell everybody; the starter, if it still waits, gets `verdict`, or that the start failed."""
+    """Announce the death; the starter, if it still waits, gets `verdict`, or that the start failed."""
     contained("reporting the end of a process failed", _report, ref, reason)
     announce(ref, reason)
     tell_starter(ref, verdict or StartFailed(ref, reason))
@@ -65,7 +65,7 @@ def tell_starter(ref: Ref[Any], outcome: Outcome) -> None:
 def _report(ref: Ref[Any], reason: Reason) -> None:
     if not is_clean(reason) and not isinstance(reason, AlreadyStarted):
         reports = ref.system.reports
-        # Whose child it should be is told why it does not begin, and a supervisor says so; a crash is shown here.
+        # A parent is told why the start failed, and a supervisor reports it; only a crash is an error here.
         told = ref.starter is not None and ref.parent is not None and not isinstance(reason, Crash)
         if reports.wanted("process_ended", reason):
             reports.emit(Report("process_ended", ref, reason), quiet=told)

@@ -1,4 +1,4 @@
-"""What a timer does: it sends a message, to a process or to whoever has a name then.
+"""The action of a timer: it sends a message to a process, or to whoever has a name when the timer fires.
 
 The rule of this file: there is one thread for all timers, and nothing here holds it up.
 """
@@ -20,10 +20,10 @@ __all__ = ["Delivery"]
 
 
 class Delivery:
-    """What a timer does: an ordinary message, which no limit of the mailbox holds up.
+    """The action of a timer: sends an ordinary message, which no limit of the mailbox stops.
 
-    All timers share a thread, on which this only looks who is there. Whoever has to be started, or waited for, is so
-    beside; ticks of a periodic timer that come meanwhile are among those that it skips.
+    All timers share a thread, on which this only looks who is there. If a process has to be started or waited
+    for, that is done on another thread; ticks of a periodic timer that come meanwhile are skipped.
     """
 
     __slots__ = ("_busy", "_dest", "_message", "_system")
@@ -35,7 +35,7 @@ class Delivery:
         self._busy = False
 
     def __call__(self) -> bool:
-        # False: it will never be of use again, so a periodic timer may end.
+        # False: the receiver is dead, so a periodic timer may end.
         dest = self._dest
         if not isinstance(dest, Ref):
             self._send(beside=False)

@@ -1,9 +1,9 @@
-"""Who runs a mailbox: the interface, and what all dispatchers with threads share.
+"""Dispatchers, which run mailboxes: the interface, and what all those with threads of their own share.
 
-The rule of this file: a dispatcher decides *when* and *on which thread* `Mailbox.run` is called, and nothing else.
-Threads are daemon threads, are started by the first work and are gone after `stop`. A worker whose process was killed
-under it is a *zombie*: it has no role any more and ends when the handler returns. A machine that has no thread to give
-is asked again: what was to run waits meanwhile, and nothing is lost.
+The rule of this file: a dispatcher decides *when* and *on which thread* `Mailbox.run` is called, and nothing
+else. Threads are daemon threads, are started by the first work and are gone after `stop`. A worker whose
+process was killed while it ran is a *zombie*: it has no role any more, and ends when the handler returns. If
+the OS has no thread to give, it is asked again later; the work waits meanwhile, and none is lost.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "Dispatcher", "Worker"]
 
-_PAUSE = 0.1  # seconds until a machine that had no thread to give is asked again
+_PAUSE = 0.1  # seconds until starting a thread is tried again after the OS had none to give
 
 
 class Dispatcher(ABC):
-    """Runs mailboxes."""
+    """Runs the mailboxes of processes. Subclass it for a dispatcher of your own."""
 
     doubtful = False
-    """Whether a mailbox may have been scheduled twice, or not at all, because whoever did it was interrupted."""
+    """Whether a mailbox may have been scheduled twice, or not at all: an exception has struck `schedule`."""
 
     def join(self, timers: Timers) -> None:  # noqa: B027 - most do nothing later
-        """It runs the processes of a system, whose timers these are."""
+        """Called when a system begins to use the dispatcher; `timers` are those of the system."""
 
     def prepare(self) -> None:  # noqa: B027 - most need nothing for that
-        """Be able to run a process that is about to begin. Raises what keeps it from that."""
+        """Get ready to run a process that is about to begin. Raises: whatever prevents that."""
 
     @abstractmethod
     def schedule(self, box: Mailbox) -> None:
-        """Run `box` soon. Called once per idle -> scheduled transition; must not block.
+        """Have `box.run` called soon. Called once per idle -> scheduled transition; must not block.
 
-        Raises only where it will not be run: RuntimeError or OSError for want of a thread, a file, or stack.
+        Raises: RuntimeError or OSError without a thread, file or stack for it; only if `box` will not run.
         """
 
     def again(self, box: Mailbox) -> None:  # noqa: B027 - where nobody is interrupted
-        """Whoever was to schedule `box` was interrupted, before it, after it or in it: run it soon if nobody does.
+        """An exception struck somewhere around `schedule(box)`: have `box` run soon unless it will be.
 
         Must not raise.
         """
 
     def blocking(self) -> AbstractContextManager[None]:
-        """Around anything that blocks inside a handler, so that others can be served meanwhile.
+        """A context manager around code that blocks in a handler, so that other processes can run meanwhile.
 
         Raises: `WouldBlock` where blocking is not possible.
         """
@@ -67,23 +67,26 @@ class Dispatcher(ABC):
             return _acquire(lock, timeout)
 
     def wait_outside(self, lock: Any, timeout: float | None) -> bool:
-        """The same, for a thread that is no process and waits for one that runs here."""
+        """The same, for a thread outside any process that waits for a process of this dispatcher."""
         return _acquire(lock, timeout)
 
     @abstractmethod
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
-        """The process of `box` was killed. If a thread runs it now, tell `zombie` which, and replace it; else False."""
+        """Called when the process of `box` was killed. False if no thread runs it now.
+
+        Else call `zombie.begin(thread)`, have another thread take its place, and return True.
+        """
 
     def runs_here(self) -> bool:
-        """Whether what runs here runs on this thread, and so only after the caller has returned."""
+        """Whether processes here run on the calling thread, and so only after the caller has returned."""
         return False
 
     def retire(self, box: Mailbox) -> None:  # noqa: B027 - most keep nothing
-        """The process of `box` is dead: what was kept for it alone may go."""
+        """Called when the process of `box` is dead: release what is kept for it alone."""
 
     @abstractmethod
     def stop(self, timeout: float | None = None) -> list[Mailbox]:
-        """End all threads; those that would not end are left behind, and what they run is returned."""
+        """End all threads; returns the mailboxes of those that did not end within `timeout` seconds."""
 
 
 class Worker:
@@ -100,7 +103,7 @@ class Worker:
         self.blocked = False
 
     def run(self, box: Mailbox, budget: int) -> None:
-        """One activation."""
+        """Run `box` for up to `budget` messages: one activation."""
         self.box = box
         box.run(budget)
         self.box = None
@@ -111,14 +114,14 @@ class Crew(Dispatcher):
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._lock = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = threading.RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._workers: dict[Worker, None] = {}
         self._hires = 0
         self._stopped = False
         self._timers: Timers | None = None
-        self._short = False  # the machine had no thread to give when it was asked last
-        self._untold = False  # and nobody was told yet
-        self._asking = False  # it will be asked again
+        self._short = False  # the last attempt to start a thread failed
+        self._untold = False  # and that was not logged yet
+        self._asking = False  # another attempt is scheduled
         self._turned_away: set[Mailbox] = set()  # scheduled again while another worker ran them
 
     def join(self, timers: Timers) -> None:
@@ -126,10 +129,10 @@ class Crew(Dispatcher):
         self._timers = timers
 
     def again(self, box: Mailbox) -> None:
-        """See `Dispatcher.again`. Only after a pause: whoever has taken it meanwhile has begun by then, and is seen."""
+        """See `Dispatcher.again`. After a pause: a worker that has taken `box` is known by then."""
         self.doubtful = True
         with self._lock:
-            # Whoever was interrupted may have been about to start a thread. One that begins all the same says so.
+            # Perhaps it struck before a thread was started. One that begins all the same registers itself.
             unborn = [each for each in self._workers if each.thread is None or each.thread.ident is None]
             for worker in unborn:
                 del self._workers[worker]
@@ -175,7 +178,7 @@ class Crew(Dispatcher):
         return [worker.box for worker in workers if worker.box is not None]
 
     def _run(self, worker: Worker, box: Mailbox, budget: int) -> None:
-        """One activation, if this one is not one too many."""
+        """One activation, unless it is one too many."""
         if self.doubtful and not self._takes(worker, box):
             return
         worker.run(box, budget)
@@ -189,7 +192,7 @@ class Crew(Dispatcher):
             if all(other.box is not box for other in self._workers):
                 worker.box = box
                 return True
-            # The other one may be at its end, and see nothing of what this was for.
+            # The other one may be about to finish, and miss what this activation was for.
             self._turned_away.add(box)
             return False
 
@@ -201,7 +204,7 @@ class Crew(Dispatcher):
         self.schedule(box)
 
     def _hire(self, work: Callable[[Worker], None]) -> Worker | None:
-        """One worker more, for `_begin`; it is known already, or Ctrl-C there would leave one that nobody knows.
+        """A new worker for `_begin`, or None if stopped. Registered here: Ctrl-C in `_begin` cannot lose it.
 
         Thread: the lock is held.
         """
@@ -215,9 +218,9 @@ class Crew(Dispatcher):
         return worker
 
     def _begin(self, worker: Worker, take_back: Callable[[], None]) -> bool:
-        """Whether there is a thread for it; if not, `take_back()` undoes, under the lock, what counted on it.
+        """Start the thread of `worker`. False if that fails: `take_back()`, under the lock, corrects counts.
 
-        Thread: the lock is not held: one that starts may collect garbage before it says so, and a finalizer need it.
+        Thread: the lock is not held: `start` may collect garbage, and a finalizer may need the lock.
         """
         thread = cast(threading.Thread, worker.thread)
         begun = False
@@ -227,7 +230,7 @@ class Crew(Dispatcher):
         except RuntimeError as error:
             with self._lock:
                 self._workers.pop(worker, None)
-                if "interpreter shutdown" not in str(error):  # from Python 3.12 on that is how it has to be
+                if "interpreter shutdown" not in str(error):  # expected from Python 3.12 on
                     self._ask_again(thread.name)
         finally:
             if not begun:
@@ -236,18 +239,18 @@ class Crew(Dispatcher):
         return begun
 
     def _ask_again(self, name: str) -> None:
-        """The machine had no thread to give. Thread: the lock is held."""
+        """The OS had no thread to give: try again later. Thread: the lock is held."""
         if not self._short:
             self._short = self._untold = True
         if self._timers is not None and not self._asking:
-            with suppress(RuntimeError):  # none for timers either: whatever is scheduled next asks again
+            with suppress(RuntimeError):  # none for timers either: the next `schedule` tries again
                 self._timers.after(_PAUSE, lambda: self._served_late(name))
                 self._asking = True
 
     def _served_late(self, name: str) -> None:
         with self._lock:
             self._asking, untold, self._untold = False, self._untold, False
-        if untold:  # not under the lock: a handler of the log may tell a process of it
+        if untold:  # not under the lock: a log handler may send to a process
             log.error("no thread could be started for %s; its work waits until one can", name)
         self._serve()
 
@@ -256,11 +259,11 @@ class Crew(Dispatcher):
             if self._stopped:
                 self._workers.pop(worker, None)
                 return
-            self._workers[worker] = None  # it is there already, unless Ctrl-C struck whoever started it
+            self._workers[worker] = None  # there already, unless Ctrl-C struck the thread that started it
         running.worker = worker
         try:
             work(worker)
-        except BaseException:  # between two turns: no memory, or what a debugger has raised here
+        except BaseException:  # between two turns: out of memory, or raised by a debugger
             self._broken(worker)
             if worker.box is not None:
                 worker.box.interrupted()
@@ -282,7 +285,7 @@ class Crew(Dispatcher):
             zombie.end()
 
     def _broken(self, worker: Worker) -> None:
-        """`worker` ends before its time, and others have to take its place."""
+        """`worker` ends with an exception, and another has to take its place."""
         with self._lock:
             self._workers.pop(worker, None)
         self._serve()
@@ -292,7 +295,7 @@ class Crew(Dispatcher):
 
     @abstractmethod
     def _serve(self) -> None:
-        """See that whatever waits for a thread has one, as far as the machine gives any."""
+        """Give threads to the work that waits for one, as far as the OS has any to give."""
 
     @abstractmethod
     def _dismiss(self, count: int) -> None:

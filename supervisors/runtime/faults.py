@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Faults", "InjectedFault", "Mishaps", "Who"]
 
 Who: TypeAlias = "type[Any] | Callable[[Ref[Any]], bool] | str | None"
-"""Which processes: those of a class, those a predicate says, the one of that name; None is nobody."""
+"""Which processes: those of a class, those whose ref a function accepts, the one of that name; None: none."""
 
 
 class InjectedFault(SupervisorError):
@@ -32,10 +32,12 @@ class InjectedFault(SupervisorError):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """Faults of a run; none are on unless said so, and no run has more than `at_most` of them.
+    """The faults of a run: by default none, and never more than `at_most`.
 
-    `kill` may die before or after each of its messages (only the `nth`, if given); `fail_start` may fail in `init`;
-    a timer may be up to `late_by` seconds late; a wait with a timeout, or a sleep, may end early.
+    Who matches `kill` may be killed before or after each message (only the `nth`, from 1, if given), with
+    probability `kill_chance`; who matches `fail_start` may fail in `init`, with `fail_chance`. `late_timers`
+    is the probability that a timer is up to `late_by` seconds late, `cut_timeouts` that a wait with a
+    timeout, or a sleep, ends early.
     """
 
     kill: Who = None
@@ -49,7 +51,7 @@ class Faults:
     at_most: int = 3
 
     def __post_init__(self) -> None:
-        """Refuse what could never be a fault, or always would be another.
+        """Refuse impossible values.
 
         Raises: `BadSpec("invalid_faults")`.
         """

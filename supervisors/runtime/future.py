@@ -1,4 +1,4 @@
-"""The answer that is not there yet: first set wins, done-callbacks, awaitable, and a wait that the dispatcher knows of.
+"""Futures: the first set wins, done-callbacks, awaitable, and waits that the dispatcher knows of.
 
 The rule of this file: settling a future never blocks and never raises. A `threading`-style lock is taken without
 waiting and never given back: that is the whole of "first set wins".
@@ -79,7 +79,7 @@ class Future(pykka.Future[T], Generic[T]):
     _sources: tuple[pykka.Future[Any], ...] = ()
     late = 0
     handed_on = False
-    """Whether whoever was asked has left the answer for later: then anybody may give it."""
+    """Whether the process that was asked has left the answer for later: then anybody may give it."""
 
     def __init__(
         self,
@@ -103,12 +103,12 @@ class Future(pykka.Future[T], Generic[T]):
 
     @property
     def error(self) -> BaseException | None:
-        """What `get` would raise, as far as it is known. To look at it raises nothing: its traceback does not grow."""
+        """The stored exception, or None. Unlike `get`, reading it does not extend its traceback."""
         return None if self._exc_info is None else self._exc_info[1]
 
     @property
     def callbacks(self) -> Callbacks:
-        """What is called once it is settled: one list, which may outlive a future that everybody has let go of."""
+        """What is called once it is settled: a list that may be kept after the future itself is gone."""
         return self._callbacks
 
     def set(self, value: T | None = None) -> None:
@@ -173,7 +173,7 @@ class Future(pykka.Future[T], Generic[T]):
         return self._derived(super().join(*futures), self, *futures)
 
     def __await__(self) -> Generator[Any, None, T]:
-        """Wait inside an event loop, without holding it up."""
+        """Wait inside an event loop, without blocking it."""
         if self._get_hook is not None:
             for source in self._sources:
                 yield from _quietly(source)
@@ -193,7 +193,7 @@ class Future(pykka.Future[T], Generic[T]):
 
     def _derived(self, future: pykka.Future[Any], *sources: pykka.Future[Any]) -> Future[Any]:
         derived = cast("Future[Any]", future)
-        derived._sources = sources  # noqa: SLF001 - one of us
+        derived._sources = sources  # noqa: SLF001 - same package
         return derived
 
     def _settled(self) -> None:
@@ -248,10 +248,10 @@ def _from(target: Ref[Any] | None) -> str:
 
 
 def raise_if_circular(ref: Ref[Any], wait: Wait) -> None:
-    """Refuse a wait that could never end, because whoever is waited for waits for the caller.
+    """Refuse a wait of `ref` that could never end, since its target waits, perhaps through others, for `ref`.
 
-    Who has the answer already, and has not woken up yet, waits for nobody; and an answer that was left for later may
-    come from anybody. Raises: `CallingSelf`, `Deadlock`. Thread: the system's lock is held.
+    A process whose answer is there, but that has not woken up yet, waits for nobody; an answer left for later
+    may come from anybody. Raises: `CallingSelf`, `Deadlock`. Thread: the system's lock is held.
     """
     chain = [ref]
     target = wait.target if wait.future is None or not wait.future.handed_on else None
@@ -259,7 +259,7 @@ def raise_if_circular(ref: Ref[Any], wait: Wait) -> None:
         if target is ref:
             raise CallingSelf(ref) if len(chain) == 1 else Deadlock([*chain, ref])
         if target in chain:
-            return  # somebody else's circle
+            return  # a circle that `ref` is not part of
         chain.append(target)
         target = _waits_for(target)
 
@@ -273,7 +273,10 @@ def _waits_for(ref: Ref[Any]) -> Ref[Any] | None:
 
 
 def declare_wait(ref: Ref[Any], target: Ref[Any]) -> None:
-    """`ref` waits for `target` without a thread; if that closes a circle, the last one in it is told `Deadlock`."""
+    """`ref` waits for `target` without blocking a thread.
+
+    If that closes a circle, the wait for `ref` in it fails with `Deadlock`.
+    """
     with ref.system.lock:
         ref.waiting = Wait(target)
         wait = target.waiting

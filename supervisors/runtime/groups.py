@@ -1,7 +1,7 @@
-"""Process groups: any number of processes under one name, and news of who joins and leaves.
+"""Process groups: any number of processes under one name, and messages about who joins and leaves.
 
-The rule of this file: a group is there while it has members, and asking for one that is not is no error. A snapshot and
-the news that follow it are taken under one lock, so nothing is missed and nothing is told twice.
+The rule of this file: a group exists while it has members; to ask about one that does not is no error. A
+snapshot and the news that follow it are taken under one lock, so nothing is missed and nothing is told twice.
 
 Source: Erlang/OTP `pg`.
 """
@@ -29,7 +29,7 @@ __all__ = ["GroupJoined", "GroupLeft", "GroupMonitor", "Groups"]
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupMonitor:
-    """One process's wish to hear of one group."""
+    """One process's monitor of one group."""
 
     owner: Ref[Any]
     group: Hashable
@@ -38,7 +38,7 @@ class GroupMonitor:
 @final
 @dataclass(frozen=True, slots=True)
 class GroupJoined:
-    """The message that these have joined."""
+    """Sent to the owner of `monitor`: these processes have joined the group."""
 
     monitor: GroupMonitor
     group: Hashable
@@ -48,7 +48,7 @@ class GroupJoined:
 @final
 @dataclass(frozen=True, slots=True)
 class GroupLeft:
-    """The message that these have left, or died."""
+    """Sent to the owner of `monitor`: these processes have left the group, or died."""
 
     monitor: GroupMonitor
     group: Hashable
@@ -59,7 +59,7 @@ class Groups:
     """The groups of one scope; scopes know nothing of each other. Thread: any."""
 
     def __init__(self) -> None:
-        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._news = News(self._lock, self._forget)
         self._members: dict[Hashable, dict[Ref[Any], int]] = {}
         self._groups: dict[Ref[Any], dict[Hashable, None]] = {}
@@ -67,9 +67,9 @@ class Groups:
         self._wishes: dict[Ref[Any], dict[GroupMonitor, None]] = {}
 
     def join(self, group: Hashable, ref: Ref[Any]) -> None:
-        """Be a member, until it has left as often as it joined, or is dead.
+        """Make `ref` a member, until it has left as often as it joined, or is dead.
 
-        Raises: `ProcessDown`; `BadSpec` for what can be no name, or is no ref.
+        Raises: `ProcessDown` if it is dead; `BadSpec` if `group` is not hashable, or `ref` is no ref.
         """
         guard()
         check_key(group)
@@ -85,7 +85,7 @@ class Groups:
         self._news.tell()
 
     def leave(self, group: Hashable, ref: Ref[Any]) -> bool:
-        """Be a member once less; False if it was none."""
+        """Undo one `join`; False if `ref` was no member."""
         guard()
         with self._lock:
             is_member = ref in self._members.get(group, {})
@@ -103,8 +103,9 @@ class Groups:
         return list(self._members)
 
     def monitor(self, group: Hashable) -> tuple[GroupMonitor, list[Ref[Any]]]:
-        """Who is in the group, and from now on a `GroupJoined` or `GroupLeft` for each change, to the calling process.
+        """Send the calling process a `GroupJoined` or `GroupLeft` for each change from now on.
 
+        Returns the monitor and the current members.
         Raises: `SupervisorError` outside a process.
         """
         guard()
@@ -125,7 +126,7 @@ class Groups:
         return monitor, members
 
     def demonitor(self, monitor: GroupMonitor) -> None:
-        """No more news; what is queued already still arrives."""
+        """End the monitor; messages that are queued already still arrive."""
         guard()
         with self._lock:
             self._wishes.get(monitor.owner, {}).pop(monitor, None)
@@ -137,7 +138,7 @@ class Groups:
             raise ProcessDown(NOPROC, ref)
 
     def _look_again(self, ref: Ref[Any]) -> None:
-        if ref.buried:  # since it was held: perhaps nothing was there to be forgotten yet
+        if ref.buried:  # died since `_hold`, perhaps before there was anything to forget
             self._news.died(ref)
 
     def _remove(self, group: Hashable, ref: Ref[Any], times: int) -> None:

@@ -1,4 +1,4 @@
-"""What a process may say about itself: class attributes, and the handlers that the runtime calls.
+"""What a class of processes may define: attributes, and the handlers that the runtime calls.
 
 The rule of this file: everything here may be overridden, and every default does nothing, or what Pykka does.
 
@@ -22,32 +22,34 @@ from supervisors.spec import is_number
 __all__ = ["DEFER_START", "Hooks", "check_attributes"]
 
 DEFER_START: Final = Word("DEFER_START")
-"""From `init`: still starting; `start_succeeded`, `start_failed` or `start_ignored` will say how it went."""
+"""Returned by `init`: still starting, until `start_succeeded`, `start_failed` or `start_ignored`."""
 
 
 class Hooks(pykka.Actor):
-    """An actor with more to override."""
+    """The attributes and handlers of a process that a subclass may override."""
 
     trap_exit: bool = False
-    """True: exit signals of others are messages (`handle_exit`) instead of the end."""
+    """True: exit signals from others go to `handle_exit` and do not end the process."""
 
     drain_on_shutdown: bool = False
-    """True: a shutdown waits its turn behind the messages that were there before it."""
+    """True: a shutdown does not overtake the messages that were queued before it."""
 
     reply_errors: ClassVar[tuple[type[BaseException], ...]] = ()
     """Exceptions that refuse a request without ending the process, as `ReplyError` does."""
 
     max_handler_seconds: ClassVar[float | None] = None
-    """A handler that takes longer is reported (`handler_overdue`), with its stack."""
+    """A handler that takes longer is reported (`handler_overdue`), with its stack; None: no limit."""
 
     kill_overdue: ClassVar[bool] = False
-    """True: and the process is killed; what that means for the thread, `exit` says."""
+    """True: the process of such a handler is also killed; see `exit` for what that means for its thread."""
 
     mailbox: ClassVar[MailboxConfig] = UNBOUNDED
     dispatcher: ClassVar[str] = "default"
+    """The name of the dispatcher that runs the process; see `System`."""
+
     ref_type: ClassVar[type[Ref[Any]]] = Ref
     register_in_pykka: ClassVar[bool] = False
-    """True: also list the process in `pykka.ActorRegistry`, whose `stop_all` then fights the supervisors."""
+    """True: also list the process in `pykka.ActorRegistry`; its `stop_all` stops what supervisors restart."""
 
     incarnation: int = 0
     """How often this child was started before: a fencing token for stores outside the runtime."""
@@ -63,7 +65,7 @@ class Hooks(pykka.Actor):
         return None
 
     def handle_continue(self, arg: Any) -> None:
-        """`self.continue_(arg)` was called: runs before any other message."""
+        """Called after `self.continue_(arg)`, before any other message."""
 
     def handle_exit(self, exit: ExitMsg) -> None:
         """An exit signal arrived; only with `trap_exit`."""
@@ -75,7 +77,7 @@ class Hooks(pykka.Actor):
         """`ChildStarted`, `ChildIgnored` or `ChildStartFailed` of a `spawn`; overtakes messages."""
 
     def terminate(self, reason: Reason) -> None:
-        """Clean up; the mailbox is closed. Not called after a kill or a failed start. An exception changes nothing.
+        """Clean up; the mailbox is closed. Not called after a kill or a failed start. Exceptions are logged.
 
         The default calls Pykka's `on_failure()` after a crash and `on_stop()` otherwise.
         """
@@ -112,7 +114,7 @@ _CALLED: Final = (
 
 
 def check_attributes(cls: type[Any]) -> None:
-    """Refuse a class that says something no process can do: it would be found out only when its processes end.
+    """Refuse a class with an impossible attribute or handler, which would else only show in its processes.
 
     Raises: `BadSpec("invalid_class")`, where the class is defined.
     """
@@ -140,7 +142,7 @@ def _check_reply_errors(cls: type[Any]) -> None:
 
 def _check_called(cls: type[Any], name: str) -> None:
     if not any(name in vars(base) for base in cls.__mro__[1:] if issubclass(base, pykka.Actor)):
-        return  # a method of its own, which only itself calls
+        return  # not an override: the runtime does not call it
     value = getattr(cls, name)
     if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
         message = (

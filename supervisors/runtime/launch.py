@@ -1,6 +1,6 @@
 """Starting: construct in the caller's thread, begin on the process's own dispatcher, one answer to the starter.
 
-The rule of this file: `launch` never blocks. Who may block waits for the outcome; a process gets it as a signal.
+The rule of this file: `launch` never blocks. Callers that may block wait for the outcome; others get signals.
 
 Source: Erlang/OTP `proc_lib:start_link` (the handshake).
 """
@@ -39,9 +39,9 @@ def launch(
 ) -> Ref[Any]:
     """Construct and begin; `starter(outcome)` is called once, perhaps before this returns, on any thread.
 
-    `admit(ref)` is called between the two, and what it raises is the end of it.
-    Raises: what the constructor raises; `SupervisorError` if the system has stopped; `BadSpec`, unknown dispatcher
-    or impossible name.
+    `admit(ref)` is called between the two; if it raises, the process does not begin.
+    Raises: what the constructor or `admit` raises; `SupervisorError` if the system has stopped; `ProcessDown`
+    if `parent` is dead; `BadSpec` for an unknown dispatcher or an impossible name.
     """
     if name is not None:
         check_name(name)
@@ -103,7 +103,7 @@ def start_and_wait(
 
 
 def calling_parent() -> Ref[Any] | None:
-    """Whom `start_link` links to: the process that runs here, or whom it starts for."""
+    """The parent for `start_link`: the process that runs here, or the supervisor that it starts for."""
     if running.starting_for is not None:
         return running.starting_for
     process = running.process

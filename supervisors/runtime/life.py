@@ -61,9 +61,9 @@ __all__ = ["Life"]
 
 
 class Life(Seam):
-    """What every process does. Its interface for the inside is `Process`."""
+    """How every process starts, takes its turns and dies. What its handlers may call is in `Process`."""
 
-    # Whether start and shutdown run no code of the user's; then they cost no hand-over to another thread.
+    # Whether start and shutdown run no code of the user's; then no other thread has to be woken for them.
     _actor_begins_quietly: ClassVar[bool] = True
     _actor_ends_quietly: bool = True
     _actor_hands_on: ClassVar[bool] = True  # an answer that is left for later may come from anybody
@@ -106,7 +106,7 @@ class Life(Seam):
                 return
             if (
                 ref.buried
-            ):  # killed in this instant, on another thread, which may have looked for the name before
+            ):  # killed just now, by another thread, which may have freed the name before it was registered
                 if ref.name is not None:
                     ref.system.names.unregister(ref.name, ref)
                 return
@@ -156,7 +156,7 @@ class Life(Seam):
     # --- turns --------------------------------------------------------------------------------------------------------
 
     def _actor_passes(self, item: object) -> bool:
-        # While the start is deferred, only the fate of others is heard.
+        # While the start is deferred, only exits and DOWNs are handled.
         return type(item) is ExitNotice or type(item) is DownNotice
 
     def _actor_on_control(self, signal: object) -> None:
@@ -179,7 +179,7 @@ class Life(Seam):
         request: From | None = None
         try:
             if type(item) is From:
-                # Published first, then looked at `closed`: a killer closes first and then looks for it.
+                # First the request is published, then `closed` is read: a killer closes, then looks for it.
                 self._actor_request = request = item
                 if self._actor_ref.actor_inbox.closed:
                     request.settle_exception(ProcessDown(KILLED, self._actor_ref))
@@ -223,7 +223,7 @@ class Life(Seam):
             self._actor_has_no_message()
 
     def _actor_catch_up(self) -> None:
-        # Who has refused lives on: what it wanted to do next still comes before any other message.
+        # After a refusal the process lives on: its continuations still come before any other message.
         while self._actor_continues and not self._actor_ref.actor_inbox.closed:
             try:
                 self._actor_run_continues()
@@ -231,7 +231,7 @@ class Life(Seam):
                 self._actor_failed(exc, None)
 
     def _actor_has_no_message(self) -> None:
-        # What just ran was no message's handler. A wish to put one aside would strike the next one, which is another.
+        # What just ran handled no message. If it called `stash`, that would put aside the next message.
         if self._actor_stash is not None and self._actor_stash.wanted:
             raise SupervisorError(
                 f"{self._actor_ref} can stash only a message that it handles, and it was handling none"
@@ -261,15 +261,15 @@ class Life(Seam):
     # --- death --------------------------------------------------------------------------------------------------------
 
     def handle_shutdown(self, reason: Reason) -> None:
-        """The parent, the system or `ref.stop()` wants the process to end. Sooner or later call `finish(reason)`."""
+        """The parent, the system or `ref.stop()` wants the process to end: call `finish(reason)` in time."""
         self.finish(reason)
 
     def finish(self, reason: Reason) -> None:
-        """Die now, through the death sequence. The handler should return right after. Thread: the process's own."""
+        """End now, through the death sequence. The handler should then return. Thread: the process's own."""
         self._actor_end(reason)
 
     def _actor_failed(self, exc: BaseException, request: From | None) -> None:
-        put_off(exc)  # a turn on the main thread: the process ends, and Ctrl-C is not over with that
+        put_off(exc)  # Ctrl-C in a turn on the main thread: the process ends, and it is raised again later
         if self._actor_ref.killed:
             return  # a zombie: it was buried long ago
         if self._actor_stash is not None:
@@ -325,7 +325,7 @@ class Life(Seam):
             ref.label = label_of(self)
         if farewell is not None:
             farewell()
-        self._actor_kill_callbacks = None  # they hold what holds them: nobody shall have to collect that
+        self._actor_kill_callbacks = None  # they may refer to what refers to them: no garbage cycles
         self._actor_fail_requests(reason)
         for timer in list(self._actor_timers or ()):
             timer.cancel()
@@ -383,7 +383,7 @@ class Life(Seam):
         return None
 
     def _actor_forgets(self, child: Ref[Any], reason: Reason) -> bool:  # noqa: ARG002
-        """Whether the end of this child asks for nothing, and is not told. Thread: the one it died on."""
+        """Whether the end of this child needs no reaction, and so no signal. Thread: the one it died on."""
         return False
 
     # --- the beginning, as Pykka calls it -----------------------------------------------------------------------------
@@ -393,14 +393,14 @@ class Life(Seam):
         box = ref.actor_inbox
         ref.system.add(ref)
         if ref.system.stopped:
-            self._actor_kill()  # it stopped in this instant: nobody would run us
+            self._actor_kill()  # it was stopped just now: nobody would run us
         if ref.buried:
             self._actor_stillborn(ref)
             return
         try:
             self._actor_set_out(ref, box)
         except BaseException as failure:
-            # No thread or file for its event loop, a mistake in its class, or Ctrl-C: who starts it hears of it here.
+            # No thread or file for its event loop, a mistake in its class, or Ctrl-C: the starter gets it.
             ref.starter = None
             self._actor_kill()
             if not isinstance(failure, Exception) and box.dispatcher is not None:

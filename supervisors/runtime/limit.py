@@ -1,7 +1,7 @@
-"""Mailboxes with an end: how many messages may wait, what happens to the next one, and for how long they have waited.
+"""Bounded mailboxes: how many messages may wait, what happens to the next one, how long they have waited.
 
-The rule of this file: only messages that clients send are limited. Signals, DOWN, exits and timers are counted and not
-limited, for losing one of them would break a promise. A mailbox that is neither bounded nor wants `ages` pays nothing.
+The rule of this file: only messages that clients send are limited. Signals, DOWN, exits and timers are
+counted and not limited, for losing one would break a promise. Mailboxes without bound and `ages` pay nothing.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ _POLICIES = ("fail", "block", "drop_new", "drop_old")
 class MailboxConfig:
     """The class attribute `mailbox` of a process.
 
-    `maxlen=None` is unbounded. Policies: `fail` raises `MailboxFull` in the sender; `block` makes a sender outside any
-    process wait up to `timeout` seconds, then fails (a process never waits, it could be waiting for itself; nor does an
-    event loop); `drop_new` and `drop_old` make a dead letter of the message, or of the one that waits longest.
+    `maxlen=None` is unbounded. Policies: `fail` raises `MailboxFull` in the sender; `block` makes a sender
+    outside any process wait up to `timeout` seconds, then fails (in a process, which could be waiting for
+    itself, and on an event loop it fails at once); `drop_new` makes a dead letter of the new message,
+    `drop_old` of the oldest one.
 
-    With `ages`, or with a `maxlen`, `ref.load()` knows for how long the oldest message has waited; it costs a look at
-    the clock and 32 bytes for each that waits.
+    With `ages`, or with a `maxlen`, `ref.load()` knows for how long the oldest message has waited; that costs
+    a look at the clock and 32 bytes for each message that waits.
     """
 
     maxlen: int | None = None
@@ -65,9 +66,9 @@ UNBOUNDED: Final = MailboxConfig()
 
 @final
 class MailboxLoad(NamedTuple):
-    """How much waits for a process: messages now, at most so far, and for how many seconds the oldest has waited.
+    """How many messages wait, the most that ever did at once, and the age of the oldest in seconds.
 
-    `oldest_age` is 0.0 if nothing waits, and None if the mailbox does not know (see `MailboxConfig.ages`).
+    `oldest_age` is 0.0 if nothing waits, and None if the mailbox keeps no ages (see `MailboxConfig`).
     """
 
     waiting: int
@@ -76,7 +77,7 @@ class MailboxLoad(NamedTuple):
 
 
 def check_mailbox(config: object) -> None:
-    """Refuse a class attribute `mailbox` that says nothing about one.
+    """Refuse a class attribute `mailbox` that is no `MailboxConfig`.
 
     Raises: `BadSpec("invalid_mailbox")`.
     """
@@ -86,7 +87,7 @@ def check_mailbox(config: object) -> None:
 
 
 class Limit:
-    """What a mailbox knows about itself if it is bounded, or wants to know the ages of its messages."""
+    """The bound of a mailbox, and the ages of its messages; only mailboxes that need either have one."""
 
     __slots__ = ("_clock", "_lock", "_since", "_waiting", "config")
 
@@ -94,7 +95,7 @@ class Limit:
         self.config = config
         self._clock = clock
         self._since: deque[float] = deque()
-        self._lock = RLock()  # reentrant: a finalizer may come in
+        self._lock = RLock()  # reentrant: a finalizer may run while it is held
         self._waiting: list[Any] = []
 
     def admit(self, ref: Ref[Any], item: object) -> bool:
@@ -125,11 +126,11 @@ class Limit:
             return 0.0
 
     def put(self) -> None:
-        """An item is about to be put; before it can be taken, so that there is a time for each."""
+        """Called before an item is put, and so before it can be taken: each has a time."""
         self._since.append(self._clock.monotonic())
 
     def taken(self, left: int) -> None:
-        """The owner took an item: wake a blocked sender. Thread: the owner's."""
+        """The owner took an item: wake blocked senders if there is room. Thread: the owner's."""
         self._forget_oldest()
         if self._waiting and left < (self.config.maxlen or 0):
             with self._lock:

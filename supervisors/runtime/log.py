@@ -1,7 +1,7 @@
 """What the runtime tells operators: the standard library's logger `supervisors`.
 
-The rule of this file: a line is a guest. A filter or a handler of the program that fails is shown on stderr, as
-`logging` shows what fails in its own handlers, and whoever had something to say goes on.
+The rule of this file: logging harms nobody. If a filter or a handler of the program fails, that is shown on
+stderr, as `logging` does for its own handlers, and the caller goes on.
 Source: https://docs.python.org/3/library/logging.html#logging.raiseExceptions
 """
 
@@ -20,7 +20,7 @@ _logger = logging.getLogger("supervisors")
 
 
 class _Log:
-    """The logger, as far as it is used here; it raises nothing but Ctrl-C on the main thread."""
+    """The methods of the logger that are used here; they raise nothing but Ctrl-C on the main thread."""
 
     def info(self, words: str, *args: object, exc_info: Any = None) -> None:
         self._say(logging.INFO, words, *args, exc_info=exc_info)

@@ -32,14 +32,15 @@ __all__ = ["LoopDispatcher"]
 # How many seconds a busy loop sleeps after each slice. CPython takes the GIL away from a thread only when another has
 # waited a whole switch interval without seeing it free. The loop frees it at every look at its I/O, for an instant in
 # which nobody else can wake up; so without a real sleep the threads of the program could wait for minutes. The kernel
-# makes about 60 microseconds of it, one in a hundred of a slice. Source: CPython `ceval_gil.c`, `take_gil`.
+# makes it about 60 microseconds, a hundredth of a slice. Source: CPython `ceval_gil.c`, `take_gil`.
 _GIVE_WAY = 1e-6
-_PAUSE = 0.1  # seconds until a machine that had no thread to give is asked again
+_PAUSE = 0.1  # seconds until starting a thread is tried again after the OS had none to give
 
 
 class LoopDispatcher(Dispatcher):
     """Runs processes on `loop`, or on a loop and daemon thread of its own, started by the first work.
 
+    A process handles up to `throughput` messages before the next has its turn.
     Units: `time_slice` is how many seconds processes run before the loop looks at its I/O again.
     """
 
@@ -57,7 +58,7 @@ class LoopDispatcher(Dispatcher):
         self._ident = threading.get_ident() if loop is not None and runs_here(loop) else None
         self._ready: deque[Mailbox] = deque()
         self._armed = allocate_lock()
-        self._making = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._making = threading.RLock()  # reentrant: a finalizer or a signal handler may run meanwhile
         self._box: Mailbox | None = None
         self._zombie: Zombie | None = None
         self._stopped = False
@@ -100,7 +101,7 @@ class LoopDispatcher(Dispatcher):
         """See `Dispatcher.again`."""
         self.doubtful = True
         with suppress(RuntimeError):
-            self._armed.release()  # whoever has it may have been interrupted before anybody heard of it
+            self._armed.release()  # an exception may have struck between taking it and waking the loop
         with suppress(RuntimeError, OSError):
             self.schedule(box)
 
@@ -127,7 +128,7 @@ class LoopDispatcher(Dispatcher):
         """See `Dispatcher.abandon`. A loop cannot be replaced: what else runs on it waits for the zombie."""
         with self._making:
             # Write, then read, as `_run_one` clears `_box` and then looks at `_zombie`: one sees the other. The thread
-            # may be a zombie already, of another process, and stays that one.
+            # may be a zombie already, of another process, and then stays the zombie of that one.
             before, self._zombie = self._zombie, zombie
             if self._box is not box or self._ident == threading.get_ident():
                 self._zombie = before
@@ -145,10 +146,10 @@ class LoopDispatcher(Dispatcher):
         return [self._box]
 
     def _will_wake(self) -> bool:
-        """Whether what is ready will be woken later."""
+        """Arrange that what is ready runs later; False if there is no thread for timers either."""
         if self._timers is None:
             return False
-        with suppress(RuntimeError):  # no thread for timers either
+        with suppress(RuntimeError):
             self._timers.after(_PAUSE, self._wake)
             return True
         return False
@@ -159,7 +160,7 @@ class LoopDispatcher(Dispatcher):
             self.schedule(self._ready[0])
 
     def _arm(self) -> None:
-        # In a context of nobody's: what runs then is not only for whoever has woken the loop.
+        # In an empty context: what runs then is not only on behalf of whoever woke the loop.
         loop = self.loop
         try:
             if self._ident == threading.get_ident():
@@ -189,7 +190,7 @@ class LoopDispatcher(Dispatcher):
             self._arm()
 
     def _mend(self) -> None:
-        """The loop was struck, perhaps before it came to us. Thread: its own."""
+        """An exception ended a run of the loop, perhaps before our turn: schedule again. Thread: its own."""
         self.doubtful = True
         with suppress(RuntimeError):
             self._armed.release()
@@ -197,7 +198,7 @@ class LoopDispatcher(Dispatcher):
             self.schedule(self._ready[0])
 
     def _run_slice(self) -> None:
-        # What becomes ready meanwhile runs in the same pass: a hop between processes costs no look at the selector.
+        # What becomes ready meanwhile runs in the same pass: a message between processes costs no I/O look.
         loop = self.loop
         self._ident = threading.get_ident()
         now = time.monotonic
@@ -209,7 +210,7 @@ class LoopDispatcher(Dispatcher):
             try:
                 self._armed.release()
             except RuntimeError:
-                pass  # `again` has, or has armed what was armed
+                pass  # released already: by `again`, or by a second callback that `again` armed
             if not self._ready or not self._armed.acquire(False):
                 return
         if not loop.is_closed():
@@ -249,7 +250,7 @@ class _OwnLoop:
             try:
                 self.loop.call_soon_threadsafe(self.loop.stop)
             except RuntimeError:
-                pass  # it closed in this instant
+                pass  # it was closed just now
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -263,9 +264,9 @@ class _OwnLoop:
             _close(self.loop)
 
     def _serve(self) -> None:
-        # asyncio lets two exceptions through to end the program. From a thread they cannot: they would only end the
-        # loop, and everybody on it would wait for ever. The task itself has failed with them, and says so. Others come
-        # here from between two callbacks: no memory, or what a debugger has raised.
+        # asyncio lets two exceptions through to end the program. From a thread they cannot: they would only
+        # end the loop, and everything on it would wait for ever. The task itself has failed with them, and
+        # says so. Others are raised between two callbacks: out of memory, or raised by a debugger.
         try:
             self.loop.run_forever()
         except BaseException:  # noqa: BLE001 - as above

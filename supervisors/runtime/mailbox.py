@@ -1,13 +1,14 @@
-"""Two lanes, closed atomically, and the one activation function that every dispatcher runs.
+"""The mailbox of a process: two lanes, closed atomically, and the activation that every dispatcher runs.
 
-The rule of this file: no put is lost and no put is kept. There is no lock around the lanes: a put appends and *then*
-looks whether the mailbox was drained; a drain marks and *then* empties. In either order somebody sees the item.
+The rule of this file: no item is lost, and none stays in the mailbox of the dead. There is no lock around the
+lanes: a put appends and *then* looks whether the mailbox was drained; a drain marks it and *then* empties it.
+In either order somebody sees the item.
 
-Invariants: one activation of a process at a time (whoever takes `_idle` without waiting submits it); it goes idle
-only after it gave `_idle` back *and* found both lanes empty; the control lane is looked at before every user message;
-nothing runs before the start nor after the close. Whoever is struck between the look and the submission, by Ctrl-C or
-for want of a thread or of stack, leaves a mailbox that is submitted once more, or at the next put; and so an activation
-too many is told from one that is due (`scheduled`).
+Invariants: one activation of a process at a time (whoever takes `_idle` without waiting submits it); it goes
+idle only after it gave `_idle` back *and* found both lanes empty; the control lane is looked at before every
+user message; nothing runs before the start nor after the close. If a submission fails halfway (Ctrl-C, no
+thread, no stack), the mailbox is submitted once more, or at the next put; an activation too many is told from
+one that is due by `scheduled`.
 
 Source: Akka `Mailbox` ("system messages first, set idle, then look again").
 """
@@ -34,20 +35,20 @@ __all__ = ["Mailbox"]
 
 
 _DEEP: Final = (
-    16  # turns and deaths on one stack, about a hundred calls; one generation of processes is two of them
+    16  # nested turns and deaths on one stack, about a hundred calls; each generation of processes takes two
 )
-_making = RLock()  # reentrant: a finalizer or a signal handler may come in
+_making = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
 
 
-# No thread is to be had, or there is no room on the stack, not for more than giving the role back: whoever puts next
-# schedules what was put. For want of stack somebody does who has one.
+# There is no thread to be had, or no stack left for more than giving the role back: the next put schedules
+# what was put. Without stack, a new thread does.
 _IN_NEED = (RuntimeError, OSError)
 
 
 class Mailbox:
     """What waits for one process.
 
-    The owner is held strongly until it is dead, and let go then: an idle process needs nobody to keep it alive.
+    It refers to its owner, the process, until that is dead: nothing else has to keep an idle process alive.
     """
 
     __slots__ = (
@@ -87,7 +88,7 @@ class Mailbox:
 
     @property
     def high_water(self) -> int:
-        """How many user messages have waited at most; between two looks of the owner a queue only grows."""
+        """The most user messages that ever waited; between two looks of the owner a queue only grows."""
         return max(self.most, len(self))
 
     def put(self, item: Any) -> bool:
@@ -107,10 +108,10 @@ class Mailbox:
         return self._submit(control, signal, False)
 
     def put_quiet(self, item: Any, *, control: bool) -> bool:
-        """`put` or `put_control`, and if the owner is idle its turn is taken here and now, on the caller's thread.
+        """`put` or `put_control`; an idle owner takes its turn at once, on the caller's thread.
 
-        For signals that no code of the user's will see: then no thread needs to be woken for them. Not when that is one
-        of many, each on top of the last, as where a parent ends, and so its child, and so on: the stack would not do.
+        For signals that run no code of the user's, so that no thread has to be woken. Not if such turns are
+        nested too deeply for the stack, as where a parent ends, and so its child, and so on.
         """
         lane = self._lane(control=control)
         if self.limit is not None and not control:
@@ -119,15 +120,15 @@ class Mailbox:
 
     @property
     def scheduled(self) -> bool:
-        """Whether somebody has the role of running the owner, or of seeing that it is run."""
+        """Whether somebody has the role of running the owner, or of having it run."""
         locked: bool = self._idle.locked()
         return locked
 
     def interrupted(self) -> None:
-        """Whoever was to schedule or to run the owner was interrupted in it: have it run soon, if nobody does.
+        """An exception struck scheduling or running: have the owner run soon unless that is on its way.
 
-        On the main thread a signal's handler may raise between any two steps: nobody knows then whether the role was
-        taken, and whether anybody has heard of it.
+        On the main thread a signal's handler may raise between any two steps: then it is unknown whether the
+        role was taken, and whether a dispatcher has heard of it.
         Source: https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions
         """
         if self.dispatcher is not None:
@@ -161,7 +162,7 @@ class Mailbox:
         self.let_go(held)
 
     def let_go(self, held: deque[Any] | None) -> None:
-        """Put what was held before what waits: one by one, for a sender may be dropping the oldest. Thread: any."""
+        """Put held items in front of what waits; one by one: a sender may drop the oldest. Thread: any."""
         try:
             while held:
                 (self.user if self.user is not None else self._lane(control=False)).appendleft(held.pop())
@@ -181,7 +182,7 @@ class Mailbox:
         return [item for lane in (self.held, self.user) for item in tuple(lane or ()) if type(item) is From]
 
     def leftovers(self) -> Iterator[Any]:
-        """What is queued at the dead, one by one, as it is taken off. Thread: as for `drain`, which comes first."""
+        """Take off what is still queued after a `drain`, and yield it one by one. Thread: as for `drain`."""
         for lane in (self.control, self.held, self.user):
             while lane:
                 try:
@@ -190,11 +191,11 @@ class Mailbox:
                     break  # another thread took the last one
 
     def wake(self) -> None:
-        """Give up the role of being scheduled; keep it if there is something to do. Thread: whoever has the role."""
+        """Become idle; or be scheduled again, if there is something to do. Thread: whoever has the role."""
         try:
             self._idle.release()
         except RuntimeError:
-            pass  # whoever had it was interrupted, and has given it up for us
+            pass  # given back already: `_submit` failed halfway
         if (self.user or self.control) and not self.closed and self._idle.acquire(False):
             self.dispatcher.schedule(self)  # type: ignore[union-attr]
 
@@ -266,7 +267,7 @@ class Mailbox:
             except RuntimeError:
                 pass
             if isinstance(error, RecursionError) and type(self._idle) is LockType:  # else it is simulated
-                try:  # on another stack there is room: somebody may have put meanwhile, and counts on us
+                try:  # another thread has stack: somebody may have put meanwhile, and relies on us
                     start_new_thread(self.interrupted, ())
                 except RuntimeError:
                     pass

@@ -1,4 +1,4 @@
-"""Names: who is called what, and how anything that stands for a process becomes one.
+"""Names: which process has which name; and `Via`, a name that is kept in a registry.
 
 The rule of this file: writes take a lock, reads are one lock-free dict look-up. A name belongs to one process, which
 claims it before it starts, and it is free again before anyone hears of that process's death.
@@ -27,7 +27,7 @@ Name: TypeAlias = Hashable
 
 
 class NamesLike(Protocol):
-    """Anything that can keep names: what a `Via` points to."""
+    """The interface of a registry that a `Via` can point to."""
 
     def register(self, key: Hashable, ref: Ref[Any]) -> bool:
         """Give `key` to `ref`; False if a living process has it."""
@@ -38,21 +38,25 @@ class NamesLike(Protocol):
         ...
 
     def whereis(self, key: Hashable) -> Ref[Any] | None:
-        """Who has `key` now. One that starts it, or waits, also has `owner(key)`, which only looks: timers ask that."""
+        """The process that has `key` now, or None.
+
+        A registry whose `whereis` starts processes, or waits, also has `owner(key)`, which only looks; timers
+        use that.
+        """
         ...
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Via:
-    """A name kept somewhere else; looked up at each use, so it survives restarts."""
+    """A name kept in a registry; looked up at each use, so it survives restarts."""
 
     registry: NamesLike
     key: Hashable
 
 
 def check_key(key: Hashable) -> None:
-    """Refuse what can be no key.
+    """Refuse a key that is not hashable.
 
     Raises: `BadSpec("invalid_name")`.
     """
@@ -64,7 +68,7 @@ def check_key(key: Hashable) -> None:
 
 
 def check_name(name: Name) -> None:
-    """Refuse what can be nobody's name: what has no hash, a ref (which is a process, not its name), a `Via` of nothing.
+    """Refuse what cannot be a name: an unhashable value, a ref, a `Via` without a proper registry.
 
     Raises: `BadSpec("invalid_name")`.
     """
@@ -86,10 +90,10 @@ _REGISTRY_METHODS = ("register", "unregister", "whereis")
 
 
 class Names:
-    """The names of one system. None is nobody's name."""
+    """The names of one system. None is never anybody's name."""
 
     def __init__(self) -> None:
-        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._owners: dict[Hashable, Ref[Any]] = {}
 
     def whereis(self, name: Name) -> Ref[Any] | None:
@@ -104,7 +108,7 @@ class Names:
             raise
 
     def owner(self, name: Name) -> Ref[Any] | None:
-        """`whereis`, but only a look: nothing is started for it, and nobody is waited for."""
+        """`whereis` that only looks: it starts nothing, and waits for nobody."""
         look = getattr(name.registry, "owner", None) if isinstance(name, Via) else None
         return self.whereis(name) if look is None else cast("Ref[Any] | None", look(cast(Via, name).key))
 

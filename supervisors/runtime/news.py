@@ -1,11 +1,11 @@
-"""What a table tells others of its changes: in the order of the changes, and never while its lock is held.
+"""Notifications of a table's changes: sent in the order of the changes, and never while its lock is held.
 
-The rule of this file: whoever changes the table adds the news under its lock and tells them after it. One thread at a
-time tells, whoever's news they are: so they keep their order, and a receiver that looks at the table finds no lock.
+The rule of this file: whoever changes the table queues the news under its lock, and has them sent after it.
+One thread at a time sends, whoever queued them: so they keep their order, and a receiver finds no lock.
 
-A death is a change, too, and may come in the middle of another: the garbage is collected, and a finalizer kills
-somebody. It waits then until that change is made. And nobody asks for another lock while this one is held: who kills
-may hold the system's.
+A death is a change, too, and may come in the middle of another: garbage collection runs a finalizer that
+kills somebody. Then it waits until that change is made. And no other lock is taken while this one is held: a
+killer may hold that of the system.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["News"]
 
 
 class News:
-    """The news of one table, whose lock this is; `forget(ref)` takes what a dead process has off that table."""
+    """The news of the table whose lock this is; `forget(ref)` removes from it what a dead process had."""
 
     __slots__ = ("_dead", "_forget", "_lock", "_queue", "_telling")
 
@@ -34,18 +34,18 @@ class News:
         self._telling = False
 
     def add(self, ref: Ref[Any], message: Any) -> None:
-        """Have `ref` told. Thread: that of the change; the lock is held."""
+        """Queue a message to `ref`. Thread: that of the change; the lock is held."""
         self._queue.append((ref, message))
 
     def died(self, ref: Ref[Any]) -> None:
         """Have a dead process forgotten. Thread: any; in the middle of a change it is done after that."""
         self._dead.append(ref)
         if not self._lock._is_owned():  # type: ignore[attr-defined] # noqa: SLF001 - as `threading.Condition` asks
-            self._bury()  # in any case: if somebody else is at it, when we have the lock it is done
+            self._bury()  # also if another thread does it now: once we get the lock, it is done
             self.tell()
 
     def tell(self) -> None:
-        """Tell what there is to tell, unless somebody is at it. Thread: any; the lock is not held."""
+        """Send what is queued, unless another thread is doing so. Thread: any; the lock is not held."""
         interrupted: BaseException | None = None
         while self._dead or (self._queue and not self._telling):
             self._bury()
@@ -53,11 +53,11 @@ class News:
             try:
                 with self._lock:
                     if self._telling or not self._queue:
-                        continue  # whoever tells comes to ours, too
+                        continue  # the thread that sends comes to ours, too
                     self._telling = ours = True
                     ref, message = self._queue.popleft()
                 ref.inform(message)
-            except BaseException as exc:  # noqa: BLE001 - we were killed meanwhile, and the news are those of others
+            except BaseException as exc:  # noqa: BLE001 - we were killed meanwhile; the rest must be sent
                 interrupted = exc
             finally:
                 if ours:

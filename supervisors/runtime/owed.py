@@ -1,8 +1,9 @@
-"""The answers that a process owes, and that fail when it ends.
+"""The answers that a process still owes, and that fail when it ends.
 
-The rule of this file: an answer is owed as long as somebody could get it. Whoever waits holds its future; so does the
-request, which somebody holds who may answer it. Once both have let go, it is forgotten: a server whose askers give up
-does not grow by them, and may rest. Callbacks that they left on the future are still told of the end of the process.
+The rule of this file: an answer is owed as long as somebody could give or get it. The future is held by the
+caller that waits, and by the request, which is held by whoever may answer it. Once both have let go, it is
+forgotten: callers that give up neither make a server grow nor keep it from resting. Callbacks that they left
+on the future are still called when the process ends.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ class Owed:
         return len(self._kept)
 
     def add(self, future: Future[Any]) -> None:
-        """This one, too, unless it has been settled by now."""
+        """Add a future, unless it has been settled by now."""
         self._kept[ref(future, self._forget)] = future.callbacks
         if future.done():
             self.discard(future)
 
     def discard(self, future: Future[Any]) -> None:
-        """This one is owed no more."""
+        """Remove a future that has been answered."""
         self._kept.pop(ref(future), None)
 
     def fail(self, error: Callable[[], BaseException]) -> None:
-        """None of them will come."""
+        """Fail all of them, each with a new `error()`."""
         kept, self._kept = self._kept, {}
         for each, callbacks in kept.copy().items():
             future = each()

@@ -1,9 +1,9 @@
 """Many processes on few threads.
 
-The rule of this file: while there is work, as many workers are *active* (neither blocked in a handler, nor parked, nor
-a zombie) as the pool is large. A worker that is about to block gives its place away and takes it back afterwards; the
-surplus then parks. No process ever runs on top of another one's stack. A pool that has grown as far as it may still
-has one active worker: what its blocked ones wait for may be in its own queue.
+The rule of this file: while there is work, as many workers are *active* (neither blocked in a handler, nor
+parked, nor a zombie) as the pool is large. A worker that is about to block gives its place away and takes it
+back afterwards; the surplus then parks. No process ever runs on top of another one's stack. Even a pool that
+is at its maximum keeps one worker active: what its blocked workers wait for may be in its own queue.
 
 Source: Akka dispatchers ("throughput"); `ForkJoinPool.ManagedBlocker` (compensation).
 """
@@ -35,9 +35,11 @@ _OUTGROWN: Final = (
 class PoolDispatcher(Crew):
     """`size` workers share all mailboxes; each takes up to `throughput` messages of one, then the next.
 
-    `max_extra` more threads stand in for workers that block; past them there is one more at a time, only when all are
-    blocked and something waits for a thread, which is logged once. Units: `linger` is how many seconds a surplus thread
-    waits for work before it ends. Under the GIL a small pool has the better latency, so the default is 2.
+    Up to `max_extra` more threads stand in for workers that block. Beyond that, one more is started only when
+    all are blocked and a mailbox waits for a thread, which is logged once. Units: `linger` is how many
+    seconds a surplus thread waits for work before it ends. Under the GIL a small pool has the better latency,
+    so the default is 2.
+    Raises: `BadSpec("invalid_pool")`.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class PoolDispatcher(Crew):
             self._fill()
 
     def again(self, box: Mailbox) -> None:
-        """See `Dispatcher.again`. Whoever was interrupted may have counted a worker that is none."""
+        """See `Dispatcher.again`. A worker that never started may have been counted: count again."""
         with self._lock:
             working = (worker for worker in self._workers if worker not in self._spares)
             self._active = sum(1 for each in working if not each.blocked and each.zombie is None)
@@ -81,7 +83,7 @@ class PoolDispatcher(Crew):
         return _Blocking(self, worker)
 
     def step_aside(self, worker: Worker) -> None:
-        """`worker` is about to block: somebody else takes its place."""
+        """`worker` is about to block: another one takes its place."""
         with self._lock:
             worker.blocked = True
             if worker.zombie is None:
@@ -89,7 +91,7 @@ class PoolDispatcher(Crew):
         self._serve()
 
     def step_back(self, worker: Worker) -> None:
-        """`worker` has stopped blocking; it finishes what it is at, even if there is one active worker too many now."""
+        """`worker` has stopped blocking, and finishes its activation, even as one active worker too many."""
         with self._lock:
             worker.blocked = False
             if worker.zombie is None:
@@ -112,7 +114,7 @@ class PoolDispatcher(Crew):
             self._active += 1
             untold, self._outgrown = full and not self._outgrown, full or self._outgrown
         self._begin(worker, self._one_less)
-        if untold:  # not under the lock: a handler of the log may tell a process of it
+        if untold:  # not under the lock: a log handler may send to a process
             log.warning(_OUTGROWN, self.size + self.max_extra)
 
     def _one_less(self) -> None:

@@ -35,7 +35,7 @@ __all__ = ["ALIVE", "Ref", "Stopped"]
 A = TypeVar("A", bound=pykka.Actor)
 
 _DEAD: Final = "process is dead"
-_MANY: Final = 10_000  # leftover messages that a killer can dispose of before anyone notices
+_MANY: Final = 10_000  # leftover messages that are disposed of at once; more would delay the killer
 
 ALIVE: Final = object()
 """What `Ref.reason` is while there is no reason yet."""
@@ -74,7 +74,7 @@ class Ref(pykka.ActorRef[A]):
         self.system = system
         self.number = system.next_number()
         self.name: Hashable = None
-        self.label: str | None = None  # the last one, of a process that did not end well
+        self.label: str | None = None  # the last one, of a process that did not end cleanly
         self.parent: Ref[Any] | None = None
         self.linked = False
         self.killed = False
@@ -97,7 +97,7 @@ class Ref(pykka.ActorRef[A]):
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
-        """Pykka's name for the process, unique in its system; counted, not drawn, so that runs can be repeated."""
+        """Pykka's id of the process, unique in its system; not random, so that runs can be repeated."""
         return f"#{self.number}"
 
     @property
@@ -107,7 +107,7 @@ class Ref(pykka.ActorRef[A]):
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """Who runs the process."""
+        """The dispatcher that runs the process."""
         return cast("Dispatcher", self.actor_inbox.dispatcher)
 
     @property
@@ -155,8 +155,9 @@ class Ref(pykka.ActorRef[A]):
     def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
         """Send and wait for the answer, or with `block=False` get a `Future` of it.
 
-        Units: seconds. Raises: what the handler raised; `ProcessDown` with the reason as soon as the process dies;
-        `pykka.Timeout`, after which a late answer is dropped; `CallingSelf`; `Deadlock`.
+        Units: seconds. Raises: what the handler raised; `ProcessDown` with the reason as soon as the process
+        dies; `pykka.Timeout`, after which a late answer is dropped; `MailboxFull`; `CallingSelf`; `Deadlock`;
+        `WouldBlock` on an event loop.
         """
         if fenced:
             guard()
@@ -205,8 +206,9 @@ class Ref(pykka.ActorRef[A]):
     ) -> bool | Future[bool]:
         """End the process with `reason` once it has handled what it already has.
 
-        True when it is dead and its name free; False: it was dead already. Units: seconds.
-        Raises: `pykka.Timeout`; the process then still stops some day.
+        Waits, and returns True when it is dead and its name free, or False if it was dead already; with
+        `block=False` returns a `Future` of that. Units: seconds. Raises: `pykka.Timeout`; the process still
+        stops later.
         """
         guard()
         stopped: Future[bool] = Future(self, self.dispatcher)
@@ -218,16 +220,16 @@ class Ref(pykka.ActorRef[A]):
         return bool(stopped.get(timeout=timeout)) if block else stopped
 
     def load(self) -> MailboxLoad:
-        """How much waits for the process. Thread: any; it is a look in passing, not a question to the process."""
+        """How many messages wait, and for how long. Thread: any; it looks at the mailbox and asks nobody."""
         box = self.actor_inbox
         limit = box.limit
         age = limit.age() if limit is not None else None if len(box) else 0.0
         return MailboxLoad(len(box), box.high_water, age)
 
     def add_exit_callback(self, callback: Callable[[Reason], object]) -> None:
-        """Call `callback(reason)` when the process has died: after its links and monitors were told, or at once.
+        """Call `callback(reason)` when the process has died, after its links and monitors were told.
 
-        Thread: the one the process dies on. It must not block.
+        Thread: the one it dies on, or, if it is dead already, the calling one, at once. It must not block.
         """
         from supervisors.runtime.ties import watch
 
@@ -242,7 +244,7 @@ class Ref(pykka.ActorRef[A]):
         unwatch(self, callback)
 
     def hold(self, give_up: Callable[[Ref[Any]], object]) -> bool:
-        """Call `give_up(ref)` in the death of the process, before anyone hears of it. False: it is too late for that.
+        """Call `give_up(ref)` when the process dies, before anyone hears of it. False: it is too late.
 
         Thread: the one the process dies on. It must not block.
         """
@@ -255,17 +257,17 @@ class Ref(pykka.ActorRef[A]):
             return True
 
     def inform(self, item: Any) -> None:
-        """Put a signal, or a message that no limit holds up, in its place; a signal to the dead is dropped."""
+        """Append a signal, or a message that no limit stops, to the user lane; the dead drop signals."""
         if not self.actor_inbox.put(item):
             self.drain()
 
     def signal(self, item: Signal) -> None:
-        """Put a signal before the messages; nothing happens if the process is dead."""
+        """Append a signal to the control lane, which overtakes messages; the dead drop it."""
         if not self.actor_inbox.put_control(item):
             self.drain()
 
     def terminate(self, reason: Reason) -> None:
-        """The parent or the system wants the process to end; it does so after the handler it is in."""
+        """Shut down, for the parent or the system, after the current handler (see `drain_on_shutdown`)."""
         owner = self.actor_inbox.owner
         if owner is None:
             return
@@ -276,7 +278,10 @@ class Ref(pykka.ActorRef[A]):
             self._ask_to_end(Terminate(reason), control=True)
 
     def receive_exit(self, notice: ExitNotice) -> None:
-        """An exit signal arrives: message for a process that traps, nothing if it is normal, else the end."""
+        """Take an exit signal: a message if the process traps exits, nothing if `NORMAL`, else the end.
+
+        From the parent, or for a process without one from outside any process, it is a shutdown.
+        """
         from supervisors.runtime.ties import accept
 
         owner = self.actor_inbox.owner
@@ -291,7 +296,7 @@ class Ref(pykka.ActorRef[A]):
             owner._actor_ask_to_stop(notice.reason)  # noqa: SLF001
             self.signal(notice)
         else:
-            accept(self, notice)  # ignored, and that is the end of the link
+            accept(self, notice)  # ignored, but the link is gone
 
     def kill(self) -> None:
         """End the process now, on this thread, whatever it is doing. See `Process` for what that can and cannot do."""
@@ -300,19 +305,19 @@ class Ref(pykka.ActorRef[A]):
             owner._actor_kill()  # noqa: SLF001
 
     def stay_behind(self) -> None:
-        """In a forked child: there is no such process here. Nothing is cleaned up and nobody is told: it lives on."""
+        """In a forked child: mark the process as dead and do nothing else, for it lives on in the parent."""
         self.actor_inbox.closed = self.actor_inbox.drained = self.buried = True
         self.reason = NOPROC
 
     def drain(self, reason: Reason = NOPROC) -> None:
-        """Dispose of everything still queued at a dead process: here, or, if that would take long, beside."""
+        """Dispose of everything still queued at a dead process; if there is much, on another thread."""
         box = self.actor_inbox
         if len(box) <= _MANY:
             for item in box.drain():
                 self._bury(item, reason)
             return
         box.drained = True
-        if not box.emptying:  # else whoever does that will see the item: it was put before we looked
+        if not box.emptying:  # else the thread that does it will see the item, which was put before we looked
             box.emptying = True
             self.system.apart(lambda: self._empty(reason))
 
@@ -335,7 +340,7 @@ class Ref(pykka.ActorRef[A]):
             for item in box.leftovers():
                 self._bury(item, reason)
             box.emptying = False
-            if len(box):  # put when we had just looked
+            if len(box):  # put just after the last look
                 box.emptying = True
 
     def _bury(self, item: object, reason: Reason) -> None:
@@ -362,7 +367,7 @@ class Ref(pykka.ActorRef[A]):
 
 
 class Stopped:
-    """Pykka's `actor_stopped`, made when somebody asks: 100,000 processes need no 100,000 events."""
+    """Pykka's `actor_stopped`, made when somebody asks for it: processes need not carry an event each."""
 
     __slots__ = ("_ref",)
 
@@ -374,7 +379,7 @@ class Stopped:
         return not self._ref.is_alive()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is dead and those who watched it were told. Units: seconds. False: the time was up first."""
+        """Wait until it is dead and its links and monitors were told. Units: seconds. False: it timed out."""
         stopped: Future[bool] = Future(self._ref, self._ref.dispatcher)
 
         def tell(_reason: Reason) -> None:
@@ -385,7 +390,7 @@ class Stopped:
             return bool(stopped.get(timeout=timeout))
         except pykka.Timeout:
             return False
-        finally:  # whoever looks again and again leaves nothing behind
+        finally:  # repeated waits leave nothing behind
             self._ref.remove_exit_callback(tell)
 
 

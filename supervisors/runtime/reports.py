@@ -1,4 +1,4 @@
-"""What operators should know: reports of trouble, and letters that nobody could be given.
+"""What operators should know: reports, and dead letters.
 
 The rule of this file: a subscriber gets every item; the log gets every report, but of dead letters, which are reports
 too, only the first few, then one line per minute. What a subscriber raises is logged and goes no further.
@@ -35,12 +35,12 @@ _QUIET = 60.0  # seconds
 @final
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something happened to the process `ref`: `kind` is a short stable word, `detail` more for humans.
+    """Something happened to the process `ref`: `kind` is a short stable word, `detail` is text for humans.
 
-    A child of which a `start_error` tells may never have been a process; `ref` is None then.
-    Of a supervisor: `child_started`, `child_terminated`, `start_error`, `shutdown_error`,
-    `reached_max_restart_intensity`. Of others: `process_ended`, `shutdown_timeout`, `handler_overdue`, `zombie`,
-    `too_many_zombies`, `dead_letter`.
+    From supervisors: `child_started`, `child_terminated`, `start_error`, `shutdown_error`,
+    `reached_max_restart_intensity`. From others: `process_ended`, `shutdown_timeout`, `handler_overdue`,
+    `zombie`, `too_many_zombies`, `dead_letter`. `ref` is None where there is no process: a `start_error` of a
+    child that never was one, a letter to a name, or `too_many_zombies`.
     """
 
     kind: str
@@ -65,7 +65,9 @@ class _Feed(Generic[T]):
         self._subscribers: list[Callable[[T], object]] = []
 
     def subscribe(self, subscriber: Callable[[T], object]) -> Callable[[], None]:
-        """Call `subscriber(item)` for each item from now on, where it happens; returns the way to unsubscribe.
+        """Call `subscriber(item)` for each item from now on; returns a function that unsubscribes.
+
+        Thread: the one that the item comes from.
 
         Raises: `BadSpec("badarg")` for what cannot be called.
         """
@@ -91,7 +93,7 @@ class _Feed(Generic[T]):
 class Reports(_Feed[Report]):
     """Reports of one system; crashes and other failures are logged at ERROR, the rest at INFO.
 
-    A traceback is logged once: by the end of the process, or, if there was none, by the supervisor.
+    A traceback is logged once: with the end of the process, or, if there was no process, by the supervisor.
     """
 
     def wanted(self, kind: str, reason: Reason) -> bool:
@@ -99,7 +101,7 @@ class Reports(_Feed[Report]):
         return bool(self._subscribers) or log.isEnabledFor(_level(kind, reason))
 
     def emit(self, report: Report, *, quiet: bool = False) -> None:
-        """Log and publish; `quiet`ly, at INFO, what somebody else says again and better."""
+        """Publish and log; with `quiet` at INFO, for what another report says in more detail."""
         self.publish(report)
         level = logging.INFO if quiet else _level(report.kind, report.reason)
         if not log.isEnabledFor(level):
@@ -113,9 +115,7 @@ class Reports(_Feed[Report]):
 
 
 def _level(kind: str, reason: Reason) -> int:
-    if (
-        kind == "reached_max_restart_intensity"
-    ):  # it ends with a clean reason, for its parent to see to what is not clean
+    if kind == "reached_max_restart_intensity":  # an error, although the supervisor ends with a clean reason
         return logging.ERROR
     return logging.INFO if reason is None or is_clean(reason) else logging.ERROR
 
@@ -131,7 +131,7 @@ class DeadLetters(_Feed[DeadLetter]):
         self.count = 0
 
     def add(self, message: Any, to: Any, sender: Ref[Any] | None, why: str) -> None:
-        """Count it and publish it; as a report (`dead_letter`) it goes without the message."""
+        """Count a dead letter and publish it; the `dead_letter` report of it does not have the message."""
         self.count += 1
         if self._subscribers:
             self.publish(DeadLetter(message, to, sender, why))
@@ -147,5 +147,5 @@ class DeadLetters(_Feed[DeadLetter]):
 
 
 def _said(to: object) -> str:
-    # A name is whatever its owner calls itself, and may fail to say so.
+    # A name may be any hashable object, whose repr may raise.
     return str(to) if isinstance(to, str | pykka.ActorRef) else shown(to)

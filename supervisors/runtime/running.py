@@ -1,9 +1,9 @@
-"""Which process runs on this thread, the fence around processes that were killed in the middle of a handler, and what
-becomes of that which a callback raises.
+"""Which process runs on this thread, the fence around killed processes, and what callbacks may raise.
 
-The rule of this file: everything that depends on "who is calling" asks here. The fence costs one look at an empty
-dict while nobody is fenced. A callback is a guest: whatever it raises, its host goes on; only Ctrl-C, which is for
-the main thread and not for us, comes again when what was begun is finished.
+The rule of this file: everything that depends on "who is calling" asks here. The fence, around processes that
+were killed in the middle of a handler, costs one look at an empty dict while there are none. Whatever a
+callback raises, its caller goes on; only Ctrl-C, which is meant for the main thread, is raised again when
+what was begun is finished.
 """
 
 from __future__ import annotations
@@ -77,8 +77,9 @@ class Owner(Mortal, Protocol):
 class _Running(threading.local):
     """Per thread: the process whose turn it is (or none), and the worker of a pool that this thread is (or none).
 
-    `host` is who has to be told when this thread waits for anything; outside a simulation nobody in particular has.
-    `depth` counts the `uninterrupted` blocks on its stack, and `interrupt` is what waits for the end of the last.
+    `starting_for` is the supervisor whose start function runs here. `host` is the dispatcher of the
+    simulation that this thread is part of, which is told of each wait. `depth` counts the `uninterrupted`
+    blocks on its stack, and `interrupt` is the Ctrl-C to be raised at the end of the outermost one.
     """
 
     process: Mortal | None = None
@@ -112,7 +113,7 @@ uninterrupted: Final = _Uninterrupted()
 
 
 def put_off(exc: BaseException) -> bool:
-    """Whether this is Ctrl-C, and is raised again at the end of the `uninterrupted` block that this is in."""
+    """Put Ctrl-C off to the end of the `uninterrupted` block; False without one, or for other exceptions."""
     if not (running.depth and _is_ctrl_c(exc)):
         return False
     running.interrupt = exc
@@ -120,7 +121,7 @@ def put_off(exc: BaseException) -> bool:
 
 
 def survive(exc: BaseException, words: str | None) -> None:
-    """A callback raised this: log it with these words, and go on, for others must still have their turn.
+    """A callback raised this: log it with `words` (None: do not), and go on, for others must have their turn.
 
     A killed caller is stopped at its next call. Raises: `KeyboardInterrupt`, if that is Ctrl-C and cannot be put off.
     """
@@ -133,7 +134,7 @@ def survive(exc: BaseException, words: str | None) -> None:
 
 
 def simulated() -> bool:
-    """Whether the caller is part of a simulation: then nothing of the real world may be waited for."""
+    """Whether the caller is part of a simulation, and so must not wait for anything in the real world."""
     return running.host is not None
 
 
@@ -141,7 +142,7 @@ def contained(words: str, callback: Callable[..., object], *args: object) -> obj
     """`callback(*args)`, or None if it raises: see `survive`."""
     try:
         return callback(*args)
-    except BaseException as exc:  # noqa: BLE001 - a guest
+    except BaseException as exc:  # noqa: BLE001 - the user's code
         survive(exc, words)
         return None
 
@@ -151,11 +152,11 @@ def _is_ctrl_c(exc: BaseException) -> TypeGuard[KeyboardInterrupt]:
 
 
 def label_of(process: Mortal) -> str | None:
-    """The process's own word of what it is about; None also where its code fails, for this is asked about trouble."""
+    """The `label()` of a process; None if that raises, for it is called when something is wrong already."""
     try:
         label: object = process._actor_label()  # noqa: SLF001
         return None if label is None else str(label)
-    except BaseException as exc:  # noqa: BLE001 - a guest, and asked again for the line that would log it
+    except BaseException as exc:  # noqa: BLE001 - the user's code, which a log line would call again
         survive(exc, None)
         return None
 

@@ -1,4 +1,4 @@
-"""What Pykka knows an actor by, answered by its ref: the seam to Pykka's private parts that a process needs.
+"""The seam to Pykka: the attributes and factories that it expects of an actor, answered by the process's ref.
 
 The rule of this file: an actor has no inbox, no number and no stop flag of its own. It has a ref, and the ref has them.
 
@@ -18,7 +18,7 @@ __all__ = ["Seam"]
 
 
 class Seam(Hooks):
-    """An actor that is known by its ref."""
+    """An actor whose inbox, number and stop flag are those of its ref."""
 
     _actor_ref: Ref[Any]
 
@@ -27,7 +27,7 @@ class Seam(Hooks):
 
     @property
     def ref(self) -> Ref[Self]:
-        """The handle that others may have."""
+        """The ref of this process, which may be given to others."""
         return self._actor_ref
 
     @property

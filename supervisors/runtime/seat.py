@@ -1,6 +1,6 @@
-"""What a simulation moves around: threads with their seats, mailboxes with something in them, timers; and their names.
+"""What a simulation schedules: threads (each a `Seat`), mailboxes with work, timers; and how they are shown.
 
-The rule of this file: it says what could go on and what to call it, and lets nothing go on itself.
+The rule of this file: it says what could run and what to call it, and runs nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Seat:
 
     def __init__(self, name: str, *, outside: bool) -> None:
         self.name = name
-        self.outside = outside  # no worker: it runs the scenario, or a client
+        self.outside = outside  # it runs the scenario or a client, and is no worker
         self.thread = threading.current_thread()
         self.baton = allocate_lock()
         self.baton.acquire()
@@ -70,7 +70,7 @@ Item: TypeAlias = "Mailbox | TimerRef | Seat"
 
 
 def has_message(box: Mailbox) -> bool:
-    """Whether the next thing that the owner handles is a message of somebody."""
+    """Whether the next item that the owner handles is a user's message."""
     if box.fresh or box.control or not box.user:
         return False
     item = box.user[0]
@@ -78,7 +78,7 @@ def has_message(box: Mailbox) -> bool:
 
 
 def title(item: Item) -> str:
-    """What would happen if this one were chosen. Types only: a message may hold what belongs in no log."""
+    """What happens if this one is chosen. Messages by type only: they may hold what belongs in no log."""
     if isinstance(item, Mailbox):
         return "nothing: it is dead" if item.owner is None else f"{item.owner.ref}: {_turn(item)}"
     return "a timer fires" if isinstance(item, TimerRef) else f"{item} goes on"
@@ -95,12 +95,12 @@ def _turn(box: Mailbox) -> str:
 
 
 def target(wait: Wait | None) -> str:
-    """Whom somebody waits for."""
+    """Whom a wait is for, as text."""
     ref: Ref[Any] | None = None if wait is None else wait.target
     return "something that nobody does" if ref is None else str(ref)
 
 
 def stack(thread: threading.Thread) -> str:
-    """Where a thread is."""
+    """The stack of a thread, as text."""
     frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another thread's stack
     return "" if frame is None else "".join(traceback.format_stack(frame))

@@ -1,8 +1,9 @@
 """What the runtime moves between processes, besides the users' own messages.
 
-The rule of this file: plain values, which nobody changes. What every start and every death makes is not `frozen` all
-the same: that would double what it costs to make. Signals on the control lane overtake messages; those on the user lane
-keep their place among the messages of the same sender, because a result sent before a death must be seen before it.
+The rule of this file: plain values that nobody changes. The types made at every start and death are not
+`frozen` all the same: that would double the cost of making one. Signals on the control lane overtake
+messages; those on the user lane keep their place among the messages of the same sender, because a result sent
+before a death must be seen first.
 
 Source: Erlang/OTP reference manual, "Processes: signals, delivery of signals".
 """
@@ -68,13 +69,13 @@ class Word:
 
 Ignore: TypeAlias = Word
 IGNORE: Final = Word("IGNORE")
-"""From `init`: do not start, and that is no error."""
+"""Returned by `init`: do not start, and that is no error."""
 
 OK: Final = Word("OK")
-"""From `init`, as `(OK, info)`: started, and this is for whoever started it."""
+"""Returned by `init` as `(OK, info)`: started, and `info` is for whoever started it."""
 
 NO_REPLY: Final = Word("NO_REPLY")
-"""From `on_receive`: the answer comes later, through the kept `current_request`."""
+"""Returned by `on_receive` or `handle_call`: the answer comes later, through the `From`, which is kept."""
 
 
 class Signal:
@@ -89,7 +90,7 @@ class Signal:
 @final
 @dataclass(frozen=True, slots=True)
 class ExitMsg:
-    """The exit signal of `ref` (None: of somebody who is no process), for `handle_exit` of a process that traps."""
+    """An exit signal from `ref` (None: from outside any process), for `handle_exit` with `trap_exit`."""
 
     ref: Ref[Any] | None
     reason: Reason
@@ -128,7 +129,7 @@ class Stop:
 
 @final
 class From(Signal):
-    """A request on its way to its answer. Keep it (`current_request`), return `NO_REPLY`, and answer from anywhere."""
+    """A request. To answer later, keep it (`current_request`), return `NO_REPLY`, and reply on any thread."""
 
     __slots__ = ("_owed", "future", "message")
 
@@ -148,7 +149,7 @@ class From(Signal):
         self.settle(value)
 
     def fail(self, exc: BaseException) -> None:
-        """Let the asker see this exception. Otherwise as `reply`."""
+        """Answer with an exception, which is raised in the caller. Otherwise as `reply`."""
         guard()
         self.settle_exception(exc)
 
@@ -186,7 +187,7 @@ class Link:
 @final
 @dataclass(slots=True, eq=False)
 class ExitNotice(Signal):
-    """An exit signal on its way: `link` it travels on, or None for an explicit `exit`; `child` if an own child died."""
+    """An exit signal on its way: over `link`, from a dead `child`, or, with neither, sent with `exit`."""
 
     sender: Ref[Any] | None
     reason: Reason
@@ -283,7 +284,7 @@ class Ignored:
 @final
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """The process is dead before it began."""
+    """The start failed, and the process is dead."""
 
     ref: Ref[Any] | None
     reason: Reason

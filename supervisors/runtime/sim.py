@@ -1,7 +1,7 @@
-"""A world in which everything can be repeated: one runner at a time, seeded order, virtual time.
+"""A simulated system, whose runs can be repeated: one thread at a time, in seeded order, in virtual time.
 
-The rule of this file: the processes, the supervisors and the mailboxes are the ones of production; only who runs next,
-what time it is and what goes wrong are the simulation's. The same seed and the same scenario make the same run.
+The rule of this file: processes, supervisors and mailboxes are those of production; only who runs next, what
+time it is and what goes wrong are the simulation's. The same seed and the same scenario make the same run.
 
     with Sim(seed=7) as sim:
         ref = Counter.start()
@@ -42,12 +42,14 @@ _STOP_TIME: Final = 3600.0  # virtual seconds that the processes get to stop whe
 class Sim:
     """A simulated `System` in a `with` block, driven by the thread of the block.
 
-    `seed` makes the choices, unless `replay` has those of an earlier run (`Sim.choices`). `preemption` is how likely
-    a sender is interrupted where it sends. `max_steps` is how much may happen before the scenario itself goes on.
-    Units: virtual seconds; `real_patience` is how many real ones a handler may keep everybody waiting.
+    `seed` makes the choices, unless `replay` has those of an earlier run (`Sim.choices`). `preemption` is the
+    probability that a sender is interrupted where it sends. `max_steps` is how many steps may be taken before
+    the scenario itself goes on. Units: virtual seconds; but `real_patience` is how many real seconds a
+    handler may block.
 
-    Raises: `Stuck` where the scenario waits and nothing can happen any more; `SimulationError` where things go on
-    without end, or a handler blocks in a way the runtime does not know; `OutsideSimulation` for threads of others.
+    Raises: `Stuck` where the scenario waits and nothing can happen any more; `SimulationError` where things
+    go on without end, or a handler blocks in a way the runtime does not see; `OutsideSimulation` for threads
+    from outside.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Sim:
 
     def __exit__(self, exc_type: type[BaseException] | None, *_exc: object) -> None:
         if exc_type is not None and (issubclass(exc_type, KeyboardInterrupt) or not self._dispatcher.driven):
-            # A signal, and nobody knows in the middle of what it came: its threads, daemons, are left alone.
+            # Interrupted at an unknown point: the simulation's threads, which are daemons, are left alone.
             self._dispatcher.broken = True
         try:
             self._end(failed=exc_type is not None)
@@ -102,7 +104,7 @@ class Sim:
 
     @property
     def broken(self) -> bool:
-        """Whether somebody has blocked the thread that everybody needs: nothing goes on any more."""
+        """Whether a handler has blocked its thread, so that the simulation cannot go on."""
         return self._dispatcher.broken
 
     @property
@@ -116,13 +118,13 @@ class Sim:
         return list(self._choices.trace)
 
     def settle(self) -> None:
-        """Let everything happen that happens at this instant. Time stands still."""
+        """Let everything happen that can happen now, while time stands still."""
         self.advance(0.0)
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass, with everything that happens in it.
+        """Let so many virtual seconds pass, with everything that happens meanwhile.
 
-        Raises: `ValueError` for a negative number; what a client raised that nobody waits for.
+        Raises: `ValueError` for a negative number; what a client raised whose result nobody has asked for.
         """
         if not seconds >= 0:
             raise ValueError(f"time can only move forward, not by {seconds!r} seconds")
@@ -132,7 +134,7 @@ class Sim:
     def run_until_idle(self) -> None:
         """Let everything happen, whatever time it takes, until nothing is left that would happen by itself.
 
-        Raises: `Stuck` if somebody then still waits; `SimulationError` if it never ends.
+        Raises: `Stuck` if somebody still waits; `SimulationError` if it never ends; what a client raised.
         """
         self._dispatcher.rest(math.inf)
         self._speak_up()
@@ -141,9 +143,9 @@ class Sim:
             raise Stuck(waits)
 
     def client(self, work: Callable[..., T], *args: Any, name: str | None = None) -> Future[T]:
-        """Have `work(*args)` done beside everything else, by somebody who is no process: a future of the result.
+        """Run `work(*args)` beside everything else, outside any process; returns a future of its result.
 
-        Raises: `TypeError` if that is no function.
+        Raises: `TypeError` if `work` cannot be called.
         """
         if not callable(work):
             raise TypeError(f"a client runs a function, not a {type(work).__name__}")
@@ -162,14 +164,14 @@ class Sim:
         return client
 
     def sleep(self, seconds: float) -> None:
-        """Wait so long, in a handler, a client or the scenario; a handler that is killed wakes up."""
+        """Wait so many virtual seconds, in a handler, a client or the scenario; a kill ends the wait."""
         try:
             Future[None](None, self._dispatcher).get(timeout=seconds)
         except pykka.Timeout:
             pass
 
     def pick(self, *things: T) -> T:
-        """One of these: a choice of the scenario's own, replayed and shrunk like all others.
+        """Pick one of these: a choice of the scenario's own, replayed and made small like all others.
 
         Raises: `ValueError` for nothing at all.
         """
@@ -213,7 +215,7 @@ class Sim:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Log nothing inside the block: what ends there was meant to."""
+    """Log nothing inside the block: whatever ends there is meant to."""
     log = logging.getLogger("supervisors")
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
@@ -262,7 +264,7 @@ class _SimSystem(System):
         super().add(ref)
 
     def random(self) -> float:
-        return self._sim._choices.fraction()  # noqa: SLF001 - one of us
+        return self._sim._choices.fraction()  # noqa: SLF001 - same package
 
     def apart(self, work: Callable[[], object]) -> None:
         self._sim.client(work, name="the system")

@@ -1,4 +1,4 @@
-"""Messages that a process puts aside while it cannot deal with them, and takes up again in their order.
+"""Messages that a process puts aside while it cannot deal with them, and later handles in their order.
 
 The rule of this file: what is put aside still belongs to the process: at its death a request fails, a message becomes a
 dead letter. As with the lanes, whoever adds then looks whether the process was drained, and whoever drains marks first.
@@ -34,7 +34,7 @@ class Stash:
         return len(self._items)
 
     def keep(self, ref: Ref[Any], item: Any) -> None:
-        """Put aside what has just been handled, as the handler wished.
+        """Put aside what has just been handled, as its handler asked for.
 
         Raises: `SupervisorError` for what was no message.
         """
@@ -48,13 +48,13 @@ class Stash:
             self.bury(ref, NOPROC)
 
     def give_back(self, ref: Ref[Any]) -> None:
-        """Put everything before what waits."""
+        """Put everything back, in front of what waits in the mailbox."""
         items, self._items = self._items, deque()
         if items and not ref.actor_inbox.put_back(items):
             ref.drain()
 
     def bury(self, ref: Ref[Any], reason: Reason) -> None:
-        """The process is dead."""
+        """The process is dead: dispose of everything."""
         while self._items:
             try:
                 item = self._items.popleft()

@@ -1,9 +1,10 @@
 """One world of processes: dispatchers, clock, timers, names, reports. Two systems know nothing of each other.
 
-The rule of this file: a system holds things, it decides nothing. Everything is made when it is first used; making a
-system starts no thread, and stopping it ends every thread it has. A forked child has none of these threads, and so none
-of the processes: what it finds of its parent's systems is *foreign*, and nothing is done with it, for locks that other
-threads held stay held, and programs are the parent's. Whoever sends to one of its processes is told so.
+The rule of this file: a system holds things, it decides nothing. Everything is made when it is first used;
+making a system starts no thread, and stopping it ends every thread it has. A forked child has none of these
+threads, and so none of the processes: there the parent's systems are *foreign* and left alone, for locks that
+other threads held stay held, and programs belong to the parent. `tell` and `ask` to one of their processes
+raise `ForeignProcess`.
 """
 
 from __future__ import annotations
@@ -49,23 +50,24 @@ _MAKERS: Final[Mapping[str, type[Dispatcher]]] = {
     "loop": LoopDispatcher,
 }
 _WAIT_LOG = 10.0  # seconds between two lines about whom a stop waits for
-_PAUSE = 0.1  # seconds until a machine that had no thread to give is asked again
+_PAUSE = 0.1  # seconds until starting a thread is tried again after the OS had none to give
 _KILL_GRACE = 1.0  # seconds that threads of killed processes get to end
 
 _entered: ContextVar[System | None] = ContextVar("supervisors_system", default=None)
-_making = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
+_making = threading.RLock()  # reentrant: a finalizer or a signal handler may run while it is held
 _default: list[System] = []
 _all: WeakSet[System] = WeakSet()
-_forks = 0  # how often this process and its parents were forked off another
+_forks = 0  # how many forks lie between the first OS process and this one
 
 
 class System:
-    """Where processes live.
+    """What processes live in: dispatchers, a clock and timers, names and groups, reports and dead letters.
 
-    `dispatcher` runs every process, whatever its class says; without one there are `"default"` (a pool), `"blocking"`
-    (cached threads), `"pinned"` (a thread each), `"loop"` (an event loop) and those that are registered. As a
-    context manager it is the current system inside the block, and leaving the block stops its processes. With more than
-    `max_zombies` threads lost to killed processes it stops. Raises: `BadSpec("invalid_system")`.
+    A `dispatcher` given here runs every process, whatever its class says; without one there are `"default"`
+    (a pool), `"blocking"` (cached threads), `"pinned"` (a thread each), `"loop"` (an event loop) and those
+    that are registered. As a context manager it is the current system inside the block, and leaving the block
+    stops it. It also stops when more than `max_zombies` threads are lost to killed processes. Raises:
+    `BadSpec("invalid_system")`.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class System:
 
     @contextmanager
     def activated(self) -> Iterator[Self]:
-        """The current system inside the block, which leaves everything running."""
+        """Make this the current system inside the block; leaving the block stops nothing."""
         self._check_home()
         token = _entered.set(self)
         try:
@@ -125,16 +127,16 @@ class System:
 
     @property
     def foreign(self) -> bool:
-        """Whether this process is a forked child, and the system that of its parent: then nothing runs here."""
+        """Whether this OS process is a forked child, and the system its parent's: nothing of it runs here."""
         return self._forks != _forks
 
     def __repr__(self) -> str:
         return f"<System with {len(self._processes)} processes>"
 
     def register_dispatcher(self, name: str, dispatcher: Dispatcher) -> None:
-        """Let processes whose class says `dispatcher = name` run there. The system stops it at its own end.
+        """Run processes whose class says `dispatcher = name` on this one, which the system stops at its end.
 
-        Raises: `BadSpec` if the name is in use, and for what is no dispatcher.
+        Raises: `BadSpec` if the name is in use, or if this is no dispatcher.
         """
         given: object = dispatcher  # whatever a caller without a type checker sends
         if not (isinstance(given, Dispatcher) and isinstance(name, str)):
@@ -147,7 +149,7 @@ class System:
                     name,
                     f"a dispatcher named {name!r} already exists; choose another name",
                 )
-            dispatcher.join(self.timers)  # first: what cannot be joined is not kept
+            dispatcher.join(self.timers)  # first: if that raises, it is not registered
             self._dispatchers[name] = dispatcher
 
     def dispatcher(self, name: str) -> Dispatcher:
@@ -161,10 +163,10 @@ class System:
         return found if found is not None else self._make(name)
 
     def apart(self, work: Callable[[], object]) -> None:
-        """Have `work()` done outside of any process, while the caller goes on."""
+        """Run `work()` on a thread of its own, outside any process; does not wait."""
         try:
             threading.Thread(target=work, name="supervisors-stop", daemon=True).start()
-        except RuntimeError:  # the machine has no thread to give now
+        except RuntimeError:  # the OS has no thread to give now
             self.timers.after(_PAUSE, lambda: self.apart(work))
 
     def random(self) -> float:
@@ -180,12 +182,12 @@ class System:
         return self.names.whereis(name)
 
     def scope(self, name: str) -> Groups:
-        """Process groups of their own, apart from `groups` and from those of every other scope."""
+        """The process groups of a scope, separate from `groups` and from every other scope."""
         with self.lock:
             return self._scopes.setdefault(name, Groups())
 
     def allowed(self, ref: Ref[Any]) -> ShutdownRule:
-        """How long a process without a parent gets when it is to end. Units: seconds."""
+        """How long a process without a parent gets to stop: seconds, or `"brutal_kill"`."""
         given = self._allowed.get(ref.number)
         if given is None and ref not in self._there_before:
             given = self._allowed_meanwhile
@@ -197,25 +199,25 @@ class System:
         return next(self._count)
 
     def add(self, ref: Ref[Any]) -> None:
-        """A process begins."""
+        """List a process that begins."""
         self._processes[ref.number] = ref
 
     def remove(self, ref: Ref[Any]) -> None:
-        """A process is dead."""
+        """Forget a process that is dead."""
         self._processes.pop(ref.number, None)
         self._allowed.pop(ref.number, None)
 
     def allow(self, ref: Ref[Any], shutdown: ShutdownRule) -> None:
         """Give `ref` as long as this when the system stops, whatever its class says. Units: seconds."""
         self._allowed[ref.number] = shutdown
-        if ref.number not in self._processes:  # it has ended meanwhile
+        if ref.number not in self._processes:  # it ended meanwhile
             self._allowed.pop(ref.number, None)
 
     @contextmanager
     def allowing(self, shutdown: ShutdownRule | None, but: Collection[Ref[Any]]) -> Iterator[None]:
-        """In this block all `but` these have as long as this: `allow` cannot be told yet for whom it is.
+        """Inside the block, `allow` all processes `but` these this long: for a root that has no ref yet.
 
-        None: as their classes say.
+        None: as long as their classes say.
         """
         self._there_before, self._allowed_meanwhile = but, shutdown
         try:
@@ -224,11 +226,11 @@ class System:
             self._there_before, self._allowed_meanwhile = (), None
 
     def stop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:
-        """Stop the processes that were started from outside, newest first, and with them their trees; then all threads.
+        """Stop the processes without a living parent, newest first, with their trees; then end all threads.
 
-        So it does with what is left of a tree whose supervisor was killed. Each gets as long as its class says
-        (`shutdown`), all together `timeout` seconds; who takes longer is killed.
-        Called by a process it returns at once and the stop goes on without it. A foreign system is left alone.
+        Each gets as long as the `shutdown` of its class says, all together `timeout` seconds (None: no
+        limit); one that takes longer is killed. Called by a process, it returns at once, and the stop goes on
+        in the background. A foreign system is left alone.
         """
         if self.foreign:
             return
@@ -243,7 +245,7 @@ class System:
             done = set(tops)
             there = [ref for ref in there if ref not in done]
         self.stopped = (
-            True  # before the last look, so that whoever begins in this instant is seen, or sees it
+            True  # before the last look: a process that begins at this moment is either seen, or sees it
         )
         for ref in reversed(self.processes()):
             ref.kill()
@@ -254,7 +256,7 @@ class System:
             dispatcher.stop(_KILL_GRACE)
 
     def kill(self) -> None:
-        """End all processes now, parents before children; nobody cleans up, and nobody is started again."""
+        """Kill all processes now, parents before children, so that none is restarted. None cleans up."""
         if self.foreign:
             return
         while living := [ref for ref in self.processes() if not ref.killed]:
@@ -274,7 +276,7 @@ class System:
         await self.astop()
 
     def _stay_behind(self) -> None:
-        self.lock = threading.RLock()  # whoever held it will never let go of it
+        self.lock = threading.RLock()  # a thread that held it does not exist here
         for ref in self.processes():
             ref.stay_behind()
 
@@ -283,7 +285,7 @@ class System:
             _entered.reset(token)
         except (
             ValueError
-        ):  # in another context than the block was entered in, as fixtures are left by some runners
+        ):  # left in another context than it was entered in, as some test runners do with fixtures
             if _entered.get() is self:
                 _entered.set(None if token.old_value is Token.MISSING else token.old_value)
 
@@ -294,7 +296,7 @@ class System:
             )
 
     def _is_top(self, ref: Ref[Any]) -> bool:
-        # Whether it lives and nobody else sees to its end.
+        # Whether it lives, and has no living parent in this system that will stop it.
         if ref.number not in self._processes:
             return False
         parent = ref.parent
@@ -332,7 +334,7 @@ class System:
             return self._dispatchers.setdefault(name, made)
 
     def _escalate(self) -> None:
-        # Restarting a child that hangs leaks a thread each time. The way out is up: end, and be started anew.
+        # Each restart of a child that hangs loses a thread. The way out: stop, and be restarted from outside.
         self.reports.emit(
             Report("too_many_zombies", None, Shutdown("zombies"), f"more than {self.zombies.limit}")
         )
@@ -367,14 +369,14 @@ def _default_system() -> System:
 
 
 def _in_a_fork() -> None:
-    # Its first process makes a system of its own; and if it was forked in a handler, it is no process any more.
-    global _forks  # noqa: PLW0603 - there is one, as there is one process of the operating system
+    # Its first process makes a new default system. If a handler forked, the child is outside any process.
+    global _forks  # noqa: PLW0603 - one for each OS process
     _forks += 1
     _default.clear()
     forget_everybody()
     _making.release()
     for system in list(_all):
-        system._stay_behind()  # noqa: SLF001 - one of us
+        system._stay_behind()  # noqa: SLF001 - same package
     _all.clear()
 
 

@@ -26,7 +26,7 @@ class ThreadDispatcher(Crew):
         super().__init__("thread")
         self._linger = linger
         self._queue: SimpleQueue[Mailbox | None] = SimpleQueue()
-        self._idle = 0  # waiting threads, less the processes that wait for one
+        self._idle = 0  # idle threads, minus the mailboxes that wait for one
 
     def schedule(self, box: Mailbox) -> None:
         """See `Dispatcher.schedule`."""
@@ -69,7 +69,7 @@ class ThreadDispatcher(Crew):
                 if self._idle > 0:
                     self._idle -= 1
                     return None
-        return self._queue.get()  # claimed in this instant: the work is on its way
+        return self._queue.get()  # claimed just now: the work is on its way
 
     def _dismiss(self, count: int) -> None:
         for _ in range(count):
@@ -125,11 +125,11 @@ class PinnedDispatcher(Crew):
             self._return(box, queue)
             raise
         with self._lock:
-            if self._queues.get(box) is queue:  # and not one that was made for a message to the dead
+            if self._queues.get(box) is queue:  # and not a new one, made for a message to the dead
                 del self._queues[box]
 
     def _return(self, box: Mailbox, queue: SimpleQueue[Mailbox | None]) -> None:
-        """Have it wait for another thread, unless it has died."""
+        """Let `box` wait for another thread, unless its process has died."""
         with self._lock:
             if self._queues.get(box) is queue:
                 self._waiting[box] = queue

@@ -1,9 +1,10 @@
 """Links, monitors, children: what ties processes to each other, and what travels along the ties when one dies.
 
-The rule of this file: every table is changed under the system's lock, and death takes a process's tables once under
-that lock. So a `link` or `monitor` either is in the tables that death takes, or finds the process dead. Nothing is
-sent while the lock is held. The lock is reentrant, because a finalizer may run while it is held, and kill somebody: so
-whatever makes or calls anything comes before the look whether a process lives, and nothing between that and the entry.
+The rule of this file: every table is changed under the system's lock, and death takes a process's tables once
+under that lock. So a `link` or `monitor` either is in the tables that death takes, or finds the process dead.
+Nothing is sent while the lock is held. The lock is reentrant, because a finalizer may run while it is held,
+and kill somebody: so objects are made and functions called before the check whether a process lives, and none
+between check and entry.
 
 Source: Erlang/OTP reference manual, "Processes: links, monitors".
 """
@@ -52,10 +53,11 @@ class Ties:
 def exit(ref: Ref[Any], reason: Reason | Literal["kill"]) -> None:
     """Send an exit signal, from the calling process if there is one.
 
-    `"kill"` cannot be trapped or delayed: the process is dead, with reason `KILLED`, when this returns. The kill is
-    *logical*: a Python thread cannot be killed, so a handler that was running goes on, fenced off, until it returns or
-    makes its next call into the runtime. `NORMAL` does nothing to a process that does not trap, except to oneself.
-    From the parent (for a process without a parent: from outside any process) it means: shut down.
+    `"kill"` cannot be trapped or delayed: the process is dead, with reason `KILLED`, when this returns. The
+    kill is *logical*: a Python thread cannot be killed, so a handler that was running goes on, fenced off,
+    until it returns or makes its next call into the runtime. `NORMAL` is ignored by a process that does not
+    trap exits, unless it is its own sender. From the parent (for a process without a parent: from outside any
+    process) the signal is a shutdown.
 
     Thread: any. Raises: `ProcessKilled` in a killed handler, or if the caller killed itself; `BadSpec` if it is no ref.
     """
@@ -81,7 +83,7 @@ def a_ref(ref: object) -> None:
 
 
 def adopt(parent: Ref[Any], child: Ref[Any]) -> bool:
-    """Make `child` the parent's to stop. False: the parent is dead."""
+    """Make `child` a child of `parent`, which has to stop it. False: the parent is dead."""
     with parent.system.lock:
         ties = _ties(parent)
         if parent.reason is not ALIVE:
@@ -108,7 +110,7 @@ def take_over(parent: Ref[Any], child: Ref[Any]) -> None:
 
 
 def link(ref: Ref[Any], other: Ref[Any]) -> None:
-    """Tie two processes together: the death of either is a signal to the other."""
+    """Link two processes: when one dies, the other gets an exit signal."""
     with ref.system.lock:
         tie, mine, theirs = Link(), _ties(ref), _ties(other)
         needless = ref is other or _is_child(ref, other) or _is_child(other, ref)
@@ -122,7 +124,7 @@ def link(ref: Ref[Any], other: Ref[Any]) -> None:
 
 
 def unlink(ref: Ref[Any], other: Ref[Any]) -> None:
-    """Cut the tie: no exit from `other` arrives afterwards, not even one that is already queued."""
+    """Remove the link: no exit from `other` arrives afterwards, not even one that is already queued."""
     with ref.system.lock:
         for child, parent in ((ref, other), (other, ref)):
             if child.parent is parent:
@@ -191,7 +193,7 @@ def unwatch(ref: Ref[Any], callback: Callable[[Reason], object]) -> None:
             ties.watchers.remove(callback)
 
 
-_UNTOLD = "telling a process of a death failed"  # a class of theirs has a property that raises, perhaps
+_UNTOLD = "telling a process of a death failed"  # perhaps a property of their class raises
 
 
 def announce(ref: Ref[Any], reason: Reason) -> None:
@@ -222,7 +224,7 @@ def announce(ref: Ref[Any], reason: Reason) -> None:
 
 
 def _ties(ref: Ref[Any]) -> Ties:
-    # Of the dead: new ones, that nobody will ever look at.
+    # For the dead: new ones, which nobody will ever look at.
     if ref.ties is not None:
         return ref.ties
     ties = Ties()

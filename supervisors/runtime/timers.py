@@ -1,4 +1,4 @@
-"""What happens later: one heap per system, and the clock that says when.
+"""Timers: one heap per system, and the clock that drives it.
 
 The rule of this file: the heap decides what is due, the clock decides when to look. Nothing else in the runtime reads
 the time, so a virtual clock that looks when it likes is a complete simulation of time.
@@ -42,7 +42,7 @@ class Clock(Protocol):
 
 
 def check_timeout(timeout: float | None) -> float | None:
-    """The seconds to wait, as locks want them; None for no limit, which infinity is, too.
+    """The timeout in seconds, clamped to what locks accept; None for no limit, as for infinity.
 
     Raises: `BadSpec("invalid_timeout")`.
     """
@@ -73,7 +73,7 @@ class Deadline:
 
 
 class TimerRef:
-    """One timer. Thread: any."""
+    """One timer, which can be cancelled and read. Thread: any."""
 
     __slots__ = ("_action", "_timers", "due", "owned", "period", "seq")
 
@@ -89,7 +89,7 @@ class TimerRef:
         return (self.due, self.seq) < (other.due, other.seq)
 
     def cancel(self) -> float | None:
-        """Seconds that were left, and it will not happen; or None: it has happened, or was cancelled before."""
+        """Cancel the timer; returns the seconds left, or None if it has fired or was cancelled before."""
         left = self._timers.cancel(self)
         self.disown()
         return left
@@ -99,43 +99,43 @@ class TimerRef:
         return None if self._action is None else max(0.0, self.due - self._timers.clock.monotonic())
 
     def disown(self) -> None:
-        """No longer one of the timers that end with their process."""
+        """Remove it from the timers that end with their process."""
         if self.owned is not None:
             self.owned.pop(self, None)
 
     def arm(self, seq: int, action: Callable[[], object]) -> None:
-        """Know what to do, and one's place among equals. Thread: the heap's lock is held."""
+        """Set the action, and the order among timers due together. Thread: the heap's lock is held."""
         self.seq = seq
         self._action = action
 
     def take(self) -> Callable[[], object] | None:
-        """What to do, once. Thread: the heap's lock is held."""
+        """Take the action out, or None if there is none. Thread: the heap's lock is held."""
         action, self._action = self._action, None
         return action
 
     def skip_to(self, now: float) -> None:
-        """The next due time of a periodic timer that is still to come: ticks that were missed are skipped."""
+        """Move a periodic timer to its next due time after `now`: ticks that were missed are skipped."""
         if self.period is not None:
             self.due += self.period * max(1, math.floor((now - self.due) / self.period) + 1)
 
     @property
     def pending(self) -> bool:
-        """Whether it is still to happen."""
+        """Whether it is set, and neither fired nor cancelled."""
         return self._action is not None
 
 
 class Timers:
-    """The heap of everything that is still to happen; equal deadlines happen in the order they were set."""
+    """The heap of all timers still to fire; those due at the same time fire in the order they were set."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._lock = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = threading.RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._heap: list[TimerRef] = []
         self._numbers = itertools.count()
         self._dead = 0
 
     def ready(self) -> None:
-        """Have at hand what fires timers: while the interpreter exits, none of them could start a thread any more.
+        """Start what fires timers now: when the interpreter exits, a timer could not start a thread any more.
 
         Source: https://docs.python.org/3/library/atexit.html, changed in 3.12.
         """
@@ -143,7 +143,7 @@ class Timers:
             self.clock.drive(self)
 
     def after(self, delay: float, action: Callable[[], object]) -> TimerRef:
-        """Call `action()` in `delay` seconds; 0 is later too.
+        """Call `action()` in `delay` seconds; never at once, not even for 0.
 
         Raises: `ValueError` for a negative or undefined delay.
         """
@@ -196,7 +196,7 @@ class Timers:
             self.fire(timer, now)
 
     def pop_due(self, now: float) -> TimerRef | None:
-        """Take the first timer that is due off the heap; it is to be given to `fire`, or to be set again."""
+        """Take the first timer that is due off the heap, or None; give it to `fire`, or put it back."""
         with self._lock:
             while self._heap and self._heap[0].due <= now:
                 timer = heapq.heappop(self._heap)
@@ -206,7 +206,7 @@ class Timers:
             return None
 
     def fire(self, timer: TimerRef, now: float) -> None:
-        """Do what was to be done at this time, unless the timer was cancelled meanwhile."""
+        """Do the action of a timer that is due, unless it was cancelled; set a periodic one again."""
         with self._lock:
             action = timer.take()
             if action is None:
@@ -223,7 +223,7 @@ class Timers:
     def _drive(self, first: TimerRef) -> None:
         try:
             self.clock.drive(self)
-        except RuntimeError:  # there is no thread: this will not happen, and the next timer tries again
+        except RuntimeError:  # there is no thread: this timer will not fire, and the next one tries again
             with self._lock:
                 first.take()
                 self._heap = [timer for timer in self._heap if timer is not first]
@@ -275,7 +275,7 @@ class RealClock:
                 while self._sleep(timers):
                     timers.fire_due()
                 return
-            except BaseException:  # noqa: BLE001 - no memory, or what a debugger has raised here: all timers are ours
+            except BaseException:  # noqa: BLE001 - out of memory, or by a debugger: all timers depend on us
                 log.exception("an exception was raised in the timer thread, which goes on")
 
     def _sleep(self, timers: Timers) -> bool:

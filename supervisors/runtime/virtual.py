@@ -1,7 +1,7 @@
-"""Time that moves only when somebody moves it, and the timers that go with it.
+"""Virtual time, which moves only when somebody moves it, and the timers that go with it.
 
-The rule of this file: nothing here looks at a real clock. What is due is taken off the heap, and whoever took it says
-when it happens; some timers are late, if the simulation wants that.
+The rule of this file: nothing here looks at a real clock. Timers that are due are taken off the heap, and
+whoever took them decides when they fire; some are late, if the simulation wants that.
 
 Units: seconds since the simulation began.
 """
@@ -28,18 +28,18 @@ class VirtualClock:
         return self._now
 
     def move_to(self, then: float) -> None:
-        """It is `then` now; time never goes back."""
+        """Set the time to `then`; time never goes back."""
         self._now = max(self._now, then)
 
     def drive(self, timers: Timers) -> None:
-        """Whoever moves the clock looks at the timers too."""
+        """Does nothing: whoever moves the clock fires the timers too."""
 
     def stop(self) -> None:
-        """Nothing moves by itself."""
+        """Does nothing: the clock does not move by itself."""
 
 
 class VirtualTimers(Timers):
-    """Timers that are fired one by one; `lateness()` says by how many seconds, once for each firing."""
+    """Timers that are fired one by one, each late by `lateness()` seconds, called once per firing."""
 
     def __init__(self, clock: VirtualClock, lateness: Callable[[], float]) -> None:
         super().__init__(clock)

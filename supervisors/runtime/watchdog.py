@@ -1,7 +1,7 @@
-"""Handlers that take too long: seen, told with their stack, and ended if their class says so.
+"""A watchdog for handlers that take too long: reports them with their stack; kills if their class says so.
 
-The rule of this file: who is not watched pays nothing. A watched process has at most one timer, which is set only while
-it works and looks again when it is due.
+The rule of this file: a process that is not watched pays nothing. One that is has at most one timer, which is
+set when a handler begins and, when it is due, looks for how long the handler has run.
 
 Source: none in OTP, where a process cannot keep a scheduler busy; Akka's "dispatcher starvation" detectors.
 """
@@ -23,7 +23,7 @@ __all__ = ["Watch"]
 
 
 class Watch:
-    """What one process does now, and since when."""
+    """The watchdog of one process."""
 
     __slots__ = ("_armed", "_kill", "_limit", "_ref", "_since", "_thread", "_told")
 
@@ -37,7 +37,7 @@ class Watch:
         self._armed = False
 
     def over(self, handle: Callable[..., None]) -> Callable[..., None]:
-        """The same handler, watched."""
+        """Wrap a handler so that it is watched."""
 
         def watched(*args: Any) -> None:
             self._thread = get_ident()

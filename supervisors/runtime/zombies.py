@@ -1,7 +1,7 @@
 """Threads that still run the handler of a process that was killed.
 
 The rule of this file: a zombie is counted from the kill until its handler returns, and is fenced off that long. A
-Python thread cannot be killed; this is the honest account of it.
+Python thread cannot be killed; this makes visible which ones go on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Zombie", "Zombies"]
 
 
 class Zombie:
-    """One such thread."""
+    """One thread that still runs a handler of the killed process `ref`."""
 
     __slots__ = ("_calls", "_zombies", "ref", "thread")
 
@@ -35,7 +35,7 @@ class Zombie:
         self._calls: list[tuple[str, int, str, None]] = []
 
     def begin(self, thread: Thread) -> None:
-        """`thread` runs the killed process. The caller may hold a lock: no source is read here."""
+        """Count `thread`, which runs the killed process. The caller may hold a lock, so no source is read."""
         self.thread = thread
         frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another thread's stack
         calls = () if frame is None else traceback.walk_stack(frame)
@@ -67,7 +67,7 @@ class Zombies:
         return len(self._all)
 
     def list(self) -> list[Zombie]:
-        """Those of this moment, oldest first."""
+        """The zombies there are now, oldest first."""
         return list(self._all)
 
     def add(self, zombie: Zombie) -> None:
@@ -75,7 +75,7 @@ class Zombies:
         self._all[zombie] = None
 
     def discard(self, zombie: Zombie) -> None:
-        """It is none any more."""
+        """Stop counting it."""
         self._all.pop(zombie, None)
 
     def report(self, zombie: Zombie) -> None:

@@ -1,9 +1,10 @@
-"""Supervisors as processes: what the core decides, performed.
+"""Supervisors as processes: they perform what the core decides.
 
-supervision.py   what both kinds do: run the core's operations without ever blocking a thread
+supervision.py   what both kinds do: turn what arrives into operations of the core
+performer.py     the steps of these operations, without ever blocking a thread
 static.py        Supervisor: a list of children
 dynamic.py       DynamicSupervisor: children that come and go
-partition.py     PartitionSupervisor: the same child so many times, found by a key
+partition.py     PartitionSupervisor: several copies of one child, found by a key
 starter.py       children whose start is a function
 """
 

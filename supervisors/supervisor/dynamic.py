@@ -1,6 +1,6 @@
 """DynamicSupervisor: children that come and go, started one by one and known by their refs.
 
-The rule of this file: as in `static.py`, only doors; what the calls mean is in `core/dynamic.py`.
+The rule of this file: as in `static.py`, only the interface; what the calls mean is in `core/dynamic.py`.
 
     agents = DynamicSupervisor.start_link(max_children=1000)
     alice = agents.start_child(child(Agent, "alice").replace(restart="transient"))
@@ -47,7 +47,7 @@ class DynamicSupervisorRef(Ref[Any]):
     __slots__ = ()
 
     def start_child(self, spec: ChildLike) -> Ref[Any] | tuple[Ref[Any], Any] | None:
-        """Start one more child: its ref, `(ref, info)`, or None if it said `IGNORE`. The id does not matter.
+        """Start one more child, whatever its id; returns its ref, `(ref, info)`, or None if it said `IGNORE`.
 
         Raises: `BadSpec`, without asking the supervisor; `MaxChildren`, `AlreadyStarted`, `StartError`.
         """
@@ -65,14 +65,14 @@ class DynamicSupervisorRef(Ref[Any]):
     def spawn_child(
         self, cls: type[Process], *args: Any, on_exit: Callable[[Reason], object] | None = None
     ) -> Ref[Any]:
-        """Start a temporary child here and now: constructed in the calling thread, begun on its own dispatcher.
+        """Start a temporary child without waiting: constructed in this thread, begun on its own dispatcher.
 
-        It is a child like any other from its first moment on, but nobody waits: neither the caller for `init` (a start
-        that fails, or says `IGNORE`, is an end like any other) nor anybody for the supervisor, which takes no turn.
-        `on_exit(reason)` is called on the thread it dies on, and must not block.
+        It is a child like any other from its first moment on, but the caller does not wait for `init` (a
+        start that fails, or says `IGNORE`, is an end like any other), and the supervisor handles no message
+        for it. `on_exit(reason)` is called on the thread it dies on, and must not block.
 
-        Thread: any. Raises: `ProcessDown` if the supervisor is dead or stopping; `MaxChildren`; `BadSpec`, also for
-        what is no class of processes; what the constructor raises.
+        Thread: any. Raises: `ProcessDown` if the supervisor is dead or stopping; `MaxChildren`; `BadSpec`,
+        also if `cls` is no `Process` class; what the constructor raises.
         """
         guard()
         owner = cast("DynamicSupervisor | None", self.actor_inbox.owner)
@@ -144,11 +144,11 @@ class DynamicSupervisor(Supervision):
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> DynamicSupervisorRef:
-        """`start_link`, but nobody's child."""
+        """`start_link`, but without a parent."""
         return cast("DynamicSupervisorRef", super().start(*args, **kwargs))
 
     def init(self, *args: Any, **kwargs: Any) -> DynamicFlags | Ignore:
-        """Say how to supervise. Override it for a supervisor that knows its flags."""
+        """Return the flags, or `IGNORE`. Override it in a class that has flags of its own."""
         return DynamicFlags(*args, **kwargs)
 
     def spawn_child(
@@ -165,12 +165,12 @@ class DynamicSupervisor(Supervision):
         admitted: list[Ref[Any]] = []
 
         def admit(ref: Ref[Any]) -> None:
-            with me.system.lock:  # as it begins to end: either it sees the child, or we see that it ends
+            with me.system.lock:  # `_end` takes it too: either it sees the child, or we see that it ends
                 if self._ending:
                     raise ProcessDown(NOPROC, me)
                 children.take_in(
                     spec, ref, self._now()
-                )  # first: it refuses one too many, who then is nobody's child
+                )  # first: it may refuse the child, which then has no parent
                 admitted.append(ref)
                 if not adopt(me, ref):
                     children.forgets(ref, SHUTDOWN)

@@ -1,4 +1,4 @@
-"""PartitionSupervisor: the same child so many times, and a key that always finds the same one of them.
+"""PartitionSupervisor: several copies of one child; a key always finds the same one of them.
 
 The rule of this file: a partition is found through its supervisor at each use, so an address survives restarts; and the
 same key means the same partition in every run and on every machine, which Python's own `hash` does not promise.
@@ -64,7 +64,7 @@ class PartitionSupervisor(Supervisor):
 
     @staticmethod
     def via(name: Name, key: Hashable) -> Via:
-        """The process that has `key` among the partitions of `name`, whichever that is at each use.
+        """A name for the partition of `name` that has `key`, whichever process that is at each use.
 
         Raises: `BadSpec` for a key that is not the same in every run.
         """
@@ -73,17 +73,17 @@ class PartitionSupervisor(Supervisor):
 
     @staticmethod
     def partitions(name: Name) -> int:
-        """Among how many partitions keys are divided now.
+        """The number of partitions that keys are divided among now.
 
         Raises: `ProcessDown` if there is no such supervisor.
         """
-        return _needed(name)._actor_open_partitions  # noqa: SLF001 - one of us
+        return _needed(name)._actor_open_partitions  # noqa: SLF001 - same package
 
     @staticmethod
     def resize(name: Name, n: int) -> int:
         """Divide keys among `n` partitions, at most as many as were started; returns how many it was before.
 
-        The last ones are stopped, or started again. Most keys move. One caller at a time.
+        The last ones are stopped, or started again. Most keys change partition. Not for concurrent calls.
         Raises: `BadSpec`, `ProcessDown`; `StartError` or `AlreadyStarted`, and then there are as many as before.
         """
         supervisor = _needed(name)
@@ -112,7 +112,7 @@ class PartitionSupervisor(Supervisor):
         max_restarts: int = 3,
         max_seconds: float = 5.0,
     ) -> tuple[Flags, list[ChildSpec]]:
-        """One spec becomes many."""
+        """The flags, and one child spec for each partition."""
         if self.ref.name is None:
             raise Exit(
                 BadSpec(
@@ -139,7 +139,7 @@ class PartitionSupervisor(Supervisor):
 
 
 class _Router:
-    """What a `via` asks: `(name, key)` is whoever has `key` among the partitions of `name`."""
+    """The registry of these `Via`s: `(name, key)` is the partition of `name` that has `key`."""
 
     def __repr__(self) -> str:
         return "<PartitionSupervisor>"

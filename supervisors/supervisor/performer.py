@@ -1,8 +1,9 @@
 """The steps of the running operation, performed by a process that never blocks a thread.
 
-The rule of this file: a step that takes time is answered by a later message: a start by `handle_system`, a death by
-`handle_down`, the end of a patience by a timer. So a supervisor of ten thousand children costs no thread, and can be
-told to stop between any two attempts to restart one. In OTP the process itself blocks, with the same visible behaviour.
+The rule of this file: a step that takes time is answered by a later message: a start by `handle_system`, a
+death by `handle_down`, a timeout by a timer. So a supervisor of ten thousand children occupies no thread, and
+can be told to stop between any two attempts to restart one. In OTP the process itself blocks, with the same
+visible behaviour.
 
 Source: Erlang/OTP `supervisor`.
 """
@@ -82,7 +83,7 @@ class _Elapsed(ControlSignal):
 
 @dataclass(slots=True, eq=False)
 class _Dying:
-    """A child that was told to end: until when it may take, and what it ended with."""
+    """A child that was told to end: its deadline, in seconds of the clock, and what it ended with."""
 
     deadline: float
     reason: Reason = ALIVE
@@ -101,7 +102,7 @@ class Performer(Process):
     _children: Children
 
     def handle_system(self, signal: Any) -> None:
-        """A start came to something, or a patience to its end."""
+        """Handle the outcome of a start, or a timeout."""
         match signal:
             case ChildStarted(step, starter, Refused(reason)):
                 self._sweep(starter)
@@ -116,7 +117,10 @@ class Performer(Process):
                 self._elapsed(step)
 
     def handle_down(self, down: Down) -> None:
-        """A child that was told to end has ended, why, its ref knows best; or one that was in the way of another."""
+        """A child that was told to end is dead, or an orphan whose name a start waits for.
+
+        The real reason is on the ref: a monitor of the dead only says `NOPROC`.
+        """
         heir, ref = self._heirs.pop(down.mref, None), down.ref
         if heir is not None and heir is self._turns.waiting:
             self._start(heir)
@@ -187,7 +191,7 @@ class Performer(Process):
 
     def _inherit(self, step: Start, owner: Ref[Any]) -> None:
         # A supervisor was killed, and its child still holds the name: it was told to end, which may take a while, and
-        # nobody but us is left to see that it does.
+        # we are the only ones left to make sure that it does.
         self._heirs[self.monitor(owner)] = step
         self.waits_for(owner)
         patience = class_default(owner.actor_class, "shutdown", math.inf)
@@ -208,7 +212,7 @@ class Performer(Process):
 
     def _wait_for_death(self, step: Exited, ref: Ref[Any]) -> object:
         dying = self._dying[ref]
-        if dying.reason is not ALIVE or ref.actor_inbox.owner is None:  # its news may still be on their way
+        if dying.reason is not ALIVE or ref.actor_inbox.owner is None:  # its DOWN may still be on the way
             return self._bury(ref)
         self._arm(step, dying.deadline - self._now())
         self.waits_for(ref)
@@ -251,7 +255,7 @@ class Performer(Process):
         self._answer(step, StartFailed(START_TIMEOUT))
 
     def _sweep(self, starter: Ref[Any]) -> None:
-        # What a start function has begun and not brought home is ours already, and would be nobody's business.
+        # What a start function started but did not return is our child already, and nobody looks after it.
         ties = self.ref.ties
         known = set(self._children.refs())
         for ref in list(ties.children) if ties is not None else ():

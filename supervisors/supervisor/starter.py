@@ -100,7 +100,7 @@ class Starter(Process):
 
 
 def plain_reason(reason: Reason) -> Reason:
-    """The reason proper: not that of the function that passed on what another start had raised."""
+    """The inner reason, if a start function passed on a `StartError` or `AlreadyStarted` of another start."""
     match reason:
         case Crash(exc=StartError(reason=inner)):
             return inner

@@ -1,12 +1,12 @@
 """Supervisor: a list of children, kept running together.
 
-The rule of this file: only doors. The ref turns each call into one request, the process performs it
-(`supervision.py`), and what it means is in `core/static.py`. What can be checked beforehand is checked by the caller.
+The rule of this file: only the interface. The ref turns each call into one request, the process performs it
+(`supervision.py`), and what it means is in `core/static.py`. What can be is checked in the call, beforehand.
 
     with System():
         sup = Supervisor.start_link([child(Store, path), child(Gateway, port=8080)], strategy="rest_for_one")
 
-    class Shop(Supervisor):                                     # module style: the children are the class's business
+    class Shop(Supervisor):                                     # module style: the class knows its children
         def init(self, path):
             return Flags(strategy="one_for_all"), [child(Store, path), child(Till)]
 
@@ -43,7 +43,7 @@ __all__ = ["Supervisor", "SupervisorRef"]
 
 
 class SupervisorRef(Ref[Any]):
-    """The handle of a supervisor. Each call waits its turn behind the operation that runs. Thread: any.
+    """The handle of a supervisor. Each call waits until earlier operations are done. Thread: any.
 
     Raises: `ProcessDown`, from every call, if the supervisor is dead or dies meanwhile.
     """
@@ -51,7 +51,7 @@ class SupervisorRef(Ref[Any]):
     __slots__ = ()
 
     def start_child(self, spec: ChildLike) -> Ref[Any] | tuple[Ref[Any], Any] | None:
-        """Add a child at the end and start it: its ref, `(ref, info)`, or None if it said `IGNORE`.
+        """Add a child at the end and start it; returns its ref, `(ref, info)`, or None if it said `IGNORE`.
 
         Raises: `BadSpec`, `AlreadyStarted`, `AlreadyPresent`, `StartError`.
         """
@@ -100,7 +100,7 @@ class SupervisorRef(Ref[Any]):
         return self.ask(Request("count_children"), block=False)
 
     def get_childspec(self, id: Hashable) -> ChildSpec:
-        """The spec of a child, its defaults filled in.
+        """The spec of a child, its defaults filled in; of a temporary one that started, without arguments.
 
         Raises: `NotFound`.
         """
@@ -161,12 +161,12 @@ class Supervisor(Supervision):
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> SupervisorRef:
-        """`start_link`, but nobody's child."""
+        """`start_link`, but without a parent."""
         args, kwargs = cls._listed(args, kwargs)
         return cast("SupervisorRef", super().start(*args, **kwargs))
 
     def init(self, *args: Any, **kwargs: Any) -> tuple[Flags, Sequence[ChildLike]] | Ignore:
-        """Say how to supervise what. Override it for a supervisor that knows its children.
+        """Return the flags and the children, or `IGNORE`. Override it in a class with children of its own.
 
         Thread: the supervisor's own; do not wait for anything here.
         """

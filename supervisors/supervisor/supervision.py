@@ -1,7 +1,7 @@
 """What every supervisor does: start, take requests, hear of deaths, stop.
 
 The rule of this file: everything that arrives becomes an operation of the core and waits its turn (`core/turns.py`);
-what the operation then says is performed by `performer.py`.
+the steps that the operation then yields are performed by `performer.py`.
 
 Source: Erlang/OTP `supervisor`.
 """
@@ -36,7 +36,7 @@ _TAKE_TIME: Final = frozenset({"start_child", "restart_child", "terminate_child"
 @final
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask a supervisor for one of the operations of its children; answered when its turn has come and is over."""
+    """A request to a supervisor for an operation on its children; answered when that operation is done."""
 
     operation: str
     args: tuple[Any, ...] = ()
@@ -64,7 +64,7 @@ class Supervision(Performer):
         on_exit: Callable[[Reason], object] | None = None,
         **kwargs: Any,
     ) -> Ref[Self]:
-        """As `Process.start`; invalid flags and specs are raised as the `BadSpec` they are."""
+        """As `Process.start`; invalid flags and specs raise their `BadSpec`, and not a `StartError`."""
         with _bad_spec_as_it_is():
             return super().start(*args, name=name, on_exit=on_exit, **kwargs)
 
@@ -76,7 +76,7 @@ class Supervision(Performer):
         on_exit: Callable[[Reason], object] | None = None,
         **kwargs: Any,
     ) -> Ref[Self]:
-        """As `Process.start_link`; invalid flags and specs are raised as the `BadSpec` they are."""
+        """As `Process.start_link`; invalid flags and specs raise their `BadSpec`, and not a `StartError`."""
         with _bad_spec_as_it_is():
             return super().start_link(*args, name=name, on_exit=on_exit, **kwargs)
 
@@ -106,12 +106,12 @@ class Supervision(Performer):
             raise Exit(bad) from None
         except TypeError:
             raise Exit(("bad_return_value", result)) from None
-        self.system.timers.ready()  # to stop in time, also when that is at interpreter exit
+        self.system.timers.ready()  # so that stops can time out, even at interpreter exit
         self.continue_(_BEGIN)
         return DEFER_START
 
     def handle_continue(self, arg: Any) -> None:
-        """Start the children; the start of the supervisor is over when theirs is."""
+        """Start the children; the supervisor has started when they have."""
         if arg is _BEGIN:
             self._turns.run(self._children.start_all(), self._begun)
 
@@ -125,7 +125,7 @@ class Supervision(Performer):
     # --- what arrives -------------------------------------------------------------------------------------------------
 
     def on_receive(self, message: Any) -> object:
-        """Take a request; its answer comes when its turn is over."""
+        """Queue a request; it is answered when its operation is done."""
         match message:
             case Request(operation, args):
                 self._request(operation, args, self.current_request)
@@ -136,14 +136,14 @@ class Supervision(Performer):
         return NO_REPLY
 
     def handle_exit(self, exit: ExitMsg) -> None:
-        """A child has ended, or a stranger."""
+        """A linked process has ended: a child, or another one, which is ignored."""
         if exit.ref is not None:
             self._turns.run(self._children.exited(exit.ref, exit.reason, self._now()), self._decided)
 
     def handle_shutdown(self, reason: Reason) -> None:
         """Stop all children, then end. The running operation is finished first, pending retries are not."""
         parent = self.ref.parent
-        # Whatever the parent died of is what we die of.
+        # If the parent is dead, we end with its reason.
         self._end(reason if parent is None or parent.is_alive() else parent.exit_reason)
 
     def _request(self, operation: str, args: tuple[Any, ...], request: From | None) -> None:
@@ -168,7 +168,7 @@ class Supervision(Performer):
 
     def _end(self, reason: Reason) -> None:
         if not self._ending:
-            with self.ref.system.lock:  # whoever brings a child in this instant is seen, or sees it
+            with self.ref.system.lock:  # a `spawn_child` at this moment is either seen, or sees that we end
                 self._ending = True
             self._turns.run_last(self._children.stop_all(), lambda _result, _refusal: self.finish(reason))
 

@@ -1,8 +1,8 @@
 """Tasks: a function, run once, in a supervised process of its own.
 
-supervisor.py  TaskSupervisor: who starts tasks and stops them at its end
-handle.py      Task: what the one who started it does with it
-stream.py      one task for each of many items, so many at a time
+supervisor.py  TaskSupervisor: starts tasks, and stops them at its end
+handle.py      Task: the handle that whoever starts a task gets
+stream.py      one task for each of many items, a limited number at a time
 work.py        the process that runs the function
 """
 

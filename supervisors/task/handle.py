@@ -1,4 +1,4 @@
-"""Task: what the one who started a function does with it.
+"""Task: the handle of a function that runs in a process of its own.
 
 The rule of this file: the owner hears of a task either as messages or from one of the methods here, never both. Once a
 method has said how the task ended, no message about it arrives, not even one that is already queued.
@@ -26,7 +26,7 @@ __all__ = ["Task"]
 
 @final
 class Task:
-    """One function that runs, or ran. `ref` is its process, and what its messages are known by.
+    """One function that runs, or has run. `ref` is its process; the messages about it carry the same ref.
 
     An owner that is a process and does not wait is sent `TaskResult(ref, value)` and then `Down`, or only `Down` with
     the reason if there is no result. An owner outside all processes is sent nothing.
@@ -49,11 +49,11 @@ class Task:
 
     @property
     def owner(self) -> Ref[Any] | None:
-        """The process that started it, and that alone may wait for it; None: whoever is no process."""
+        """The process that started it, and alone may wait for it; None: started outside any process."""
         return None if self._owner is None else self._owner.ref
 
     def begin(self, job: Job) -> None:
-        """Send the work, now that everybody is tied. For the supervisor of tasks."""
+        """Send the work, now that link and monitor are there. Only for `TaskSupervisorRef`."""
         self.ref.send(Job(job.function, job.args, job.kwargs, self._deliver))
 
     def done(self) -> bool:
@@ -75,9 +75,9 @@ class Task:
     def await_(self, timeout: float | None = 5.0) -> Any:
         """Wait for the result.
 
-        Units: seconds. Raises: `ProcessDown` with the reason if there is none, from the exception of the function;
-        `pykka.Timeout`, and then nothing is heard of the task any more (`shutdown` still stops it);
-        `SupervisorError` if somebody else than the owner waits.
+        Units: seconds. Raises: `ProcessDown` with the reason if there is none, its `__cause__` the exception
+        of the function; `pykka.Timeout`, after which no message about the task arrives (`shutdown` still
+        stops it); `SupervisorError` if anybody but the owner waits.
         """
         self._only_for_the_owner()
         try:
@@ -86,7 +86,7 @@ class Task:
             self._forget()
 
     def yield_(self, timeout: float | None = 5.0) -> Returned | Ended | None:
-        """Wait, but not as if there were nothing else: None after `timeout` seconds, and ask again."""
+        """Wait for the outcome; None after `timeout` seconds, and it can be called again."""
         self._only_for_the_owner()
         try:
             self._answer.get(timeout=timeout)
@@ -98,10 +98,10 @@ class Task:
         return self.outcome()
 
     def shutdown(self, timeout: float | Literal["brutal_kill"] | None = 5.0) -> Returned | Ended | None:
-        """Stop the task: ask it to, and after `timeout` seconds kill it. None: it is stopped.
+        """Stop the task: ask it to end, and kill it after `timeout` seconds. Returns None if that ended it.
 
-        A result that came first is `Returned`, an end of its own `Ended`. A function cannot be interrupted; it can look
-        (`current_process().check_stop()`) or have itself told (`on_kill`).
+        Else it returns the outcome that came first, `Returned` or `Ended`. A running function is not
+        interrupted: it may look (`current_process().check_stop()`), or be told of a kill (`on_kill`).
         """
         self._only_for_the_owner()
         self._forget()
@@ -128,7 +128,7 @@ class Task:
         self.ref.add_exit_callback(lambda _: dead.set())
         try:
             dead.get(timeout=timeout)
-        except (pykka.Timeout, Deadlock):  # or it waits for us, and would for ever
+        except (pykka.Timeout, Deadlock):  # a deadlock: it waits for us, and always would
             exit(self.ref, "kill")
 
     def _only_for_the_owner(self) -> None:
@@ -140,7 +140,7 @@ class Task:
             raise SupervisorError(f"{self!r} belongs to {self.owner}, and {asker} may not wait for it")
 
     def _forget(self) -> None:
-        # From here on no message: neither the one on its way, nor one that is queued.
+        # No message is delivered from here on, not even one that is already queued.
         self._letter.active = False
         if self._owner is not None and self._mref is not None:
             self._owner.demonitor(self._mref)
@@ -156,6 +156,6 @@ class Task:
         down = ProcessDown(reason, self.ref)
         if isinstance(reason, Crash) and isinstance(
             reason.exc, BaseException
-        ):  # or the task's end is not told
+        ):  # nothing else can be a `__cause__`
             down.__cause__ = reason.exc
         self._answer.fail(down)

@@ -1,8 +1,8 @@
-"""One task for each of many items, so many at a time, their results as an iterator.
+"""One task for each of many items, a limited number at a time, with their results as an iterator.
 
-The rule of this file: nothing runs that nobody asked for. An iterator that is not advanced starts no more tasks, and
-one that is given up, or whose consumer has ended, stops those that run. What can be told is told before another item
-is taken. The consumer is sent no messages.
+The rule of this file: tasks run on demand only. An iterator that is not advanced starts no more of them, and
+one that is closed, or whose consumer has ended, stops those that run. A result that is ready is yielded
+before another item is taken. The consumer is sent no messages.
 
 Source: Elixir `Task.Supervisor.async_stream_nolink/4`.
 """
@@ -69,10 +69,10 @@ class Stream:
         self._alarm: Future[None] = Future()
 
     def results(self) -> Iterator[Returned | Ended]:
-        """Run; one result for each item."""
+        """Run the tasks; yields one result for each item."""
         consumer = None if running.process is None else running.process.ref
         if consumer is not None:
-            # The traceback of a crash may keep what is left unfinished here; a zombie may never come back to it.
+            # Not only in `finally`: a crash's traceback may keep this generator, a zombie never resume it.
             consumer.add_exit_callback(self._give_up)
         try:
             while self._fill():
@@ -93,7 +93,7 @@ class Stream:
             _stop(each.task.ref)
 
     def _fill(self) -> bool:
-        # Whether there is anything left to wait for or to tell. Items may be endless, or come from what was told.
+        # Whether anything is left to wait for or yield. Items may be endless, or depend on earlier results.
         while self._ready() is None and len(busy := self._busy()) < self._most and not _overdue(busy):
             try:
                 item = next(self._items)
@@ -115,7 +115,7 @@ class Stream:
             return
         first = min(busy, key=lambda each: each.deadline)
         ref = first.task.ref
-        # The new alarm first, then a look: who finishes after the look rings this one.
+        # The new alarm first, then a look: a task that finishes after the look rings this one.
         self._alarm = Future(None, ref.dispatcher)
         if self._finished:
             self._finished.clear()
@@ -154,7 +154,7 @@ def _overdue(busy: list[_Running]) -> bool:
 
 
 def _stop(ref: Ref[Any]) -> None:
-    # Asked first; whoever does not end is killed, and nobody waits for it. Not with `exit`, which refuses the killed.
+    # Asked first, killed later, never waited for. Not with `exit`, which raises in a killed caller.
     ref.receive_exit(ExitNotice(None, SHUTDOWN))
     alarm = ref.system.timers.after(_PATIENCE, ref.kill)
     ref.add_exit_callback(lambda _reason: alarm.cancel())

@@ -1,7 +1,7 @@
 """TaskSupervisor: starts functions as processes of their own, and stops them at its end.
 
-The rule of this file: only doors. A task belongs to its supervisor, which outlives those who ask; what the asker hears
-of it is in `handle.py`.
+The rule of this file: only the interface. A task belongs to its supervisor, which outlives its clients; how a
+client learns the outcome is in `handle.py`.
 
     tasks = TaskSupervisor.start_link(name="tasks")
     tasks.async_nolink(fetch, url).await_()                             # from anywhere
@@ -42,17 +42,17 @@ class TaskSupervisorRef(DynamicSupervisorRef):
     __slots__ = ()
 
     def async_(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
-        """Start a task that is linked to the calling process: if one crashes, so does the other."""
+        """Start a task linked to the calling process, if any: if one crashes, so does the other."""
         return self._begin(_job(function, args, kwargs), current_process(), link=True)
 
     def async_nolink(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
-        """Start a task that may crash without harm to the calling process, which is told all the same."""
+        """Start a task that is not linked: if it crashes, the calling process is told, and lives on."""
         return self._begin(_job(function, args, kwargs), current_process(), link=False)
 
     def start_child(  # type: ignore[override]
         self, function: Callable[..., Any], /, *args: Any, restart: Restart = "temporary", **kwargs: Any
     ) -> Ref[Any]:
-        """Run a function, and tell nobody how it went. A `transient` one is run again if it crashes."""
+        """Run a function, tell nobody the outcome, return the ref. If `transient`, rerun it after a crash."""
         spec = child(Work, _job(function, args, kwargs), None, _chain(current_process()))
         return cast("Ref[Any]", super().start_child(spec.replace(restart=restart)))
 
@@ -67,12 +67,12 @@ class TaskSupervisorRef(DynamicSupervisorRef):
         on_timeout: OnTimeout = "exit",
         zip_input_on_exit: bool = False,
     ) -> Iterator[Returned | Ended]:
-        """`function(item)` for each item, at most `max_concurrency` (as many as there are CPUs) at a time.
+        """`function(item)` for each item, at most `max_concurrency` (None: one for each CPU) at a time.
 
-        A crash of one is its `Ended(reason)` and harms nobody; with `zip_input_on_exit` it is `Ended((item, reason))`.
-        A task that takes longer than `timeout` seconds raises `pykka.Timeout` here, or, with `on_timeout="kill_task"`,
-        is killed and is `Ended("timeout")`. Results come in the order of the items unless `ordered` is False.
-        Closing the iterator stops what still runs.
+        Yields `Returned(value)`, or, if a task crashes, `Ended(reason)`; with `zip_input_on_exit`,
+        `Ended((item, reason))`. A task that takes longer than `timeout` seconds makes the iterator raise
+        `pykka.Timeout`, or, with `on_timeout="kill_task"`, is killed and gives `Ended("timeout")`. Results
+        come in the order of the items unless `ordered` is False. Closing the iterator stops what still runs.
         """
         most = max_concurrency if max_concurrency is not None else os.cpu_count() or 1
         if isinstance(most, bool) or most < 1:
@@ -101,7 +101,7 @@ class TaskSupervisorRef(DynamicSupervisorRef):
 
 
 class TaskSupervisor(DynamicSupervisor):
-    """A dynamic supervisor of tasks; `start_link(*, max_children=None, name=None, ...)` as there."""
+    """A dynamic supervisor of tasks; `start_link` takes what that of `DynamicSupervisor` takes."""
 
     ref_type = TaskSupervisorRef
 
@@ -112,7 +112,7 @@ class TaskSupervisor(DynamicSupervisor):
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> TaskSupervisorRef:
-        """`start_link`, but nobody's child."""
+        """`start_link`, but without a parent."""
         return cast("TaskSupervisorRef", super().start(*args, **kwargs))
 
 

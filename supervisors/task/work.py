@@ -1,7 +1,7 @@
 """The process that runs one function and ends.
 
-The rule of this file: the process exists before the function runs, so that whoever started it is tied to it first.
-How it goes is told in this order: the result, then the end.
+The rule of this file: the process exists before the function runs, so that whoever started it can link to it
+and monitor it first. The outcome is told in this order: the result, then the end.
 
 Source: Elixir `Task.Supervised`.
 """
@@ -48,7 +48,7 @@ class TaskResult(NamedTuple):
 @final
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A function with its arguments, and who is told what it returned."""
+    """A function with its arguments; `deliver`, if given, is called with what it returned."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...] = field(default=(), repr=False)
@@ -71,7 +71,7 @@ class Work(Process):
         self._owner = owner
 
     def init(self) -> None:
-        """The start is over before the work begins."""
+        """Complete the start before the work begins."""
         if self._job is not None:
             self.continue_(self._job)
         elif self._owner is not None:
@@ -95,7 +95,7 @@ class Work(Process):
         try:
             value = job.function(*job.args, **job.kwargs)
         except ReplyError as exc:
-            raise Exit(Crash.of(exc)) from None  # to a server it is a refusal; here nobody lives on
+            raise Exit(Crash.of(exc)) from None  # in a server it is a refusal; a task ends with it
         if job.deliver is not None:
             guard()
             job.deliver(value)
@@ -108,6 +108,6 @@ def current_process() -> Process | None:
 
 
 def callers() -> tuple[Ref[Any], ...]:
-    """On whose behalf this code runs: who started this task, who started that one, and so on."""
+    """Who started this task, who started that one, and so on: on whose behalf it runs. () outside a task."""
     process = running.process
     return process.callers if isinstance(process, Work) else ()

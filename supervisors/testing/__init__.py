@@ -1,4 +1,4 @@
-"""For tests of what is built on supervisors: a world that can be repeated, and what goes wrong in it.
+"""For tests of what is built on supervisors: simulations that can be repeated, and faults in them.
 
     def two_deposits(sim):
         account = Account.start()
@@ -6,11 +6,11 @@
         sim.run_until_idle()
         assert account.ask("balance") == 2
 
-    explore(two_deposits)           # tries 200 orders; raises ScenarioFailed with the shortest one that fails
+    explore(two_deposits)           # runs it in 200 orders; raises ScenarioFailed with a small one that fails
 
-exploration.py   explore, run_in_sim: a scenario over many seeds, and what is left of the one that failed
-shrinking.py     from a failing list of choices to a small one
-probes.py        processes that record, events that simulated time knows of
+exploration.py   explore, run_in_sim: runs a scenario with many seeds, and makes a failure small
+shrinking.py     makes a failing list of choices small
+probes.py        a process that records what it gets, and an event that simulations know of
 wholeness.py     assert_tree_whole: nobody is orphaned, forgotten or misnamed
 """
 

@@ -1,7 +1,7 @@
-"""A scenario in many orders, and the smallest order in which it fails.
+"""Runs a scenario in many orders, and finds a small order in which it fails.
 
-The rule of this file: a scenario is a function of a `Sim` and of nothing else; what fails is run again until what is
-left of its choices is what matters.
+The rule of this file: a scenario depends on its `Sim` and on nothing else; a run that fails is repeated with
+fewer and fewer choices, until those that are left are the ones that matter.
 
 Source: FoundationDB; loom; Hypothesis ("falsifying example").
 """
@@ -27,8 +27,8 @@ T = TypeVar("T")
 class ScenarioFailed(AssertionError):
     """A scenario failed under `seed`; `choices` is the smallest list found that makes it fail the same way.
 
-    `trace` is what then happens; the exception of that run is the `__cause__`. `run_in_sim(scenario,
-    replay=error.choices)`, with the same faults, runs it again.
+    `trace` is what happens in that run, whose exception is the `__cause__`. `run_in_sim(scenario,
+    replay=error.choices)`, with the same faults, repeats it.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ def run_in_sim(
     faults: Faults | None = None,
     **options: Any,
 ) -> T:
-    """What the scenario returns, after one simulated run. Options as for `Sim`.
+    """Run the scenario once, in a simulation of its own, and return its result. Options as for `Sim`.
 
-    Raises: `BadSpec("invalid_scenario")` for what would do nothing when it is called.
+    Raises: what the scenario raises; `BadSpec("invalid_scenario")` unless it is a plain function.
     """
     check_scenario(scenario)
     with Sim(seed, replay=replay, faults=faults, **options) as sim:
@@ -71,9 +71,10 @@ def explore(
 ) -> None:
     """Run the scenario once for each seed, in a simulation of its own; stop at the first failure and make it small.
 
-    The log of the processes is silent meanwhile. A run that somebody blocks is not made small: it would take its
-    `real_patience` again each time. `shrinks` is how many runs may be spent on that; other options as for
-    `Sim`. Raises: `ScenarioFailed`; `BadSpec("invalid_scenario")` for what cannot be explored, no seeds included.
+    `shrinks` is how many runs making it small may take. A run in which a handler blocked its thread stays as
+    it is: each repetition would take its `real_patience` again. The log of the processes is silent meanwhile.
+    Other options as for `Sim`. Raises: `ScenarioFailed`; `BadSpec("invalid_scenario")` for invalid arguments,
+    or no seeds.
     """
     _check(scenario, seeds, faults)
     attempt = _Attempt(scenario, faults, options)
@@ -122,7 +123,7 @@ def _report(attempt: _Attempt, seed: int, error: BaseException, shrinks: int) ->
         return attempt.choices if _is_same(attempt.run(seed, candidate), error) else None
 
     choices, trace = attempt.choices, attempt.trace
-    if attempt.broken:  # each further run would take all its patience, too, and leave one more thread behind
+    if attempt.broken:  # each further run would take `real_patience` too, and leave one more thread behind
         raise ScenarioFailed(seed, error, choices, trace) from error
     if fails(choices) is None:
         failure = ScenarioFailed(seed, error, choices, trace)
@@ -147,7 +148,10 @@ def _raised_at(error: BaseException) -> tuple[str, int | None]:
 
 
 def check_scenario(scenario: object) -> None:
-    """Raises `BadSpec("invalid_scenario")` for what is no plain function: a call of any other would do nothing."""
+    """Refuse what cannot be called, or would do nothing when called, as a coroutine function.
+
+    Raises: `BadSpec("invalid_scenario")`.
+    """
     kind = type(scenario).__name__
     if not callable(scenario):
         raise BadSpec(

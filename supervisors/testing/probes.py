@@ -1,4 +1,4 @@
-"""Processes that record what they get, and events that a simulation knows of.
+"""A process that records what it gets, and an event that a simulation knows of.
 
 The rule of this file: all of it works in simulations and in real systems alike.
 """
@@ -21,9 +21,9 @@ class Probe(Process):
         heard = []
         probe = Probe.start(heard)
 
-    A list of the test's own outlives the probe, and its successors. A message that can be called is called with the
-    process instead, so that a test can make it `monitor`, `link` or `ask`; other messages are answered with
-    themselves.
+    The list is the test's, and outlives the probe and its successors. A message that can be called is not
+    recorded but called with the probe, so that a test can make it `monitor`, `link` or `ask`; what that
+    returns is the answer. Any other message is its own answer.
     """
 
     trap_exit = True
@@ -33,7 +33,7 @@ class Probe(Process):
         self.heard = heard
 
     def on_receive(self, message: Any) -> Any:
-        """Record it, or do it."""
+        """Record the message, or call it."""
         if callable(message):
             return message(self)
         self.heard.append(message)
@@ -53,7 +53,7 @@ class Probe(Process):
 
 
 class Event:
-    """`threading.Event`, for tests: whoever waits lets others go on, on a pool as in a simulation.
+    """A `threading.Event` whose `wait` lets other processes run, on a pool as in a simulation.
 
     Thread: any.
     """
@@ -62,20 +62,20 @@ class Event:
         self._future: Future[None] = Future()
 
     def set(self) -> None:
-        """It has happened."""
+        """Set the event, and wake all who wait for it."""
         self._future.set()
 
     def clear(self) -> None:
-        """It is still to happen, again."""
+        """Reset the event: `wait` waits again."""
         if self._future.done():
             self._future = Future()
 
     def is_set(self) -> bool:
-        """Whether it has happened."""
+        """Whether the event is set."""
         return self._future.done()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for it; False if it takes longer than `timeout` seconds."""
+        """Wait until the event is set; False if that takes longer than `timeout` seconds."""
         try:
             self._future.get(timeout=timeout)
         except pykka.Timeout:

@@ -1,7 +1,7 @@
-"""From a list of choices that fails to a small one that fails too.
+"""Makes a list of choices with which a scenario fails small.
 
-The rule of this file: pure. 0 is the plain choice, so smaller is: shorter, then fewer that are not 0, then lower ones.
-What is tried must still fail; how much is tried is limited, for a small answer soon is better than the smallest never.
+The rule of this file: pure. 0 is the plain choice, so smaller is: fewer that are not 0, then a lower sum,
+then shorter. A result still fails. The tries are limited: a small result soon beats the smallest one never.
 
 Source: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (delta debugging).
 """
@@ -16,7 +16,10 @@ __all__ = ["shrink"]
 def shrink(
     choices: Sequence[int], fails: Callable[[list[int]], list[int] | None], tries: int = 300
 ) -> list[int]:
-    """A smaller list that still fails. `fails(candidate)` runs it: the choices it really made, or None if it passed."""
+    """A smaller list that still fails, found in at most `tries` runs.
+
+    `fails(candidate)` runs a list, and returns the choices that were really made, or None if it passed.
+    """
     search = _Search(_trimmed(choices), fails, tries)
     while search.tries > 0 and search.one_pass():
         pass
@@ -30,7 +33,7 @@ class _Search:
         self._fails = fails
 
     def one_pass(self) -> bool:
-        """Whether anything became smaller."""
+        """Try every reduction once; True if anything became smaller."""
         before = self.best
         self._cut()
         size = max(1, len(self.best))
@@ -41,7 +44,7 @@ class _Search:
         return self.best != before
 
     def _cut(self) -> None:
-        # The end first: what comes after the failure was decided does not matter.
+        # Cut off the end first: choices made after the failure was decided do not matter.
         keep = 0
         while keep < len(self.best):
             if self._try(self.best[:keep]):
@@ -49,7 +52,7 @@ class _Search:
             keep = keep * 2 + 1
 
     def _calm(self, size: int) -> None:
-        # From the end, so that what is calmed moves nothing that was looked at already.
+        # From the end, so that taking one out moves nothing that is still to be tried.
         for start in range((len(self.best) - 1) // size * size, -1, -size):
             part = self.best[start : start + size]
             if not any(part):

@@ -1,6 +1,6 @@
-"""Whether a tree is what its supervisors believe it is.
+"""Checks that a tree is what its supervisors believe it is.
 
-The rule of this file: looked at from outside, at rest; everything that is wrong is said at once.
+The rule of this file: it is looked at from outside, at rest; everything that is wrong is reported at once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ __all__ = ["assert_tree_whole"]
 
 
 def assert_tree_whole(system: System | None = None) -> None:
-    """Nobody outlives a parent, nobody is unknown to the supervisor that is its parent, no child that is believed to
-    run is dead or somebody else's, and every name belongs to the living.
+    """Assert that all supervision trees of a system are consistent. The default is the current system.
 
-    The default is the current system. Everybody should be at rest (`sim.settle()`): supervisors are asked.
-    Raises: `AssertionError` with everything that is wrong.
+    No process outlives its parent, none is unknown to the supervisor that is its parent, no child that a
+    supervisor believes to run is dead or another's, and every name belongs to a living process. The processes
+    should be at rest (`sim.settle()`), for supervisors are asked. Raises: `AssertionError` that lists
+    everything that is wrong.
     """
     world = system if system is not None else System.current()
     wrong = [*_orphans(world), *_names(world)]

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import allm_actors as allm
-from allm_actors.actors.store import SQLiteStore
+from allm_actors.actors.store import MemoryStore, SQLiteStore
 from allm_actors.data import AllmError, ErrorEvent, MessageStarted, Thread
 from allm_actors.testing import script
 from allm_actors.testing.exchanges import chat_completions
 from allm_actors.testing.loopback import LoopbackServer, Reply
+from supervisors import exit as exit_process
 
 __all__ = ["PRODUCERS", "RESERVED", "Producer"]
 
@@ -489,6 +490,23 @@ def _two_hosts() -> AllmError:
             mine, theirs = one.session("s", fake(SAYS)), two.session("s", fake(SAYS))
             mine.reply("hi").result()
             return raised(lambda: theirs.reply("hi"))
+
+
+@produces(allm.StoreError, "unconfirmed")
+def _killed_while_it_is_stored() -> AllmError:
+    """a session's process dies while the message of a turn that it has not admitted yet is being stored"""
+
+    class Kills(MemoryStore):
+        def save(self, batch: Any) -> None:
+            super().save(batch)
+            if (ref := host.system.whereis(("sessions", "s"))) is not None:
+                exit_process(ref, "kill")
+
+    with allm.Host(store=Kills()) as host:
+        session = host.session("s", fake(SAYS))
+        error = raised(lambda: session.reply("hi"))
+        assert host.session("s", fake(SAYS)).messages == HI  # it was stored, this time
+        return error
 
 
 # --- texts --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""One attempt of a call that is not chat: the adapter is asked, and whatever comes of it is data.
+"""One attempt at a call that is not chat: the adapter is called, and its answer or its error is returned as data.
 
-Rule of this file: whatever an adapter raises is an outcome. What kills the worker it runs in (a kill, an exit) whoever
-waits for it learns from the death.
+Rule of this file: whatever an adapter raises is an outcome. Only what ends its worker (a kill, an exit) is
+not: whoever waits learns of that from the worker's death.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["awaited", "blocking"]
 def blocking(
     method: Callable[..., Any], request: Any, call: Call, capability: Capability
 ) -> Answered | Failed:
-    """What an adapter that may block comes to. Thread: one of the cached threads for blocking work."""
+    """Call an adapter that may block. Thread: one of the cached threads for blocking work."""
     try:
         result = method(request, call)
         if inspect.isawaitable(result):
@@ -39,7 +39,7 @@ def blocking(
 async def awaited(
     method: Callable[..., Any], request: Any, call: Call, capability: Capability
 ) -> Answered | Failed:
-    """What an adapter comes to that waits on the event loop of all calls."""
+    """Call an adapter that is a coroutine. Thread: the event loop that all calls share."""
     source = call.api_key
     try:
         if callable(call.api_key):
@@ -51,12 +51,12 @@ async def awaited(
 
 
 async def _asked(source: Callable[[], Any]) -> Callable[[], Any]:
-    """A source that has its answer already: the user's own may ask a vault, and that may take its time."""
+    """A key source that returns at once: the user's own is called here on a thread, because it may ask a vault."""
     return await on_thread(lambda: _answered(source))
 
 
 def _answered(source: Callable[[], Any]) -> Callable[[], Any]:
-    # What it raises is handed over as a value: there are errors that a future does not carry.
+    # What it raises is returned as a value: some exceptions (StopIteration) cannot be set on a future.
     try:
         key = source()
     except Exception as error:  # noqa: BLE001 - raised again where the adapter asks for the key
@@ -76,7 +76,7 @@ async def _await(awaitable: Any) -> Any:
 
 
 def _told(method: Callable[..., Any], error: Exception, capability: Capability) -> Exception:
-    """What the caller gets: an error of ours and a misuse as they are, and anything else as an adapter's mistake."""
+    """The error for the caller: AllmError, TypeError and ValueError unchanged, anything else as the adapter's fault."""
     if isinstance(error, AllmError | TypeError | ValueError):
         return error
     text = f"{_name(method)} raised {type(error).__name__}, which an adapter must not raise: {error}"

@@ -1,4 +1,4 @@
-"""A call that is not chat, from what a caller typed to one that can be begun: its gates, in order.
+"""A call that is not chat, checked and resolved until it can be begun: its gates, in order.
 
     1  the options mean something        TypeError, ValueError
     2  the engine's slot has an adapter  EngineError
@@ -6,8 +6,8 @@
     4  the model can do it               ValidationError, where its `ModelRef` says that it cannot
     5  the adapter opens a stream        what it refuses
 
-Rule of this file: whatever is wrong with a call is said here, in the caller's own thread, before anything is started.
-Its telemetry begins before gate 2, so that a refusal is told, too.
+Rule of this file: whatever is wrong with a call is raised here, in the caller's own thread, before anything
+is started. Its telemetry span begins before gate 2, so that a refusal is recorded, too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from allm_actors.telemetry import Span
 
 __all__ = ["DIED", "CallSpec", "call_spec", "failed", "signed"]
 
-DIED = "adapter_died"  # in an error's metadata: whoever worked on the call is dead
+DIED = "adapter_died"  # in an error's metadata, as `cause`: the call's worker died
 _OPTIONS = frozenset(
     {"request_id", "api_key", "adapter_opts", "retry", "telemetry_metadata", "model"} | TRANSPORT
 )
@@ -49,7 +49,7 @@ _OPTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSpec:
-    """One call as it was asked for. `opened` is the stream that its caller has opened; `patience` is in seconds."""
+    """One call, checked and resolved. `opened` is the adapter's stream, if it has one; `patience` is in seconds."""
 
     capability: Capability
     adapter: Any
@@ -75,8 +75,8 @@ def call_spec(
 ) -> CallSpec:
     """One call of the capability `name`, checked and resolved.
 
-    Raises: TypeError and ValueError for options that mean nothing, EngineError for a slot without a usable adapter,
-    ValidationError for a request that cannot be sent or that the model is known not to serve.
+    Raises: TypeError and ValueError for invalid options, EngineError for a slot without a usable adapter,
+    ValidationError for a request that cannot be sent or that the model is known not to support.
     """
     if not isinstance(engine, Engine):
         raise TypeError(
@@ -85,7 +85,7 @@ def call_spec(
     capability = CAPABILITIES[name]
     said = {option: value for option, value in options.items() if value is not None}
     if name == "image":
-        said.pop("stream", None)  # ALLM takes it and makes nothing of it
+        said.pop("stream", None)  # ALLM accepts it and ignores it
     fields = {option: said.pop(option) for option in list(said) if option not in _OPTIONS}
     request = request_of(capability, given, fields, _OPTIONS)
     told = said.pop("telemetry_metadata", {})
@@ -104,7 +104,7 @@ def call_spec(
         call = _call(engine, said, request_id, transport)
         policy = patient(policy_of(call.retry))
         patience = _patience(call, None if streamed else capability)
-        call = replace(call, request_timeout=patience, retry=False)  # whoever tries again is not the adapter
+        call = replace(call, request_timeout=patience, retry=False)  # retries are ours, not the adapter's
         method = capability.stream_method if streamed else capability.method
         _check_method(adapter, capability, method or "")
         opened = _open(adapter, method or "", request, call) if streamed else None
@@ -128,7 +128,7 @@ def call_spec(
 
 
 def signed(spec: CallSpec, error: AllmError) -> AllmError:
-    """`error` with the request's id, and certainly without the key that the caller, or a function of his, gave."""
+    """`error` with the request's id, and without the API key that the caller, or a function of theirs, gave."""
     key, request_id = key_of(spec.call.api_key), spec.call.request_id
     if hasattr(error, "request_id"):
         return without_keys(error, key, request_id=error.request_id or request_id)
@@ -136,7 +136,7 @@ def signed(spec: CallSpec, error: AllmError) -> AllmError:
 
 
 def failed(span: Span, capability: Capability, error: Exception) -> None:
-    """Tell how a call ended without a response: an error of ours is its outcome, anything else broke it."""
+    """End the span of a call without a response: an `AllmError` stops it, a dead worker or another error breaks it."""
     if isinstance(error, StreamError) or getattr(error, "metadata", {}).get("cause") == DIED:
         span.exception("exit", error)
     elif isinstance(error, AllmError):

@@ -1,12 +1,13 @@
 """CallActor: one call that is not chat, from its first attempt to its end.
 
     sessions
-    └── CallActor            answers for the call: attempts, pauses, deadline, cancellation; never blocks
+    └── CallActor            owns the call: attempts, pauses, deadline, cancellation; never blocks
     adapters
     └── CallWorker           one attempt, on a thread; or AsyncCallWorker, on the event loop; or an adapter's stream
 
-Rule of this file: it decides nothing (`engine.calls` says when to ask again, `execution.audio` what a stream comes to)
-and owes its caller exactly one end, which comes also when it is killed. Nothing is restarted: a call costs money.
+Rule of this file: it decides nothing (`engine.calls` says when to retry, `execution.audio` what a stream's
+result is) and ends its caller's channel exactly once, even when it is killed. Nothing is restarted: a call
+costs money.
 """
 
 from __future__ import annotations
@@ -41,23 +42,23 @@ __all__ = ["CallActor", "Expired", "end_call"]
 
 @dataclass(frozen=True, slots=True)
 class _Cancel:
-    """Nobody wants the answer any more."""
+    """The caller no longer wants the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The time of that chunk, or of that silence, is over."""
+    """A timeout is over: of chunk `number`; in a stream, of the wait after event `number`, or of all of it (-1)."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """The pause is over."""
+    """The pause before the next attempt is over."""
 
 
 class CallActor(Process):
-    """A call with one answer. Thread: the I/O loop's own; it never blocks."""
+    """A call with one answer. Thread: the I/O loop's; it never blocks."""
 
     restart = "temporary"
     shutdown = 1.0
@@ -79,7 +80,7 @@ class CallActor(Process):
     # Life.
 
     def init(self) -> Any:
-        """Owe the call its end, before the start is confirmed."""
+        """Make sure that the call gets its end, before the start is confirmed."""
         self.ref.add_exit_callback(self._died)
         self.continue_(None)
         return None
@@ -110,7 +111,7 @@ class CallActor(Process):
         self._advance(None)
 
     def news(self, message: Any) -> None:
-        """An answer, or the end of somebody's patience."""
+        """Take an answer, or the end of a timeout."""
         match message:
             case ToolDone(token, outcome) if token == self._token:
                 self._worker = None
@@ -200,11 +201,11 @@ class CallActor(Process):
         )
         if worker is not None:
             self._ready(token, worker)
-            if not ref.is_alive():  # killed meanwhile, and nobody has let go of this one
+            if not ref.is_alive():  # we were killed meanwhile, before this worker could be dismissed
                 worker.terminate(SHUTDOWN)
 
     def fail(self, error: Exception) -> NoReturn:
-        """The call ends with this error, which its caller gets raised."""
+        """End the call with this error, which is raised to its caller."""
         if isinstance(error, AllmError):
             error = signed(self.spec, error)
         failed(self.spec.span, self.spec.capability, error)
@@ -229,8 +230,8 @@ class CallActor(Process):
             self._ports.dismiss(ref, SHUTDOWN)
 
     def _let_go(self) -> None:
-        # Never a kill: an adapter that blocks cannot be stopped by one, only disowned. A coroutine ends now.
-        # First dismissed, and then forgotten: whoever kills us in between looks for it.
+        # Never a kill: it cannot stop an adapter that blocks, only disown it. A coroutine ends now.
+        # Dismissed first and forgotten after: if we are killed in between, `_died` still finds the worker.
         worker = self._worker
         self._token += 1
         if worker is not None:
@@ -238,7 +239,7 @@ class CallActor(Process):
         self._worker = None
 
     def _died(self, reason: object) -> None:
-        # However we died: a kill runs no `terminate`. The thread is then the killer's.
+        # Runs however we died, because a kill skips `terminate`. The thread is then the killer's.
         worker = self._worker
         if worker is not None:
             self._ports.dismiss(worker, SHUTDOWN)
@@ -252,7 +253,7 @@ class CallActor(Process):
 
 
 def end_call(spec: CallSpec, error: AllmError) -> None:
-    """End a call that nobody answers for any more."""
+    """End a call whose actor is dead."""
     error = signed(spec, error)
     failed(spec.span, spec.capability, error)
     if spec.opened is None:

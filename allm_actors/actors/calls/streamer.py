@@ -1,7 +1,7 @@
 """StreamCallActor: one call whose answer is a stream, of a clip or of a transcript.
 
-Rule of this file: what the adapter tells goes to the reader, and no further ahead of him than the window allows. A
-stream is never begun again; what it comes to, `execution.audio` says.
+Rule of this file: the adapter's events go to the reader, no further ahead of them than the window allows. A
+stream is never retried; `execution.audio` folds its events into the result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FOLDS = {"speech": SpeechFold, "transcribe": TranscriptionFold}
 
 
 class StreamCallActor(CallActor):
-    """A call whose answer is a stream: what the adapter tells goes to the reader, who is never far behind."""
+    """A call whose answer is a stream: the adapter's events go to the reader, through a bounded window."""
 
     def __init__(self, ports: Ports, spec: CallSpec) -> None:
         super().__init__(ports, spec)
@@ -39,7 +39,7 @@ class StreamCallActor(CallActor):
         self._heard = 0
 
     def begin(self) -> None:
-        """Let the stream flow that the caller has opened."""
+        """Start reading the stream that the caller has opened."""
         spec = self.spec
         self._token += 1
         job = ModelJob(
@@ -57,7 +57,7 @@ class StreamCallActor(CallActor):
         self.hire(job)
 
     def news(self, message: Any) -> None:
-        """Events, the end of them, or too long a silence."""
+        """Take events, their end, or the timeout between two events."""
         match message:
             case ModelBatch(token, events) if token == self._token:
                 self._take(events)
@@ -80,7 +80,7 @@ class StreamCallActor(CallActor):
         self.fail(self.broken(why))
 
     def fail(self, error: Exception) -> NoReturn:
-        """The stream ends with this error, as an event; what it comes to is the error."""
+        """End the stream with this error: as its last event, and as its result."""
         if not isinstance(error, AllmError):
             error = self.broken(repr(error))
         event = ErrorEvent(signed(self.spec, error))

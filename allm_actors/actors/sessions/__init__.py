@@ -1,1 +1,1 @@
-"""The actors that own conversations: what is asked of one, how it is reached, and how its users hold it."""
+"""The actors that own conversations: their requests, how they are reached, and the handles of their users."""

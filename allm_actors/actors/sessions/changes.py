@@ -1,8 +1,8 @@
-"""What is asked of a session between its turns: results of calls, to recover, a fork.
+"""Changes that a session is asked for between its turns: submitted tool results, recovery, a fork.
 
-Rule of this file: one at a time. What it comes to is stored before it is answered; if it cannot be, nothing has
-changed. What is asked meanwhile waits, for it may have to be taken back. Who is told of a conflict finds what the store
-has: it is loaded before.
+Rule of this file: one at a time. A change is stored before its request is answered; if it cannot be stored,
+nothing has changed. Requests that arrive meanwhile wait, because the change may be rolled back. Before a
+caller is told of a conflict, the session is reloaded, so that they see what the store has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Tell = Callable[[Exception], object]
 
 
 class Changes:
-    """The changes of one session. `under_way`: one is being stored, or the session is loaded anew.
+    """The changes of one session. `under_way`: one is being stored, or the session is being reloaded.
 
     Thread: the session actor's.
     """
@@ -37,8 +37,8 @@ class Changes:
 
     def __init__(self, ledger: Ledger, ports: Ports) -> None:
         self._ledger, self._ports = ledger, ports
-        self._refusal: tuple[Exception, Tell] | None = None  # and who is told of it
-        self._owed: Callable[[], object] | None = None  # what is told when the session is loaded anew
+        self._refusal: tuple[Exception, Tell] | None = None  # and how its caller is told
+        self._owed: Callable[[], object] | None = None  # an answer to give after the reload
         self.under_way = False
 
     def submit(self, asked: From, results: Sequence[tuple[str, Any]]) -> Any:
@@ -51,7 +51,7 @@ class Changes:
 
     def fork(self, asked: From, id: str) -> Any:
         """Store a copy under a name that is free. Raises SessionError for one that is not."""
-        # The answers to calls that run now come to the session that made them, not to its copy.
+        # Results of open calls will reach the original session, not its copy: there they are settled now.
         copy, ref = settled(msgspec.structs.replace(self._ledger.value, id=id)), self._ledger.ref
         if self._ports.whereis((SESSIONS, id)) is not None:
             raise _taken(id)
@@ -68,8 +68,8 @@ class Changes:
         return NO_REPLY
 
     def doubt(self, refusal: Exception, tell: Tell) -> None:
-        """The session's status refuses something. `tell` it, unless the status is an old one, because another host has
-        changed the session: then `tell` that.
+        """The session's status refuses a request. Ask the store whether another host has changed the session,
+        then `tell` the caller the refusal, or that conflict.
         """
         self._refusal = refusal, tell
         self.wait()
@@ -79,7 +79,7 @@ class Changes:
         )
 
     def checked(self, error: BaseException | None) -> None:
-        """The store has looked."""
+        """The store has answered the check of `doubt`."""
         assert self._refusal is not None
         (refusal, tell), self._refusal = self._refusal, None
         if isinstance(error, StoreError) and error.reason == "conflict":
@@ -88,14 +88,14 @@ class Changes:
         self.tell(lambda: tell(refusal))
 
     def tell(self, tell: Callable[[], object]) -> None:
-        """Tell why something has not been done: now, or when what the store has is loaded."""
+        """Tell a caller why a request failed: now, or after the reload if the session is stale."""
         if self._ledger.stale:
             self._owed = tell
         else:
             tell()
 
     def told(self) -> None:
-        """What the store has is loaded, or will not be: tell what waited for that."""
+        """The reload is over, or there will be none: give the answer that waited for it."""
         owed, self._owed = self._owed, None
         if owed is not None:
             owed()
@@ -106,11 +106,11 @@ class Changes:
         self._ledger.save(lambda _error: self.settle())
 
     def wait(self) -> None:
-        """Whatever is asked from now on waits, until `settle`."""
+        """Make later requests wait until `settle`."""
         self.under_way = True
 
     def settle(self) -> None:
-        """What was being stored is stored, or not."""
+        """The change is stored, or rolled back: later requests may go on."""
         self.under_way = False
 
     def _take_over(self, asked: From, session: Session) -> Any:

@@ -1,7 +1,8 @@
-"""A session is forgotten: what runs is interrupted, what is stored of it is deleted, and then its name is free.
+"""Deleting a session: its running turn is interrupted, its stored state is deleted, and then its name is free.
 
-Rule of this file: the name is held until the store has deleted what it had, by the session's actor or, where there is
-none, by an `Eraser`. So whoever uses the session meanwhile waits, and begins a new conversation.
+Rule of this file: the name stays registered until the store has deleted the session, by the session's actor
+or, where there is none, by an `Eraser`. So whoever uses the name meanwhile waits, and begins a new
+conversation.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from .seat import Cell
 
 __all__ = ["Eraser", "forget"]
 
-_TRIES = 5  # how often the name may be somebody else's meanwhile
+_TRIES = 5  # how often to try again when another process has taken or given up the name meanwhile
 
 
 class Erased(Signal):
-    """The store has deleted what it had, or says why it has not."""
+    """The store has deleted the session, or says why it has not."""
 
     __slots__ = ("error",)
 
@@ -33,7 +34,7 @@ class Erased(Signal):
 
 
 class Eraser(Process):
-    """Holds the name of a session that is not alive, while it is deleted. Thread: the I/O loop's own."""
+    """Holds the name of a session without an actor while it is deleted. Thread: the I/O loop's."""
 
     restart = "temporary"
     dispatcher = "io"
@@ -45,7 +46,7 @@ class Eraser(Process):
     def init(self) -> Any:
         """Take the name, then have what is stored under it deleted."""
         if not self._ports.claim(self._id, self.ref):
-            return IGNORE  # it is alive after all
+            return IGNORE  # the session is alive after all
         self._ports.ask_store(Delete(self._id), lambda _answer, error: self.ref.signal(Erased(error)))
         return DEFER_START
 
@@ -55,21 +56,21 @@ class Eraser(Process):
             case Erased(error=None):
                 self._cell.load(Session(id=self._id), None)
                 self.start_succeeded()
-                self.ref.tell(None)  # comes after what was asked of the session meanwhile
+                self.ref.tell(None)  # handled after the requests that reached this name meanwhile
             case Erased(error=error):
                 self.start_failed(error)
             case _:
                 super().handle_system(signal)
 
     def on_receive(self, message: Any) -> Any:
-        """Who wants the same has it. Whoever wants the session finds nobody, and starts it."""
+        """A second `Forget` is done already. Other requests get no reply, and start the session when this one exits."""
         if message is None:
             self.exit()
         return None if isinstance(message, Forget) else NO_REPLY
 
 
 def forget(ports: Ports, id: str, cell: Cell, deleted: Future[Any], tries: int = _TRIES) -> None:
-    """Forget the session of that name; `deleted` is set when that is done, or has what went wrong. Never blocks."""
+    """Delete the session of that name; `deleted` is set when that is done, or fails with the error. Never blocks."""
 
     def again(gone: BaseException | None = None) -> None:
         if gone is None and tries > 0:
@@ -80,7 +81,7 @@ def forget(ports: Ports, id: str, cell: Cell, deleted: Future[Any], tries: int =
     def answered(answer: Future[Any]) -> None:
         error = answer.error
         if isinstance(error, ProcessDown):
-            ports.when_whole(again)  # it died before it could: by itself, or with its host
+            ports.when_whole(again)  # it died before it could answer: alone, or with its host
         elif error is not None:
             deleted.fail(error)
         else:

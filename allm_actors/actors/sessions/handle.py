@@ -1,7 +1,7 @@
-"""SessionHandle: a session as its users hold it, by name.
+"""SessionHandle: what a user of a session holds; it refers to the session by name.
 
 Rule of this file: thin. A handle holds no state of the conversation; it finds the session's actor by name at each use
-and starts it where there is none, so it works across crashes, restarts and idle nights.
+and starts it where there is none, so it works across crashes, restarts and idle timeouts.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Home(Protocol):
         """The event loop of the caller's that it lives on, if it does."""
 
     def check_home(self) -> None:
-        """Raises EngineError where nothing could ever answer."""
+        """Raises EngineError where no answer can come: see `Host.check_home`."""
 
     def check_turn(self, spec: TurnSpec) -> None:
         """Raises EngineError for a turn that cannot run on this host."""
 
     def check_waiting(self) -> None:
-        """Raises RuntimeError on the event loop of its calls, EngineError where nothing could ever answer."""
+        """Raises RuntimeError on the host's own event loop, EngineError where no answer can come."""
 
     def tool_loop(self) -> AbstractEventLoop | None:
         """Where asynchronous tools run."""
@@ -76,13 +76,15 @@ class Home(Protocol):
 class SessionHandle:
     """One named session of a host.
 
-    `reply`, `continue_` and `step` return a `Turn` at once. In a host that was entered with `async with`, what would
-    block (`submit_tool_result`, `fork`, `stop`) returns an awaitable instead, and a refusal is raised by the turn.
-    `await session` gives the handle when the session is loaded; before that it has nothing to show there.
+    `reply`, `continue_` and `step` return a `Turn` as soon as it is admitted. In a host that was entered with
+    `async with` they return at once, and the turn raises a refusal; methods that would block
+    (`submit_tool_result`, `fork`, `stop`, …) return an awaitable. There `value` can be read only once the
+    session is loaded, for which `await session` waits.
 
     Raises: SessionStatusError and SessionError for what the session's status forbids, SessionBusy as `when_busy` says,
-    StoreError when the session cannot be loaded, SessionError (`not_loaded`) for a look at one that is not loaded yet;
-    RuntimeError where what waits is called on the event loop that has to answer, before anything is done.
+    StoreError when the session cannot be loaded, SessionError (`not_loaded`) for reading one that is not
+    loaded yet; RuntimeError, before anything is done, if a blocking method is called on the event loop that
+    has to answer it.
     Thread: any thread may use it.
     """
 
@@ -91,10 +93,10 @@ class SessionHandle:
         self.id: str = seat.id
         self.engine = engine
         self._host, self._ports, self._seat, self._api_key = host, ports, seat, api_key
-        # Of the turn that was begun last; it is its reader's, who may drop it.
+        # Of the turn that was begun last. Weak: a reader that drops the turn ends it.
         self._last: ReferenceType[Channel] | None = None
-        # What was loaded before is shown only if somebody works with it: else others may have gone on. The loads are
-        # counted first, because it may be loaded in between.
+        # A value loaded before is shown only if an actor still holds it: otherwise another host may have changed the
+        # session. `loads` is read first, because the session may be loaded in between.
         loads = seat.cell.loads
         self._stale = -1 if seat.cell.holder is not None else loads
 
@@ -117,9 +119,9 @@ class SessionHandle:
 
     @property
     def value(self) -> Session:
-        """The session's value as of now: after a turn's result, what the turn has made of it.
+        """The session's current value; once a turn has given its result, it includes that turn.
 
-        A snapshot: what is done to its lists is not done to the session.
+        A snapshot: changing its lists does not change the session.
         """
         return snapshot(self._shown())
 
@@ -166,9 +168,9 @@ class SessionHandle:
         return self._asked(Recover())  # type: ignore[no-any-return]
 
     def cancel(self) -> None:
-        """End the turn that this handle has begun last, if it is not over; the session keeps what was said.
+        """End the turn that this handle began last, if it is not over; the session keeps what was said.
 
-        A handle that has begun none ends the turn that runs, whoever has begun it.
+        A handle that has begun none ends the running turn, whoever began it.
         """
         self._host.check_home()
         if self._last is not None:
@@ -181,7 +183,7 @@ class SessionHandle:
             session.send(Cancel(None))
 
     def fork(self, id: str) -> SessionHandle:
-        """A new session `id` that begins where this one stands; gives its handle. The name must be free."""
+        """A new session `id` that begins with this one's current value; returns its handle. The name must be free."""
         check_id(id)
         if self._host.attached:
             return self._afork(id)  # type: ignore[return-value]
@@ -189,8 +191,8 @@ class SessionHandle:
         return self._forked(id)
 
     def stop(self) -> bool:
-        """End the session's actor: the turn that runs is interrupted, and those that wait with it. The conversation
-        stays in the store. False: there was none.
+        """Stop the session's actor: the running turn is interrupted, and queued ones end with it. The
+        conversation stays in the store. Returns False if there was no actor.
         """
         self._check_waiting()
         ref = self._ports.whereis((SESSIONS, self.id))
@@ -227,7 +229,7 @@ class SessionHandle:
     def _begin(
         self, kind: Kind, operation: Operation, messages: list[Message], options: dict[str, Any]
     ) -> Turn[Any]:
-        # Who forwards an option of None says nothing, above all not whose key it shall be.
+        # An option of None counts as not given; above all `api_key=None` must not override the session's key.
         options = {**options, "api_key": either(options.get("api_key"), self._api_key)}
         if options.get("session_id") is None:
             options["session_id"] = self.id
@@ -302,7 +304,7 @@ class _Ended:
         """Begun already."""
 
     def unbegun(self) -> Any:
-        """What a turn comes to that was never begun."""
+        """The result of a turn that was never begun."""
         return ending(self._spec, Session().thread, None)[0]
 
 
@@ -325,7 +327,7 @@ def _pairs(results: Any) -> list[tuple[str, Any]]:
 
 
 def _stored(message: Message) -> Message:
-    to_msgpack(message)  # what cannot be stored is refused here, with the name of the place
+    to_msgpack(message)  # raises here for what cannot be stored, naming the field
     return message
 
 

@@ -1,7 +1,7 @@
 """A session's value, and how much of it the store has.
 
 Rule of this file: one writer. The value changes here and nowhere else; a save writes the header and the messages that
-the store does not have yet, and after a failed one everything is written again.
+the store does not have yet, and after a failed save everything is written again.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Ledger:
         self._saves = 0
         self._stored = 0
         self._pending: dict[int, Stored] | None = None
-        self._repaired = False  # calls that were open are answered here, and not yet in the store
-        self.stale = False  # what the store has is what counts: ours cannot be stored
-        self.unsaved = False  # what the session is could not be stored
+        self._repaired = False  # open calls were settled here at the load, and the store does not know yet
+        self.stale = False  # our value cannot be stored: the store's counts, and must be reloaded
+        self.unsaved = False  # the last save of our value failed
 
     @property
     def value(self) -> Session:
@@ -52,7 +52,7 @@ class Ledger:
         """The session is this from now on."""
         self._stored = min(self._stored, _shared(self.value.thread, session.thread))
         if session.thread is not self.value.thread:
-            # The list of a result is its reader's, to do with what he likes.
+            # A result's list belongs to its reader, who may change it: keep one of our own.
             thread = msgspec.structs.replace(session.thread, messages=list(session.thread.messages))
             session = msgspec.structs.replace(session, thread=thread)
         self._cell.value = session
@@ -62,11 +62,11 @@ class Ledger:
         self.put(msgspec.structs.replace(self.value, thread=thread))
 
     def revive(self, stored: Session | None) -> None:
-        """Begin with what the store has; calls that a crash left open are answered, so that providers accept it."""
+        """Begin with the stored session; calls that a crash left open are settled, so that providers accept it."""
         self.stale = self.unsaved = self._repaired = False
         if stored is None:
             self._stored = 0
-            # Nothing else is left of what was never stored, or was deleted.
+            # It was never stored, or was deleted: begin empty.
             self._cell.load(Session(id=self.value.id), self.ref.number)
             return
         session = settled(stored)
@@ -75,7 +75,7 @@ class Ledger:
         self._cell.load(session, self.ref.number)
 
     def save(self, done: Stored) -> None:
-        """Have the value stored: the actor is told `Saved`, and `settle` calls `done`."""
+        """Have the value stored: the actor receives `Saved`, and `settle` then calls `done`."""
         self._saves += 1
         token, ref, session, keep = self._saves, self.ref, self.value, self._stored
         self._pending = self._pending if self._pending is not None else {}
@@ -94,7 +94,7 @@ class Ledger:
         if error is not None:
             self.lost(error)
         elif self._repaired:
-            # Only now it matters: who merely looks at a session at which another host works has changed nothing.
+            # Logged only now: merely loading a session that another host works on has changed nothing.
             self._repaired = False
             text = (
                 "tool calls that were left open are answered with an error: whether their tools took effect is "
@@ -105,8 +105,8 @@ class Ledger:
             done(error)
 
     def lost(self, error: StoreError) -> None:
-        """The store has something else, or cannot take what the session is."""
-        if error.reason == "conflict":  # two who share a session are no trouble, if that is what was wanted
+        """A save failed: the store has another version, or cannot take ours."""
+        if error.reason == "conflict":  # no error: two hosts may share a session on purpose
             log.warning(
                 "another host has changed a session that is open here",
                 session_id=self.value.id,
@@ -119,7 +119,7 @@ class Ledger:
 
 
 def settled(session: Session) -> Session:
-    """The session with an answer to every call that nobody answers any more; itself when there is none."""
+    """The session with a result for every call that nobody will answer any more; itself when there is none."""
     thread = repair(session.thread, keep={call.id for call in session.pending_tool_calls})
     return session if thread is session.thread else msgspec.structs.replace(session, thread=thread)
 
@@ -138,7 +138,7 @@ def _shared(old: Thread, new: Thread) -> int:
 
 
 def store_error(error: BaseException) -> StoreError:
-    """What a store said instead of an answer; one that died meanwhile said nothing."""
+    """The StoreError for a failed request to the store; a generic one if the store's actor died meanwhile."""
     if isinstance(error, StoreError):
         return error
     return StoreError("unavailable", message=f"the session store did not answer: {error}", cause=repr(error))

@@ -1,7 +1,7 @@
-"""How a session is reached: by its name, started where it is not alive, and asked again when it dies over it.
+"""How a session is reached: by name, started if it is not alive, and asked again if it dies before it answers.
 
-Rule of this file: nothing blocks; a future has the answer, or the error of ours that says why there is none. What a
-session may have begun to do is asked of no other.
+Rule of this file: nothing blocks; a future has the answer, or the AllmError that says why there is none. A
+request that a session may have begun to handle is not repeated to its successor.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .session import SessionActor
 __all__ = ["ask", "cause_of", "ensure", "ours_in", "session_spec"]
 
 _TRIES = 5  # how often a message is offered to a session that dies or is being restarted meanwhile
-_DEPTH = 12  # of errors in errors that are looked into
+_DEPTH = 12  # how many nested errors are searched
 
 
 def session_spec(seat: Seat) -> ChildSpec:
@@ -30,7 +30,7 @@ def session_spec(seat: Seat) -> ChildSpec:
 
 
 def ensure(ports: Ports, seat: Seat) -> Future[Any]:
-    """Have the session's actor started and its state loaded, by whomever."""
+    """Have the session's actor started and its state loaded; the future is set when it is."""
     return ask(ports, seat, Ready())
 
 
@@ -42,12 +42,12 @@ def ask(ports: Ports, seat: Seat, message: Any) -> Future[Any]:
 
 
 def cause_of(error: BaseException | None, id: str | None) -> BaseException:
-    """The error of ours inside what a supervisor says of a failed start, or one that says that nobody answers."""
+    """The AllmError inside a supervisor's error for a failed start, or a SessionError that nobody answers."""
     return ours_in(error) or _gone(id, error)
 
 
 def ours_in(error: object) -> AllmError | None:
-    """The error of ours in the reasons and causes of this one, if there is one."""
+    """The AllmError among this error's reasons and causes, or None."""
     found: Any = error
     for _ in range(_DEPTH):
         if found is None or isinstance(found, AllmError):
@@ -113,8 +113,8 @@ def _may_come_again(message: Any, reason: object) -> bool:
     """Whether a message to a session that died may be handed to its successor."""
     if isinstance(message, Fork | SubmitToolResults):
         return not message.receipt.signed  # or it may have been done already
-    # A turn knows whether it was admitted, and to recover twice is to recover. What a session crashed on is not handed
-    # to the next one.
+    # A turn knows whether it was admitted, and `recover` is idempotent. A message that crashed a session is not handed
+    # to its successor.
     return not isinstance(reason, Crash)
 
 

@@ -1,7 +1,7 @@
-"""What a session actor is given to start with, and what outlives it.
+"""What a session actor is started with, and what outlives it.
 
-Rule of this file: nothing here acts. A seat is the same at every restart; a cell shows the last value to anybody; the
-outlets end what a dead session owed.
+Rule of this file: nothing here acts. A seat is the same at every restart; a cell shows the last value to any
+reader; outlets end the turns that a dead session left open.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from allm_actors.actors.inside import Inside
 from allm_actors.actors.ports import Ports
-from allm_actors.actors.turns.ending import ending
+from allm_actors.actors.turns.ending import ending, unadmitted
 from allm_actors.actors.turns.spec import TurnSpec, WhenBusy
 from allm_actors.data import Session
 from allm_actors.execution.effects import Checkpoint
@@ -21,10 +21,10 @@ __all__ = ["Cell", "Outlets", "Seat", "snapshot"]
 
 
 class Cell:
-    """The last value of a session, for anybody to read. Written by the session's own actor only.
+    """The last value of a session, for anyone to read. Written by the session's own actor only.
 
-    `loads` says how often it was loaded, and `holder` which actor, by its number, has loaded it and works with it. What
-    it was made with is nobody's session: whoever shows it looks whether it has been loaded.
+    `loads` counts how often it was loaded; `holder` is the number of the actor that has loaded it and works
+    with it. The value it is made with is a placeholder: readers check that it has been loaded.
     """
 
     __slots__ = ("__weakref__", "_noted", "_value", "holder", "inside", "loads")
@@ -49,22 +49,22 @@ class Cell:
         self._value, self._noted = value, None
 
     def load(self, value: Session, holder: int | None) -> None:
-        """This is what the store has; nobody works with what it has not."""
+        """Take the stored value; `holder` is the actor that works with it, or None."""
         self.value, self.holder = value, holder
         self.loads += 1
 
     def release(self, holder: int) -> None:
-        """That actor has ended: what others do from now on is not seen here. Thread: the one it died on."""
+        """That actor has ended: changes by others are not seen here from now on. Thread: the one it died on."""
         if self.holder == holder:
             self.holder = None
 
     def note(self, checkpoint: Checkpoint) -> None:
-        """The session has this thread from now on; it is made when somebody looks."""
+        """The session has this checkpoint's thread from now on; it is built when someone reads `value`."""
         self._noted = checkpoint
 
 
 def snapshot(session: Session) -> Session:
-    """The session, with lists and metadata of its own."""
+    """A copy of the session with its own lists and metadata."""
     thread = msgspec.structs.replace(session.thread, messages=list(session.thread.messages))
     return msgspec.structs.replace(
         session,
@@ -89,7 +89,7 @@ class Seat:
 
 
 class Outlets:
-    """The channels of the turns that a session owes an end. Outlives the actor, and ends them when that dies."""
+    """The channels of a session's open turns. Outlives the actor, and ends them when it dies."""
 
     __slots__ = ("cell", "open")
 
@@ -98,8 +98,11 @@ class Outlets:
         self.open: dict[str, TurnSpec] = {}
 
     def abandon(self, reason: object) -> None:
-        """The actor is dead: every turn it owed an end gets one that says so. Thread: the one it died on."""
+        """The actor is dead: end every open turn with an error that says so. Thread: the one it died on."""
         while self.open:
             _, spec = self.open.popitem()
+            if spec.operation is not None and not spec.channel.accepted:
+                spec.channel.end(error=unadmitted(reason))
+                continue
             result, last = ending(spec, self.cell.value.thread, reason)
             spec.channel.end(result, last=last)

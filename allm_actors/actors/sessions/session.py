@@ -1,8 +1,9 @@
 """SessionActor: owns one conversation.
 
 Rule of this file: it decides nothing about the conversation (the tables in `allm_actors.execution` do) and never
-blocks: models, tools and the store are other processes. One turn at a time; what its owner asks for meanwhile waits, is
-refused, or interrupts, as `when_busy` says. Whoever waits for a turn gets its end exactly once, also when this dies.
+blocks: models, tools and the store are other processes. One turn at a time; another turn waits, is refused,
+or interrupts, as `when_busy` says. Whoever waits for a turn gets its end exactly once, even if this actor
+dies.
 
 Source: gen_server for the shape; the statuses and transitions are `execution.sessions`.
 """
@@ -69,7 +70,7 @@ from .seat import Outlets, Seat
 
 __all__ = ["SessionActor"]
 
-_IDLE = 0  # the token of the deadline of a session that has nothing to do; workers count from 1
+_IDLE = 0  # the token of the idle timeout; workers' tokens count from 1
 
 
 class Loaded(Signal):
@@ -82,7 +83,7 @@ class Loaded(Signal):
 
 
 class SessionActor(Process):
-    """One conversation, running or idle. Thread: the I/O loop's own; it never blocks."""
+    """One conversation, running or idle. Thread: the I/O loop's; it never blocks."""
 
     restart = "transient"
     shutdown = 5.0
@@ -103,21 +104,21 @@ class SessionActor(Process):
         self._forgetting: From | None = None
         self._leaving = False
 
-    # For a look in passing, on any thread.
+    # Read by `stats`, on any thread.
 
     @property
     def named(self) -> bool:
-        """Whether it is a session of its own, and not the one of a stateless call."""
+        """Whether it has a name; the session of a stateless call has none."""
         return self._seat.id is not None
 
     @property
     def turn(self) -> TurnRun | None:
-        """The turn that runs."""
+        """The running turn, or None."""
         return self._run
 
     @property
     def waiting(self) -> int:
-        """How many turns wait for it."""
+        """How many turns are queued."""
         return len(self._queue or ())
 
     def label(self) -> str | None:
@@ -130,7 +131,7 @@ class SessionActor(Process):
     def init(self) -> Any:
         """Take the name, then load what is stored under it."""
         if self._seat.first is not None:
-            self._owe(self._seat.first)  # before the start is confirmed: from here on its end is certain
+            self._owe(self._seat.first)  # before the start is confirmed: now its end is certain
             self.continue_(None)
             return None
         assert self._seat.id is not None
@@ -156,8 +157,8 @@ class SessionActor(Process):
                 self.start_succeeded()
                 self._rest()
             case Loaded(error=error) if self.incarnation:
-                # Whoever wants it next starts it, and is told why that fails; to try it again and again would end the
-                # others with it.
+                # Not restarted again: too many restarts would end the supervisor and the other sessions with it. The
+                # next caller starts it, and is told why that fails.
                 log.error("a session was not restarted", session_id=self._seat.id, error=str(error))
                 self.start_ignored()
             case Loaded(error=error):
@@ -182,9 +183,9 @@ class SessionActor(Process):
             self._run.cancel("interrupted")
 
     def _leave(self) -> None:
-        """Nothing runs any more: die, once what is being stored is stored. What could not be is tried once more.
+        """Nothing runs any more: exit when the pending save is done. A save that failed is tried once more.
 
-        Who shall be forgotten dies only when that is done, for the name is ours.
+        A session that is being deleted exits only when the deletion is done, because it holds the name.
         """
         if self._changes.under_way or self._leaving:
             return
@@ -210,7 +211,7 @@ class SessionActor(Process):
     # Messages.
 
     def on_receive(self, message: Any) -> Any:  # noqa: C901 - one row for each message
-        """Doors ask, workers report. Stale news, of a turn that is over, is nobody's."""
+        """Handle requests of handles and reports of workers. Stale reports, of a turn that is over, are ignored."""
         run = self._run
         match message:
             case ToolDone(token, outcome) if run is not None:
@@ -259,9 +260,9 @@ class SessionActor(Process):
 
     def _asked_for(self, message: Any) -> Any:
         if self._closing is not None:
-            return NO_REPLY  # our death tells whoever asked to ask our successor
+            return NO_REPLY  # our death makes the caller ask our successor
         if self._changes.under_way:
-            self.stash()  # what is being stored may have to be taken back
+            self.stash()  # the change that is being stored may be rolled back
             return None
         match message:
             case Begin(spec):
@@ -279,7 +280,7 @@ class SessionActor(Process):
                 self._forgetting = self._asker()
                 self._close(NORMAL)
                 return NO_REPLY
-            case _:  # whether we are here
+            case _:  # Ready: only whether we are loaded
                 pass
         return None
 
@@ -288,7 +289,7 @@ class SessionActor(Process):
         try:
             answer = self._changes.submit(asked, message.results)
         except (SessionError, SessionStatusError) as refusal:
-            message.receipt.signed = False  # nothing was done: whoever comes after us may be asked
+            message.receipt.signed = False  # nothing was done: the request may go to our successor
             self._changes.doubt(refusal, asked.fail)
             return NO_REPLY
         self._crew.call_off(_IDLE)
@@ -298,7 +299,7 @@ class SessionActor(Process):
 
     def _admit(self, spec: TurnSpec) -> None:
         if spec.channel.accepted:
-            return  # asked again by somebody who saw our predecessor die before it could answer
+            return  # repeated by a caller who saw our predecessor die before it could answer
         if self._run is None and not self._queue:
             if not self._start(spec):
                 self._next()
@@ -323,12 +324,12 @@ class SessionActor(Process):
                 self._run.advance()
 
     def _hurry(self, run: TurnRun) -> None:
-        # The reader of a turn that waits cannot wait for a turn that nobody reads: the two may be the same thread.
+        # If a queued turn is being waited for, the running one must not wait for its reader: they may be one thread.
         if any(spec.channel.may_act() for spec in self._queue or ()):
             run.spec.channel.hurry()
 
     def _start(self, spec: TurnSpec) -> bool:
-        """Whether it runs now; else it is over."""
+        """Start a turn. True if it runs now, False if it is over already."""
         if not spec.channel.begin():
             self._end(spec, None)
             return False
@@ -365,7 +366,7 @@ class SessionActor(Process):
         return True
 
     def _begun(self, run: TurnRun, before: Session, error: StoreError | None, *, unsaved: bool) -> None:
-        """What was said is stored: only now the turn is admitted. If it cannot be, nothing has happened."""
+        """The user's message is stored: only now is the turn admitted. If it could not be, nothing has happened."""
         if self._run is not run:
             return
         if error is None:
@@ -389,8 +390,8 @@ class SessionActor(Process):
         ref, turn_id = (
             self.ref,
             spec.id,
-        )  # not the spec itself: that would make a circle of it and its channel
-        # Whoever was killed with a turn of his own open may still call that off.
+        )  # not the spec itself: that would make a reference cycle with its channel
+        # `inform`: a killed process may still cancel the turn that it had open.
         spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.inform(Cancel(turn_id)))
 
     def _owe(self, spec: TurnSpec) -> None:
@@ -406,7 +407,7 @@ class SessionActor(Process):
             self._seat.ports.tell_store(Release(self._seat.id, self.ref.number))
 
     def _let_go(self, _reason: object) -> None:
-        # However we died: a kill runs no `terminate`. The thread is then the killer's.
+        # Runs however we died, because a kill skips `terminate`. The thread is then the killer's.
         if self._run is not None:
             self._run.abandon()
         self._crew.rest()
@@ -421,7 +422,7 @@ class SessionActor(Process):
                 self._end(spec, None)
 
     def _end(self, spec: TurnSpec, reason: object) -> None:
-        # A turn that never began leaves the conversation as the one that runs has found it.
+        # A turn that never began results in the conversation as it was before the running turn.
         session = self._ledger.value if self._before is None else self._before
         result, last = ending(spec, session.thread, reason)
         spec.channel.end(result, last=last)
@@ -435,10 +436,10 @@ class SessionActor(Process):
         self._run = self._before = None
         inside = self._seat.cell.inside
         if inside.turn == run.spec.id:
-            inside.turn = None  # a tool of its that still runs waits for nobody, and nobody for it
+            inside.turn = None  # a tool that still runs may wait for the session from now on
 
     def _next(self) -> None:
-        """Nothing runs: begin what waits, or leave, or rest."""
+        """Nothing runs: begin the next queued turn, exit, or become idle."""
         if self._closing is not None:
             self._changes.told()
             self._leave()
@@ -447,7 +448,7 @@ class SessionActor(Process):
             self.exit()
         while not self._changes.under_way:
             if self._ledger.stale:
-                # What is asked meanwhile is asked of what the store has.
+                # Requests wait for the reload, and are handled with what the store has.
                 self._changes.wait()
                 self._load()
             elif not self._queue:
@@ -455,24 +456,24 @@ class SessionActor(Process):
                 return
             elif self._start(self._queue.popleft()):
                 if self._run is not None and any(spec.when_busy == "interrupt" for spec in self._queue or ()):
-                    self._run.cancel("cancelled")  # somebody came after it, before it could begin
+                    self._run.cancel("cancelled")  # a later turn came before this one could begin
                 return
 
     def _doze(self) -> None:
-        """Nobody has asked for anything: end. Whoever wants it next finds it in the store, so it has to be there."""
+        """The idle timeout is over: exit, but only if the session is in the store, where its next user will find it."""
         if not self._ledger.unsaved:
             self.exit()
         self._changes.save()
 
     def _rest(self) -> None:
-        # What was refused meanwhile was no use: the time goes on.
+        # A refused request does not count as use: a timer that runs already is kept.
         if self._seat.idle_timeout is not None and not self._crew.awaits(_IDLE):
             self._crew.alarm(self._seat.idle_timeout, _IDLE)
 
     # For the turn that runs.
 
     def keep(self, checkpoint: Checkpoint, done: Callable[[], None]) -> bool:
-        """Remember its thread and have it stored."""
+        """Keep the running turn's thread and have it stored."""
         if self._seat.id is None:
             self._seat.cell.note(checkpoint)
             return True
@@ -488,7 +489,7 @@ class SessionActor(Process):
         return False
 
     def over(self, result: Any, then: Callable[[StoreError | None], object]) -> None:
-        """Take the turn's result over, have it stored, and go on."""
+        """Take over the turn's result, have it stored, and go on."""
         run, before = self._run, self._before
         assert run is not None
         assert before is not None
@@ -522,7 +523,7 @@ class SessionActor(Process):
     def _reloaded(self, loaded: Loaded) -> None:
         if loaded.error is None:
             self._ledger.revive(loaded.session)
-        else:  # what waits will be told by the next save
+        else:  # the next save will report it to the requests that wait
             log.error("a session could not be reloaded", session_id=self._seat.id, error=str(loaded.error))
             self._ledger.stale = False
         self._changes.told()
@@ -542,7 +543,7 @@ class SessionActor(Process):
             self._next()
 
     def _asker(self, operation: str | None = None) -> From:
-        """Who asks. Raises SessionBusy for an operation that cannot be during a turn."""
+        """The caller of the current request. Raises SessionBusy for an operation that is not allowed during a turn."""
         if operation is not None and self._run is not None:
             raise SessionBusy("busy", message=f"{operation}: session {self._seat.id!r} is busy with a turn")
         request = self.current_request

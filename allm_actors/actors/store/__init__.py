@@ -1,4 +1,4 @@
-"""Where sessions live: memory, one SQLite file, or a place of the user's; and the process that alone touches it."""
+"""Where sessions are stored: memory, an SQLite file, or a store of the user's; and the only process that touches it."""
 
 from .contract import Save, Store
 from .memory import MemoryStore

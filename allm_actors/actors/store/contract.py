@@ -1,4 +1,4 @@
-"""What a place for sessions can do.
+"""The protocol of a session store.
 
 Rule of this file: a session is a header and its messages, so that a step appends instead of rewriting the conversation.
 """
@@ -16,26 +16,27 @@ __all__ = ["Save", "Store", "name_of"]
 
 
 class Save(msgspec.Struct, frozen=True):
-    """Store `session`, of whose messages the first `keep` are stored already and unchanged."""
+    """Store `session`; its first `keep` messages are stored already and unchanged."""
 
     session: Session
     keep: int = 0
 
 
 class Store(Protocol):
-    """What a place for sessions can do. Every method may raise `StoreError`; none is called by two threads at once.
+    """Stores sessions by name. Every method may raise `StoreError`; no two threads call it at once.
 
-    One that has a `release(id)` is told when nobody works with that session any more, until it is loaded again.
+    An optional `release(id)` is called when nobody works with that session any more, until it is loaded
+    again.
 
-    One that several hosts share refuses a save (`conflict`) of a session that somebody else has saved or deleted since
-    it was loaded or saved here, and keeps what it has. It must not take a session that was deleted and begun anew under
-    its name for the old one: what it tells versions apart by never comes again for a name, also not after `delete`. A
-    `check(id)`, if it has one, raises what a save would be refused with: it is asked before a call is refused by a
-    status that may be an old one.
+    A store that several hosts share refuses a save (`conflict`) of a session that somebody else has saved or
+    deleted since it was loaded or saved here, and keeps what it has. A session that was deleted and begun
+    anew under its name is not the old one: a version mark is never used again for a name, not even after
+    `delete`. An optional `check(id)` raises what a save would be refused with; it is called before a request
+    is refused because of a status that may be out of date.
     """
 
     def open(self) -> None:
-        """Make the store ready; called before anything else, again after `close`."""
+        """Make the store ready; called before anything else, and again for use after `close`."""
 
     def load(self, id: str) -> Session | None:
         """The session of that name, or None."""
@@ -50,11 +51,11 @@ class Store(Protocol):
         """The names of all sessions, sorted."""
 
     def close(self) -> None:
-        """Let go of files; harmless when not open."""
+        """Release files; harmless when not open."""
 
 
 def name_of(session: Session) -> str:
-    """The name to store it under. Raises StoreError where it has none."""
+    """The name to store the session under. Raises StoreError where it has none."""
     if session.id is None:
         raise StoreError("unavailable", message="a session without an id cannot be stored; give it a name")
     return session.id

@@ -1,7 +1,8 @@
 """StoreActor: the one process that touches the store.
 
-Rule of this file: saves that arrive together are stored together, in one transaction, and each is answered only after
-that. A store that fails answers with its error and stays: a full disk must not take the conversations down with it.
+Rule of this file: saves that arrive together are stored together, in one transaction, and answered only after
+that. If the store fails, the actor answers with the error and lives on: a full disk must not end the
+conversations.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _OWN_FAULT = frozenset({"unencodable", "conflict", "corrupt"})  # of one session
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Ask: the session of that name, or None. From now on `owner`, a number, works with it."""
+    """Request: the session of that name, or None. From now on the actor of number `owner` works with it."""
 
     id: str
     owner: int
@@ -42,28 +43,28 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Ask: nothing, or the `conflict` that a save of that session would be refused with."""
+    """Request: None, or fails with the `conflict` that a save of that session would be refused with."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Ask: store a session whose name nobody has; whether it was stored."""
+    """Request: store a session under a free name; answers whether it was stored."""
 
     session: Session
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Ask: forget the session of that name."""
+    """Request: delete the session of that name."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Tell: `owner` has ended. Nothing, if somebody else works with the session of that name already."""
+    """Message without answer: `owner` has ended. Ignored if another actor works with that session already."""
 
     id: str
     owner: int
@@ -71,7 +72,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class ListIds:
-    """Ask: the names of all sessions, sorted."""
+    """Request: the names of all sessions, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class StoreActor(Process):
         super().__init__()
         self._store = store
         self._batch: list[tuple[Save, From | None]] = []
-        self._owners: dict[str, int] = {}  # who has loaded a session, and works with it
+        self._owners: dict[str, int] = {}  # by session: the actor that works with it
 
     def init(self) -> None:
         """Open the store. Raises StoreError, which makes the host's start fail with it."""
@@ -139,7 +140,7 @@ class StoreActor(Process):
             self._ask("close")
 
     def _ask(self, what: str, *args: Any) -> Any:
-        """Have the store do this. What it should not have raised is an error of the store's, not the end of ours."""
+        """Call a method of the store. Any other exception becomes a StoreError (`unavailable`): the actor lives on."""
         try:
             return getattr(self._store, what)(*args)
         except StoreError:
@@ -151,7 +152,7 @@ class StoreActor(Process):
     def _create(self, session: Session) -> bool:
         id = str(session.id)
         if id in self._owners:
-            return False  # also when it has said nothing yet, and is not in the store
+            return False  # an actor works with it, though it may not be in the store yet
         try:
             if self._ask("load", id) is not None:
                 return False
@@ -170,18 +171,18 @@ class StoreActor(Process):
         if len(self._batch) > 1:
             return
         if self.ref.load().waiting:
-            self.ref.tell(Flush())  # comes after every save that waits already: those share the transaction
+            self.ref.tell(Flush())  # handled after the saves in the mailbox, which share the transaction
         else:
             self._flush()
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, []
         if not self._save(batch):
-            for one in batch:  # one of them cannot be encoded: the others must not suffer for it
+            for one in batch:  # one of them is refused: the others must not fail with it
                 self._save([one])
 
     def _save(self, batch: list[tuple[Save, From | None]]) -> bool:
-        """Store a batch and answer it. False, and nothing answered, when it may succeed in parts."""
+        """Store a batch and answer it. False, with nothing answered, if its saves should be tried one by one."""
         requests = [request for _, request in batch if request is not None]  # None: it was told, not asked
         try:
             if batch:
@@ -198,6 +199,6 @@ class StoreActor(Process):
 
 
 class MemoryStoreActor(StoreActor):
-    """The same over a dict: nothing blocks, so it lives where the sessions live."""
+    """The same over a dict: nothing blocks, so it runs on the dispatcher of the sessions."""
 
     dispatcher = "io"

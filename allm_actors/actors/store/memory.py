@@ -12,7 +12,7 @@ __all__ = ["MemoryStore"]
 
 
 class MemoryStore:
-    """Sessions in a dict: they outlive their actors, not the process. It is one host's: it looks for no conflicts."""
+    """Sessions in a dict: they outlive their actors, not the process. For one host only: it detects no conflicts."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}

@@ -14,7 +14,8 @@ __all__ = ["store_for"]
 def store_for(place: str | Path | Store | None) -> Store:
     """The store for a `store=` argument: None keeps sessions in memory, a path is an SQLite file.
 
-    Raises ValueError for an empty path, which SQLite takes for a file that is gone at the end, and TypeError.
+    Raises ValueError for an empty path, which SQLite takes for a temporary file, and TypeError for anything
+    else.
     """
     if place is None:
         return MemoryStore()

@@ -29,9 +29,9 @@ __all__ = ["SQLiteStore"]
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
 SCHEMA_VERSION = 2
 _LONGEST = 2e6  # seconds: SQLite counts milliseconds, in 32 bits
-_PAUSE = 0.01  # seconds between two looks at a file that somebody else has for himself
-# Messages have row ids: without them a row is its own key, and to find a place among them SQLite reads the pictures in
-# their neighbours, anybody's. Source: https://www.sqlite.org/withoutrowid.html, 5, read 2026-11.
+_PAUSE = 0.01  # seconds between two attempts to open a file that another process has locked
+# Messages have row ids: in a WITHOUT ROWID table the rows are in the key's B-tree, and a search in it reads the images
+# in neighbouring rows, of any session. Source: https://www.sqlite.org/withoutrowid.html, 5, read 2026-11.
 _MESSAGES = """
 CREATE TABLE messages (session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq))
 """
@@ -47,22 +47,21 @@ UPGRADES = {
         "DROP TABLE messages_without_row_ids",
     )
 }
-"""What makes the next version of a file of that version."""
+"""By version: the statements that upgrade a file of that version to the next one."""
 
 
 class SQLiteStore:
     """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than we are, or locked.
 
-    A file that was open when the process was forked is refused in the child, where SQLite could not keep it whole.
-    One that is removed or replaced while it is open is refused, too: what is written to it nobody would find again.
-    Several hosts may use one file, for different sessions: who saves a session that somebody else has saved since it
-    was loaded is refused (`conflict`), so that nobody's messages are lost silently. So is who has seen a session that
-    was deleted since, whatever has been begun under its name.
+    A file that was open when the process was forked is refused in the child, where SQLite could corrupt it.
+    A file that is removed or replaced while it is open is refused, too: what is written to it would be lost.
+    Several hosts may use one file, for different sessions: a save of a session that another host has saved
+    since it was loaded is refused (`conflict`), so that no messages are lost silently. So is a save of a
+    session that was deleted since, whatever has been begun under its name.
 
-    One that is `read_only` neither makes, upgrades nor changes a file; what would save to it is refused
-    (`unavailable`).
+    With `read_only` a file is neither created, upgraded nor changed; saves are refused (`unavailable`).
 
-    Units: `patience` is how long it waits for another process to let go of the file, in seconds.
+    Units: `patience` is how long it waits for another process to release the file, in seconds.
     """
 
     def __init__(self, path: str | Path, *, patience: float = 5.0, read_only: bool = False) -> None:
@@ -72,16 +71,16 @@ class SQLiteStore:
         self._patience = min(patience, _LONGEST)
         self._read_only = read_only and self.path != ":memory:"
         self._db: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None  # which file is open, whatever its name becomes
-        self._seen: dict[str, int] = {}  # the revision of each session that we loaded or saved last
-        # A killed actor's thread may still be inside SQLite, which nobody may close under its feet.
+        self._file: tuple[int, int] | None = None  # device and inode of the open file
+        self._seen: dict[str, int] = {}  # by session: the revision that we loaded or saved last
+        # A killed actor's thread may still be inside SQLite: the connection must not be closed before it has left.
         self._turn = threading.RLock()
 
     def open(self) -> None:
-        """Open the file, creating it where it does not exist, unless it is for reading only; what was open before is
-        interrupted and closed.
+        """Open the file, creating it if it does not exist, except with `read_only`. A connection that is
+        still open is interrupted and closed.
 
-        Raises StoreError(`locked`) when what was interrupted has not ended within `patience`.
+        Raises StoreError(`locked`) when that has not ended within `patience`.
         """
         if self._found() in _inherited:
             advice = (
@@ -161,7 +160,7 @@ class SQLiteStore:
             return [id for (id,) in db.execute("SELECT id FROM sessions ORDER BY id")]
 
     def close(self) -> None:
-        """Close the file; the write-ahead log is folded into it."""
+        """Close the file; the write-ahead log is checkpointed into it."""
         with self._alone():
             db, self._db = self._db, None
             _open.discard(self)
@@ -169,7 +168,7 @@ class SQLiteStore:
                 db.close()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: it is not open here, where none of the threads are that may have been inside."""
+        """In a forked child: forget the connection, because the threads that may have been using it are not here."""
         if self._db is not None and self._file is not None:
             _inherited[self._file] = self._db
         self._db, self._turn = None, threading.RLock()
@@ -182,7 +181,7 @@ class SQLiteStore:
             raise self._error("unavailable", advice) from error
 
     def _uri(self) -> str:
-        # Not mode=ro: who may not write cannot clear away the two files beside this one that SQLite reads with.
+        # Not mode=ro: such a connection cannot remove the -wal and -shm files that SQLite needs for reading.
         return f"{Path(self.path).as_uri()}?mode=rw"
 
     @property
@@ -194,7 +193,7 @@ class SQLiteStore:
         return self._db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        with self._transaction("BEGIN"):  # one look: another process may be creating it
+        with self._transaction("BEGIN"):  # one consistent read: another process may be creating the file
             application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
             tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application != APPLICATION_ID and (application or tables):
@@ -209,7 +208,7 @@ class SQLiteStore:
             self._create_or_upgrade(db)
 
     def _only_read(self, db: sqlite3.Connection, *, empty: bool) -> None:
-        # All versions have the same tables and columns, and so needs a file without any: here, not in the file.
+        # All versions have the same tables and columns; an empty file gets temporary ones, outside the file.
         for statement in SCHEMA if empty else ():
             db.execute(statement.strip().replace("CREATE TABLE", "CREATE TEMP TABLE"))
         db.execute("PRAGMA query_only = ON")
@@ -235,7 +234,7 @@ class SQLiteStore:
             )
 
     def _write_ahead(self, db: sqlite3.Connection) -> None:
-        # To change the journal SQLite wants the file for itself, and does not wait for it, whatever its timeout.
+        # Changing the journal mode needs an exclusive lock, for which SQLite does not wait, whatever its timeout.
         deadline = time.monotonic() + self._patience
         while True:
             try:
@@ -248,7 +247,7 @@ class SQLiteStore:
 
     def _create_or_upgrade(self, db: sqlite3.Connection) -> None:
         with self._transaction():
-            version = _pragma(db, "user_version")  # another process may have been quicker, and be newer
+            version = _pragma(db, "user_version")  # another process may have upgraded it first
             self._check_version(version)
             steps = [SCHEMA] if not version else [UPGRADES[each] for each in range(version, SCHEMA_VERSION)]
             for statements in steps:
@@ -272,7 +271,7 @@ class SQLiteStore:
                 self._check_version(_pragma(db, "user_version"))
             yield db
         except BaseException:
-            if db.in_transaction:  # SQLite itself rolls an interrupted one back
+            if db.in_transaction:  # an interrupted one has been rolled back by SQLite itself
                 db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
@@ -331,7 +330,7 @@ class SQLiteStore:
         return ours
 
     def _check_kept(self, db: sqlite3.Connection, name: str, keep: int) -> None:
-        # Whoever appends must know what is there: after a save that failed, the next one writes everything.
+        # An append must match what is there: after a failed save the next one writes everything.
         row = (
             db.execute("SELECT max(seq) FROM messages WHERE session = ?", (name,)).fetchone()
             if keep
@@ -371,8 +370,8 @@ class SQLiteStore:
 
 
 _open: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
-# What was open when this process was forked. SQLite takes its parent's locks for its own, and the connection must be
-# neither used nor closed. Source: https://www.sqlite.org/howtocorrupt.html, 2.6, read 2026-11.
+# Connections that were open when this process was forked. In the child SQLite takes the parent's locks for its own, so
+# they must be neither used nor closed. Source: https://www.sqlite.org/howtocorrupt.html, 2.6, read 2026-11.
 _inherited: dict[tuple[int, int] | None, sqlite3.Connection] = {}
 
 
@@ -391,8 +390,8 @@ def _header(session: Session) -> Session:
 
 
 def _first_revision() -> int:
-    # Not 1: somebody may still hold what was deleted under this name, and would be taken for the one who saved last as
-    # soon as the new session has come as far as the old one. Nothing of what was deleted has to be kept for that.
+    # Not 1: another host may still hold the session deleted under this name, and its save would be accepted once the
+    # new session reaches the same revision. A random start avoids that without keeping anything of deleted sessions.
     return secrets.randbelow(1 << 62) + 1
 
 

@@ -1,1 +1,1 @@
-"""What a caller holds while a turn runs, and how the two sides keep pace."""
+"""What a caller holds while a turn runs, and the back pressure between the two sides."""

@@ -2,7 +2,8 @@
 
 Rule of this file: the writer never waits and the reader never spins. Nothing that acts on the world (a model call, a
 tool) is performed before the reader has taken everything that was published and asks for more, so an unread stream does
-nothing; inside one model call the writer runs ahead by a bounded window. The end comes exactly once, whoever brings it.
+nothing; inside one model call the writer runs ahead by a bounded window. A turn ends exactly once; later ends
+are ignored.
 """
 
 from __future__ import annotations
@@ -65,11 +66,11 @@ class Channel:
     )
 
     def __init__(self, limit: int = 256) -> None:
-        # A stream may be collected, and cancel its turn, while this thread holds it.
+        # Reentrant: a stream may be garbage-collected, and cancel its turn, while this thread holds the lock.
         self._lock = threading.RLock()
         self._buffer: deque[Event] = deque()
         self._window = Window(limit)
-        self._wakes: list[_Wake] = []  # of the reader, and of whoever closes the stream over its head
+        self._wakes: list[_Wake] = []  # of the reader, and of anyone who closes the stream meanwhile
         self._accepted = self._ended = self._cancelled = False
         self._draining = self._hungry = self._hurried = self._gated = False
         self._result: Any = None
@@ -79,21 +80,21 @@ class Channel:
         self.on_cancel: Callable[[], object] | None = None
         self.home: asyncio.AbstractEventLoop | None = None  # where the reader must not block
         self.io_loop: Callable[[], asyncio.AbstractEventLoop | None] = (
-            _no_loop  # which brings what is waited for
+            _no_loop  # the loop that has to deliver what is waited for
         )
-        self.inside: Inside | None = None  # who must not wait, for the turn waits for them
-        self._withdrawn = False  # it was refused while it waited, and must not begin
+        self.inside: Inside | None = None  # callers that the turn itself waits for
+        self._withdrawn = False  # `refuse_inside` has refused it while it was queued: it must not begin
         self._begun = False
         self._pid = os.getpid()
-        # How many of the first events are no answer yet, because one in the asked-for form follows them: None while the
-        # model still writes such.
+        # How many of the first events are drafts, which an answer in the requested form will replace; None while the
+        # model is still writing a draft.
         self.drafts: int | None = 0
 
     # The writer's side.
 
     def accept(self, on_demand: Callable[[], object], on_cancel: Callable[[], object]) -> None:
-        """The turn was admitted. `on_demand` is called, from the reader's thread, when a shut gate or window opens, and
-        `on_cancel` when the reader wants the end.
+        """The turn was admitted. `on_demand` is called, from the reader's thread, when a closed gate or
+        window opens, and `on_cancel` when the reader cancels the turn.
         """
         with self._lock:
             self.on_demand, self.on_cancel, self._accepted = on_demand, on_cancel, True
@@ -104,13 +105,13 @@ class Channel:
             on_cancel()
 
     def begin(self) -> bool:
-        """The turn begins now; False when it was called off while it waited."""
+        """Begin the turn. False if it was withdrawn while it was queued."""
         with self._lock:
             self._begun = not self._withdrawn
             return self._begun
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Give the reader more events; dropped when it only waits for the result or the turn has ended."""
+        """Give the reader more events; dropped if it waits only for the result, or the turn has ended."""
         with self._lock:
             if self._draining or self._ended:
                 return
@@ -126,7 +127,7 @@ class Channel:
         self.drafts = None if drafting else self.drafts if self.drafts is not None else self._window.sent
 
     def end(self, result: Any = None, error: BaseException | None = None, last: Sequence[Event] = ()) -> bool:
-        """The turn is over: the `last` events, then `result`, or `error` to raise. False if it already was."""
+        """End the turn with the `last` events and then `result`, or `error` to raise. False if it was over already."""
         with self._lock:
             if self._ended:
                 return False
@@ -141,7 +142,7 @@ class Channel:
         return True
 
     def may_act(self) -> bool:
-        """Whether the reader has everything and waits for more. After False, `on_demand` is called when it does."""
+        """Whether the reader has taken everything and waits for more. After False, `on_demand` tells when it does."""
         with self._lock:
             if self._cancelled and not self._ended:
                 return False
@@ -151,16 +152,16 @@ class Channel:
             return False
 
     def has_room(self) -> bool:
-        """Whether the reader is close enough behind. After False, `on_demand` is called when it has caught up."""
+        """Whether the window has room for more events. After False, `on_demand` is called when the reader caught up."""
         return self._draining or self._ended or self._hurried or self._window.is_open()
 
     def hurry(self) -> None:
-        """Somebody waits for the end of this turn: it goes on from now on, whether it is read or not."""
+        """Let the turn go on without its reader from now on: somebody waits for its end."""
         self._hurried = True
 
     @property
     def accepted(self) -> bool:
-        """Whether the turn was admitted, or refused."""
+        """Whether it is decided that the turn is admitted or refused."""
         return self._accepted
 
     @property
@@ -185,11 +186,11 @@ class Channel:
             raise self.fresh(self._error)
 
     def refuse_at_home(self) -> None:
-        """Raises RuntimeError on the event loop that has to bring what is about to be waited for."""
+        """Raises RuntimeError on the reader's event loop, `home`, where blocking would hold up the turn."""
         refuse_waiting_on(self.home)
 
     def refuse_inside(self) -> None:
-        """Raises SessionBusy in a tool that the turn has to wait for, unless it is over, and has it never begin."""
+        """Raises SessionBusy in a tool whose turn this queued one has to wait for, and withdraws this one."""
         if self.inside is None or self._ended:
             return
         try:
@@ -218,7 +219,7 @@ class Channel:
         return self._swap()
 
     def drain(self) -> None:
-        """From now on only the result matters: events are dropped, and nothing waits for the reader."""
+        """The reader wants only the result from now on: events are dropped, and nothing waits for the reader."""
         with self._lock:
             self._draining = True
             self._buffer.clear()
@@ -227,12 +228,12 @@ class Channel:
             on_demand()
 
     def cancel(self) -> None:
-        """The reader wants the end. Never blocks; harmless when it has come; callable from any thread."""
+        """The reader cancels the turn. Never blocks; harmless when it is over; callable from any thread."""
         with self._lock:
             if self._ended:
                 return
             self._cancelled = (
-                True  # not whether it was told: a signal may strike before that, and who comes again must
+                True  # wanted, not yet told: a signal may strike first, and a second call must tell
             )
             on_cancel = self.on_cancel
         if on_cancel is not None:
@@ -253,8 +254,8 @@ class Channel:
         return self._outcome()
 
     def fresh(self, error: BaseException) -> BaseException:
-        """The error of this turn as it was when it came: each `raise` of it adds to its traceback, and keeps the frames
-        of whoever it was raised to.
+        """The error of this turn with its original traceback: each `raise` adds to an error's traceback,
+        which keeps the callers' frames alive.
         """
         return error.with_traceback(self._traceback)
 
@@ -264,7 +265,7 @@ class Channel:
         return bool(self._buffer) or self._ended
 
     def _ask(self) -> None:
-        """The reader has nothing: open a gate or window that the writer found shut."""
+        """The reader has taken everything: call `on_demand` if the writer found the gate closed."""
         with self._lock:
             if self._buffer or self._ended:
                 return
@@ -292,9 +293,9 @@ class Channel:
             )
             raise EngineError("invalid_engine", message=text)
         refuse_the_end()
-        if current_loop() is not None:  # of an adapter, perhaps, which all calls of the host would wait for
+        if current_loop() is not None:  # perhaps the host's I/O loop, which all its calls need
             refuse_waiting_on(self.io_loop())
-        # The runtime knows of this wait: a pool replaces us, a simulation goes on.
+        # A Future of ours, so that the runtime knows of this wait: a pool replaces the thread, a simulation goes on.
         gate: Future[None] = Future() if self.home is None else self._gate(self.home)
         with self._lock:
             if ready():
@@ -303,7 +304,7 @@ class Channel:
             self._wakes.append(gate.set)
         if (
             not ready()
-        ):  # again: a signal's handler may have ended the turn on this thread, before we could be woken
+        ):  # again: a signal handler on this thread may have ended the turn before `gate.set` was registered
             gate.get()  # Ctrl-C gets through: waiting without a timeout is interruptible
 
     async def _suspend(self, ready: Callable[[], bool]) -> None:
@@ -324,7 +325,7 @@ class Channel:
             if not ready():  # again, as above
                 await gate
         except BaseException:
-            with self._lock, contextlib.suppress(ValueError):  # it has been called
+            with self._lock, contextlib.suppress(ValueError):  # it has been called already
                 self._wakes.remove(wake)
             raise
 
@@ -332,7 +333,7 @@ class Channel:
         return Watched(home) if self.io_loop() is home else Future()
 
     def _refuse_in_vain(self) -> None:
-        """Raises EngineError where nothing will ever come: what the turn lives on died with the loop of its host."""
+        """Raises EngineError where nothing can come any more: the host's event loop is closed, and the turn with it."""
         if self.home is not None and self.home.is_closed() and self.io_loop() is self.home:
             raise EngineError("invalid_engine", message=CLOSED)
 
@@ -347,7 +348,7 @@ def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], thread:
         if not future.done():
             future.set_result(None)
     else:
-        call_on(loop, partial(_resolve, future))  # a loop that is closed has nobody left to wake
+        call_on(loop, partial(_resolve, future))  # on a closed loop no one is left to wake
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -356,7 +357,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 def _no_loop() -> None:
-    """Where no event loop has a part in it."""
+    """The default of `io_loop`: no event loop is involved."""
 
 
 def _call(wakes: list[_Wake]) -> None:

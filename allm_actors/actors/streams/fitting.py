@@ -1,7 +1,7 @@
-"""Whether what a call came to is a value of the type that was asked for.
+"""Whether a call's answer is a value of the requested type.
 
 Rule of this file: it only looks at a result, and raises what that result already says. The type's own code runs here
-only for a call that did not know of the type: one that did has read its answer in a worker.
+only if the call itself had no `response_model`: otherwise a worker has parsed the answer.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from allm_actors.data.unwrap import unwrap
 
 __all__ = ["check_fits"]
 
-_WITHOUT_ANSWER = (None, "tool_calls")  # a call that was left or cancelled, or that halts at its tools
+_WITHOUT_ANSWER = (None, "tool_calls")  # a call that was abandoned or cancelled, or that halts at its tools
 
 
 def check_fits(result: Response | StepResult | ChatResult, model: Any, *, parsed: bool = False) -> None:
-    """Raises the error of a call that failed, UnwrapError for an answer that was cut short, and ValidationError for one
-    that is no value of the type. `parsed`: the call has looked at that itself. One that halted has no answer to raise
-    for.
+    """Raises the error of a failed call, UnwrapError for an answer that was cut short, and ValidationError
+    for an answer that is no value of the type. `parsed`: the call has parsed the answer itself. A call that
+    halted has no answer, so nothing is raised.
     """
     metadata = getattr(result, "metadata", {})
     passes = metadata.get("structured_finalize") or {}

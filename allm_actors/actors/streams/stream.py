@@ -1,7 +1,8 @@
 """What a caller holds while a turn runs: an iterator of events, for threads and for asyncio.
 
-Rule of this file: lazy and thin. Nothing is begun before the first pull (a session's turn is admitted at once, and acts
-at the first pull); this side only takes events, shows them to the observer and filters them. Folding is elsewhere.
+Rule of this file: lazy and thin. Nothing is begun before the first pull (a session's turn is admitted at
+once, but acts only at the first pull); this side only takes events, shows them to the observer and filters
+them. Folding is elsewhere.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ _LOOP_EVENTS = (
 
 
 class Source(Protocol):
-    """What can run a turn into a channel."""
+    """Starts a turn whose events go to a channel."""
 
     def begin(self, channel: Channel) -> None:
-        """Ask for the turn; may block briefly while a host starts. Raises what refuses it at once."""
+        """Start the turn; may block briefly while a host starts. Raises an immediate refusal."""
 
     async def abegin(self, channel: Channel) -> None:
         """As `begin`, without blocking the event loop."""
@@ -72,9 +73,10 @@ class Source(Protocol):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """What of one stream its reader sees; `on_event` observes every provider event before the filters.
+    """Which events of one stream its reader sees; `on_event` observes every provider event before the filters.
 
-    `response_model` is the type that partial values are of; `complaints` has the observer's first failure.
+    `response_model` is the type of partial values; `complaints` has the type name of the observer's first
+    exception.
     """
 
     emit_text_deltas: bool = True
@@ -101,7 +103,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     def _observe(self, on_event: Callable[[Event], object], event: Event) -> None:
         try:
             on_event(event)
-        except Exception as error:  # noqa: BLE001 - an observer must not break what it observes
+        except Exception as error:  # noqa: BLE001 - an observer must not break the stream
             if not self.complaints:  # one that fails once may fail at each fragment
                 self.complaints.append(type(error).__name__)
                 text = (
@@ -111,7 +113,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventStream(Generic[R_co, E_co]):
-    """The events of one call, pulled one by one; `EventStream[ChatResult]` is one whose result is that.
+    """The events of one call, pulled one by one; the type parameter is its result's, as in `EventStream[ChatResult]`.
 
     Iterate it with `for` or `async for`, once. Leaving the `with` block, `close()` or dropping the last reference ends
     the call: the provider's connection is closed and tools that can be stopped are stopped. `result()` (or `await
@@ -173,12 +175,12 @@ class EventStream(Generic[R_co, E_co]):
     def partials(self, model: Any = None) -> Partials[Any]: ...
 
     def partials(self, model: Any = None) -> Partials[Any]:
-        """The values that the answer comes to while it is being written, of the call's `response_model` or of `model`.
+        """Partial values of the answer while it is being written, of the call's `response_model` or of `model`.
 
-        Iterate it with `for` or `async for`, in place of the stream. The last value is the answer's own; where there is
-        none, the iteration raises at its end: the result's error (a ValidationError for an answer that never fits),
-        or an UnwrapError for an answer that was cut short. A call that halts, or is left, has no answer to raise for.
-        Raises TypeError when there is no type.
+        Iterate it with `for` or `async for`, in place of the stream. The last value is the complete answer;
+        if there is none, the iteration raises at its end: the result's error (a ValidationError for an answer
+        that never fits), or an UnwrapError for an answer that was cut short. For a call that halts, or is
+        abandoned, it raises nothing. Raises TypeError when neither type is given.
         """
         model = self.response_model if model is None else model
         if model is None:
@@ -186,7 +188,7 @@ class EventStream(Generic[R_co, E_co]):
         return partials(_ToTheEnd(self, model), model)
 
     def result(self) -> R_co:
-        """Run what is left and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call.
+        """Run to the end and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call.
 
         Ctrl-C ends the call.
         """
@@ -224,7 +226,7 @@ class EventStream(Generic[R_co, E_co]):
         return self.aresult().__await__()
 
     def close(self) -> None:
-        """End the call now; what it came to so far is its result. Harmless when it is over."""
+        """End the call now; its result is what it has done so far. Harmless when it is over."""
         if self._stop() and current_loop() is None:
             with contextlib.suppress(Exception):
                 self._channel.wait_result()
@@ -253,21 +255,21 @@ class EventStream(Generic[R_co, E_co]):
         try:
             self._channel.cancel()
         except OutsideSimulation:
-            pass  # of a simulation that somebody has stopped: nobody in it would hear it
+            pass  # it belongs to a simulation that has been stopped: nothing is left to cancel
         except (
             BaseException
-        ):  # Ctrl-C, which Python then only prints: nobody else would end what nobody reads
+        ):  # Ctrl-C, which Python only prints in a finalizer: cancel again, because no one else will
             self._channel.cancel()
             raise
 
     @property
     def response_model(self) -> Any:
-        """The type that the call makes its answer into; None, if it does not."""
+        """The type that the call parses its answer into, or None."""
         return self._view.response_model
 
     @property
     def drafting(self) -> bool:
-        """Whether what was read last is no answer yet, because one in the asked-for form follows it."""
+        """Whether the last event read belongs to a draft, which an answer in the requested form will replace."""
         drafts = self._channel.drafts
         return drafts is None or self._read <= drafts
 
@@ -288,7 +290,7 @@ class EventStream(Generic[R_co, E_co]):
         self._begun = True
         try:
             await self._source.abegin(self._channel)
-        except BaseException:  # a reader whose patience ended meanwhile may come back
+        except BaseException:  # a reader whose wait was cancelled may try again
             self._unbegin()
             raise
 
@@ -296,7 +298,7 @@ class EventStream(Generic[R_co, E_co]):
         self._begun = False
         if (
             self._closed
-        ):  # by somebody else, who found it begun and waits for its end, which nobody else will bring
+        ):  # closed meanwhile by another thread or task, which waits for an end that only we can bring
             self._end_unbegun()
 
     def _end_unbegun(self) -> None:
@@ -305,7 +307,7 @@ class EventStream(Generic[R_co, E_co]):
 
     def _keep(self, taken: deque[Any]) -> None:
         self._exhausted = not taken
-        if not self._closed:  # by somebody else, meanwhile: what came of that is not read
+        if not self._closed:  # if it was closed meanwhile by another thread or task, the events are not read
             self._ready = taken
 
     def _drain(self) -> None:
@@ -321,15 +323,13 @@ class EventStream(Generic[R_co, E_co]):
             self._end_unbegun()
             return False
         if not self._channel.ended:
-            self._channel.cancel()  # before it drains: draining asks for everything that is still to be done
+            self._channel.cancel()  # before `drain`, which would let the turn go on to its end
             self._channel.drain()
         return True
 
 
 class _ToTheEnd:
-    """The events of a stream, without those of a draft; at their end, what keeps the answer from being a value is
-    raised.
-    """
+    """The events of a stream, without those of drafts; raises at the end if the answer is not a value of the type."""
 
     def __init__(self, stream: EventStream[Any, Any], model: Any) -> None:
         self._stream, self.response_model = stream, stream.response_model
@@ -369,11 +369,11 @@ class Turn(EventStream[R_co]):
         self.id = id
 
     async def admitted(self) -> Self:
-        """Wait until the session has taken the turn in and stored its message, or has refused it; nothing is begun.
+        """Wait until the session has admitted the turn and stored its message, or has refused it; nothing is begun.
 
-        One that waits for another turn is taken in, and its message is stored when it begins.
+        A queued turn counts as admitted; its message is stored when it begins.
 
-        Only in a host that was entered with `async with`: in any other one that is so when `reply` returns.
+        Needed only in a host that was entered with `async with`: in any other, `reply` itself waits for this.
         Raises: SessionBusy, SessionStatusError, SessionError, StoreError.
         """
         await self._channel.await_accepted()

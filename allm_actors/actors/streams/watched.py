@@ -1,6 +1,6 @@
-"""Waiting for what an event loop of somebody else's brings, which may be closed meanwhile.
+"""Waiting for a result from an event loop that belongs to the caller, who may close it meanwhile.
 
-Rule of this file: nobody is told of a closed loop, so whoever waits elsewhere looks now and then whether it is open.
+Rule of this file: closing a loop notifies nobody, so whoever waits elsewhere polls whether it is still open.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["CLOSED", "Watched", "watched"]
 T = TypeVar("T")
 
 CLOSED = "the event loop that this host was entered on is closed; enter a separate host on each event loop"
-_LOOK = 0.5  # seconds from one look to the next
+_LOOK = 0.5  # seconds between two polls
 
 
 class Watched(Future[T]):
-    """A future that nobody settles any more when `loop` is closed: whoever waits for it gets an EngineError then.
+    """A future that `loop` has to settle: if the loop is closed first, waiting for it raises EngineError.
 
-    Without a `loop` it is one that was made of others (`map`, `join`), which look by themselves.
+    Without a `loop` it is derived from others (`map`, `join`), which poll themselves.
     Thread: any but the loop's own.
     """
 
@@ -74,7 +74,7 @@ class Watched(Future[T]):
 
 
 def watched(future: Future[T], loop: asyncio.AbstractEventLoop | None) -> Future[T]:
-    """The future to wait for in place of `future`, which `loop` brings (None: one that nobody closes)."""
+    """A future to wait on in place of `future`, which `loop` has to settle (None: a loop that nobody else closes)."""
     if loop is None or current_loop() is loop:
         return future
     watch: Watched[T] = Watched(loop)

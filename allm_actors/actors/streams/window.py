@@ -1,8 +1,8 @@
 """How far a producer may run ahead of its consumer.
 
 Rule of this file: counts only. The producer adds to `sent`, the consumer to `taken`; each is written by one side alone,
-so the fast path is two plain integers and no lock, no message. A producer that finds the window shut stops until it is
-woken, once, by the consumer that opens it.
+so the fast path is two plain integers and no lock, no message. A producer that finds the window closed stops
+until the consumer opens it and wakes the producer, once.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Window:
         self._starved = False
 
     def send(self, count: int = 1) -> None:
-        """Producer: `count` items are on their way."""
+        """Producer: `count` items were sent."""
         self.sent += count
 
     def is_open(self) -> bool:
         """Producer: whether more may be sent now. After False, wait until the consumer's `take` has said True."""
         if self.sent - self.taken < self.limit:
             return True
-        # Set before the second look, so that a `take` in between is seen by one side at least.
+        # Set before the second check, so that at least one side notices a `take` in between.
         self._starved = True
         if self.sent - self.taken < self.limit:
             self._starved = False

@@ -1,1 +1,1 @@
-"""One turn: from what a caller typed to the machine that decides, the workers it sets to work, and its end."""
+"""One turn: its checked options, the machine that decides, the workers that act for it, and its end."""

@@ -1,9 +1,9 @@
 """Many deadlines behind one timer.
 
-Rule of this file: most deadlines are called off, and a timer for each would cost more than what it watches. So there
-is one, for the earliest; it is set again when a deadline is earlier, or when it has run out. What is called off leaves
-it as it is, because the next deadline is seldom far, until the owner has a rest. When it runs out its owner is told,
-and looks which ones are over: often none. Units: seconds.
+Rule of this file: most deadlines are cancelled, and a timer for each would cost more than what it watches. So
+there is one timer, for the earliest; it is set again for an earlier deadline, or when it has fired.
+Cancelling a deadline leaves it running, because the next deadline is seldom far; `rest` stops it. When it
+fires the owner is told, and asks `over` which deadlines have passed: often none. Units: seconds.
 
 Thread: the owner's, but for `call_off` and `rest`, which may also be its killer's.
 """
@@ -30,26 +30,26 @@ class Alarms:
         self._at = 0.0
 
     def set(self, seconds: float, token: int) -> None:
-        """Count from now."""
+        """Give `token` a deadline `seconds` from now, in place of the one it may have."""
         due = self._due[token] = self._timers.clock.monotonic() + seconds
         if self._timer is None or due < self._at:
             self._set_timer(due)
 
     def call_off(self, token: int) -> None:
-        """It is no deadline any more; harmless when it was none."""
+        """Cancel the deadline of `token`; harmless if it has none."""
         self._due.pop(token, None)
 
     def has(self, token: int) -> bool:
-        """Whether it is a deadline."""
+        """Whether `token` has a deadline."""
         return token in self._due
 
     def rest(self) -> None:
-        """Nothing is being done that might have deadlines soon: no timer, unless something has one."""
+        """The owner is idle, so no deadline is to be expected soon: stop the timer if no token has one."""
         if not self._due:
             self._stop()
 
     def over(self) -> list[int]:
-        """Those that are over, the earliest first; they are forgotten, and the others go on."""
+        """The tokens whose deadlines have passed, the earliest first; those are removed, the others stay."""
         self._stop()
         now = self._timers.clock.monotonic()
         over = sorted((due, token) for token, due in self._due.items() if due <= now)

@@ -1,6 +1,6 @@
-"""What a worker of a turn was given to do, and how the machine is told what became of it.
+"""What a worker of a turn was given to do, and the input that tells the loop machine of its outcome.
 
-Rule of this file: nothing here acts but what is patient: it sets deadlines, and calls them off.
+Rule of this file: nothing here acts, except that a `Patience` sets and cancels deadlines.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class Patience(Protocol):
     """How long a model call may take. Units: seconds."""
 
     def begin(self) -> None:
-        """The model's turn: from now on it is silent."""
+        """Start the timeout for the model's next events."""
 
     def end(self) -> None:
-        """It has said something."""
+        """Events have come: stop that timeout."""
 
     def call_off(self) -> None:
         """The call is over."""
 
     def over(self, turn: int, *, silent: bool) -> Input | None:
-        """A deadline has come, of a silence or the other: what the machine is told, or None if that is nothing."""
+        """A deadline has passed, of a silence or the whole call: the machine's input, or None if it does not count."""
 
 
 class Assignment:
@@ -90,11 +90,11 @@ class Assignment:
         return None if self.post is None else self.post.ref
 
     def take_over(self) -> bool:
-        """Take out of its hands what its handler comes to; False when that is over, and its word of it on the way."""
+        """Claim the settling of its handler's outcome. False if the worker has claimed it: `HandlerDone` is coming."""
         return self.claim is None or self.claim.acquire(False)
 
     def died(self, why: str, *, begun: bool = True) -> Input:
-        """How the machine is told that this worker ended without an answer, or never began."""
+        """The machine's input for a worker that ended without an answer, or never began."""
         match self.kind:
             case "model":
                 return ModelFailed(self.turn, _broken(why))
@@ -106,7 +106,7 @@ class Assignment:
                 return HaltAnswered(self.turn, _unanswered("halt_when", f", its process ended: {why}", why))
 
     def timed_out(self) -> Input:
-        """How the machine is told that this worker, which is no model's, took too long."""
+        """The machine's input for a worker, other than a model's, that took too long."""
         within = f" within {self.timeout:g} s; tool_timeout allows more, in seconds"
         match self.kind:
             case "tool":
@@ -117,7 +117,7 @@ class Assignment:
                 return HaltAnswered(self.turn, _unanswered("halt_when", within, "timeout"))
 
     def returned(self, answer: Any) -> Input:
-        """How the machine is told this worker's answer."""
+        """The machine's input for this worker's answer."""
         if self.kind == "tool":
             return ToolReturned(self.call_id, answer, self.turn)
         if self.kind == "parse":
@@ -126,7 +126,7 @@ class Assignment:
 
 
 def patience_with(adapter: Any, call: Call, token: int, alarm: Alarm) -> Patience | None:
-    """How long to wait for this adapter's call, where it does not see to that itself: with `batches` it does."""
+    """How long to wait for this adapter's call; an adapter with `batches` has timeouts of its own."""
     name = getattr(adapter, "name", type(adapter).__name__)
     keeps_time = callable(getattr(adapter, "batches", None))
     if not keeps_time and (call.stream_timeout or call.request_timeout):
@@ -135,7 +135,7 @@ def patience_with(adapter: Any, call: Call, token: int, alarm: Alarm) -> Patienc
 
 
 class _WithVault:
-    """How long the user's function for the key may take, which the adapter's own time does not count."""
+    """How long the user's function for the API key may take, which the adapter's own timeouts do not cover."""
 
     __slots__ = ("_call_off", "_name", "_seconds", "_source")
 
@@ -163,7 +163,7 @@ class _WithVault:
 class _WithModel:
     """How long a model may be silent, and how long its whole call may take.
 
-    What keeps the adapter waiting, a reader who is behind, is not the model's silence.
+    Time in which the adapter waits for a slow reader does not count as silence.
     """
 
     __slots__ = ("_alarm", "_call", "_idle", "_name", "_token", "_whole")

@@ -1,9 +1,10 @@
-"""The bench of a turn: workers that have answered, and wait for its next job.
+"""The pool of a turn's idle workers, which wait for its next job.
 
-Rule of this file: a process does one job at a time, so that it can die alone. It is started when nobody of its kind is
-free, and ends with the turn: a turn of many tool calls starts as many processes as ran at the same time.
+Rule of this file: a process does one job at a time, so that a crash affects only that job. A process is
+started when none of its class is idle, and ends with the turn: a turn starts only as many as ever ran at the
+same time.
 
-Thread: the session actor's; what a worker's death says is read on the thread it dies on.
+Thread: the session actor's; a post's `token` is also read on the thread that its worker dies on.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class Post:
         self.ref: ProcessRef[Any] | None = None
 
     def give(self, job: ModelJob | ToolJob) -> bool:
-        """Hand it the next job; False if it is dead.
+        """Send it the next job; False if it is dead.
 
-        Its death may have been told in this instant, with this job's token: who hears False needs another one.
+        Its death may already have been reported with this job's token: after False, use a new token.
         """
         assert self.ref is not None
         self.token = job.token
@@ -40,13 +41,13 @@ class Post:
 
 
 class Hired(Protocol):
-    """Whoever may have a worker of the bench."""
+    """What can hold a worker of the bench: an `Assignment`."""
 
     post: Post | None
 
 
 class Bench:
-    """Who is free, by the class of the worker's process."""
+    """The idle workers, by the class of their process."""
 
     __slots__ = ("_free",)
 
@@ -54,23 +55,23 @@ class Bench:
         self._free: dict[type[Process], list[Post]] = {}
 
     def sit(self, post: Post, kind: type[Process]) -> None:
-        """This worker has answered."""
+        """Add a worker that has answered."""
         post.token = 0
         self._free.setdefault(kind, []).append(post)
 
     def call(self, kind: type[Process], for_: Hired) -> Post | None:
-        """One that is free, if there is one, and whose `post` it is from now on; it may have died on the bench."""
+        """Take an idle worker of this class and make it the `post` of `for_`; None if there is none. It may be dead."""
         free = self._free.get(kind)
         if not free:
             return None
-        post = for_.post = free[-1]  # and only then it leaves the bench: whoever kills us looks at both
+        post = for_.post = free[-1]  # assigned before it is removed: whoever kills us looks in both places
         free.pop()
         return post
 
     def posts(self) -> list[Post]:
-        """All that sit here."""
+        """All idle workers."""
         return [post for posts in list(self._free.values()) for post in posts]
 
     def clear(self) -> None:
-        """Nobody sits here any more."""
+        """Remove all workers."""
         self._free = {}

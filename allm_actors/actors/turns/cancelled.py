@@ -1,7 +1,7 @@
-"""The flag that tells a handler to stop.
+"""The flag that tells a tool's handler to stop.
 
-Rule of this file: set once, by whoever cancels; read by the handler, which nobody else can stop. Waiting for it is
-waiting in the runtime, so that a simulation knows of it.
+Rule of this file: set once, by whoever cancels; read by the handler, because a thread can only stop itself.
+Waiting for it goes through the runtime, so that a simulation knows of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _making = allocate_lock()
 
 
 class Cancelled:
-    """Whether the call a handler works for was cancelled: true once, true for ever.
+    """Whether the tool call that a handler works for was cancelled; once true, it stays true.
 
     Thread: safe. Shape: `if context.cancelled: …`, `context.cancelled()`, or `context.cancelled.wait(1.0)`.
     """
@@ -27,11 +27,11 @@ class Cancelled:
 
     def __init__(self) -> None:
         self._is_set = False
-        # Few wait, and a future costs more than all else of a call's flag.
+        # Made by the first `wait`: few handlers wait, and a future is the costliest part of this flag.
         self._awaited: Future[None] | None = None
 
     def set(self) -> None:
-        """Say that the call was cancelled."""
+        """Mark the call as cancelled."""
         self._is_set = True
         if self._awaited is not None:
             self._awaited.set()
@@ -44,13 +44,13 @@ class Cancelled:
         """Wait up to `timeout` seconds for the cancellation; whether it came."""
         with _making:
             awaited = self._awaited = self._awaited or Future()
-        if self._is_set:  # looked at after the future is there to be set, as `set` looks for it afterwards
+        if self._is_set:  # after the future is made, for which `set` looks after the flag
             awaited.set()
         try:
             awaited.get(timeout=timeout)
         except pykka.Timeout:
             return self.is_set()
-        except ProcessKilled:  # a kill sets the flag, and the handler may still clean up what is its own
+        except ProcessKilled:  # a kill counts as cancellation: the handler may still clean up
             return True
         return True
 

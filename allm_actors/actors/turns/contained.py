@@ -1,7 +1,7 @@
-"""Code of the user's that ends nothing but itself.
+"""Keeps exits raised by user code (`SystemExit`, a cancellation, …) from ending a thread or an event loop.
 
-Rule of this file: what would end a thread or an event loop is, in code that answers a question, a failure like any
-other. Only the kill of the process that runs it goes through.
+Rule of this file: in code that answers a question an exit is a failure like any other. Only a kill of the
+process that runs it passes through.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The crew of a session: who works for its turns, and the deadlines they have.
+"""The crew of a session: the workers of its turns, and their deadlines.
 
-Rule of this file: nothing here knows what is worked on. Workers are started by the host's supervisors, and report to
-the session's actor, as deadlines do, by message.
+Rule of this file: nothing here knows what the jobs are. Workers are started by the host's supervisors; they
+and the deadlines report to the session's actor by message.
 
-Thread: the session actor's. `dismiss`, `rest`, `call_off` and what `alarm` returns may also be its killer's.
+Thread: the session actor's. `dismiss`, `rest`, `call_off` and what `alarm` returns may also be called on its
+killer's.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Crew:
 
     @property
     def transport(self) -> Transport:
-        """The host's way to the network."""
+        """The host's HTTP transport."""
         return self._ports.transport
 
     def next_token(self) -> int:
@@ -44,7 +45,7 @@ class Crew:
         return self._tokens
 
     def hire(self, job: ModelJob | ToolJob) -> Post:
-        """Start a worker under its supervisor; if that takes a while, `WorkerReady` comes later, or `WorkerLost`."""
+        """Start a worker under its supervisor; while that is restarted, `WorkerReady` or `WorkerLost` comes later."""
         post, token, ref = Post(job.token), job.token, self.ref
         post.ref = self._ports.hire(
             job,
@@ -54,13 +55,13 @@ class Crew:
         return post
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
-        """End a worker; what it still says is stale."""
+        """Stop a worker; its later messages are stale."""
         self._ports.dismiss(worker, reason)
 
     def alarm(self, seconds: float, token: int) -> Callable[[], object]:
-        """Have the actor told when this token's time is up; returns what calls that off."""
+        """Send the actor `AlarmRang` when this token's time is up; returns a function that cancels that."""
         if self._alarms is None:
-            # A timer of the system's: whoever lets go of the worker calls it off, also when the actor was killed.
+            # A timer of the system's, not the actor's: it can be cancelled even after the actor was killed.
             self._alarms = Alarms(self.ref.system.timers, partial(_ring, self.ref))
         self._alarms.set(seconds, token)
         return partial(self._alarms.call_off, token)
@@ -75,11 +76,11 @@ class Crew:
         return self._alarms is not None and self._alarms.has(token)
 
     def late(self) -> list[int]:
-        """The tokens whose time is up, the earliest first; each is told once."""
+        """The tokens whose time is up, the earliest first; each is returned once."""
         return [] if self._alarms is None else self._alarms.over()
 
     def rest(self) -> None:
-        """Nobody works: no timer, unless somebody has a deadline."""
+        """No worker is busy: stop the timer if no token has a deadline."""
         if self._alarms is not None:
             self._alarms.rest()
 

@@ -1,7 +1,7 @@
-"""The end of a turn that cannot end by itself: its session died, was shut down, or never got to it.
+"""The end of a turn that cannot end by itself: its session died, was shut down, or never began it.
 
-Rule of this file: pure. Whatever happened, the reader sees one last event and gets one result, and the result says what
-is known: the thread as it was last kept, every call of which has an answer.
+Rule of this file: pure. Whatever happened, the reader sees one last event and gets one result. The result has
+the thread as it was last kept, with an answer to every call.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from supervisors import is_clean
 
 from .spec import TurnSpec
 
-__all__ = ["ending", "unstored"]
+__all__ = ["ending", "unadmitted", "unstored"]
 
 
 def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[Event, ...]]:
     """The result and the last events of a turn that ended because of `reason`; None means that it was cancelled."""
     halted = "cancelled" if reason is None else "interrupted" if is_clean(reason) else "error"
     error = _error(halted, reason)
-    if reason is not None:  # whoever had to answer its open calls is gone
+    if reason is not None:  # nobody is left to answer its open calls
         thread = repair(thread)
     match spec.options.kind:
         case "chat":
@@ -50,8 +50,17 @@ def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[E
             return _response(spec, error), (ErrorEvent(error),)
 
 
+def unadmitted(reason: object) -> StoreError:
+    """The refusal of a turn whose session died, for `reason`, before the store had confirmed the turn's message."""
+    text = (
+        f"the session ended ({reason}) while this turn's message was being stored: whether it is stored is not known; "
+        "look at the session's messages: reply again if it is not there, and call continue_() if it is"
+    )
+    return StoreError("unconfirmed", message=text)
+
+
 def unstored(result: Any, last: tuple[Event, ...], error: StoreError) -> tuple[Any, tuple[Event, ...]]:
-    """The result and the last events of a turn whose end could not be stored: what it came to, and that error."""
+    """The result and the last events of a turn whose end could not be stored: its own, with that error."""
     match result:
         case ChatResult():
             metadata = {**result.metadata, "error": error}
@@ -59,7 +68,7 @@ def unstored(result: Any, last: tuple[Event, ...], error: StoreError) -> tuple[A
             return result, (ErrorEvent(error), ChatCompleted(result))
         case StepResult():
             result = msgspec.structs.replace(result, metadata={**result.metadata, "error": error})
-        case _:  # a response stands for itself
+        case _:  # a `Response` has no place for the error
             pass
     return result, (ErrorEvent(error), *last)
 

@@ -1,6 +1,6 @@
-"""The model calls of one turn: each asks with the thread as it has grown since the one before.
+"""The model calls of one turn, each with the thread as it has grown since the previous one.
 
-Rule of this file: what is the same for all of them is worked out and checked once.
+Rule of this file: what is the same for all of them is computed and checked once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["ModelCalls"]
 
 
 class ModelCalls:
-    """Makes the calls of one turn: of this engine with these options, whose `parts` say where each goes; of a `request`
-    where the caller brought one. Thread: one at a time.
+    """Makes the requests and calls of one turn from an engine and options; `parts` says where each option
+    goes. With a `request` the caller's own is used. Thread: one at a time.
     """
 
     __slots__ = ("_engine", "_given", "_model", "_options", "_parts", "_request_id", "_requests", "_terms")
@@ -45,10 +45,10 @@ class ModelCalls:
         self._model: ModelRef | None = None
 
     def call(self, adapter: Any, effect: CallModel, transport: Transport) -> tuple[Request, Call]:
-        """The request and the call that `effect` wants, for this adapter.
+        """The request and the call that `effect` asks for, for this adapter.
 
-        Before a draft is asked for, the answer that will be made of it is checked too.
-        Raises: ValidationError for what cannot be sent; TypeError and ValueError for options that are none.
+        Before a draft is requested, the request for the final answer is checked too.
+        Raises: ValidationError for what cannot be sent; TypeError and ValueError for invalid options.
         """
         if self._terms is None:
             self._terms = call_terms(self._engine, self._options, parts=self._parts)

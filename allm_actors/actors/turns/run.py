@@ -1,8 +1,8 @@
-"""One turn being performed: the loop machine decides, workers act, and what they tell is fed back.
+"""One turn being performed: the loop machine decides, workers act, and their reports are fed back to the machine.
 
-Rule of this file: effects are performed in order, and three of them may have to wait: a deed for the reader (nothing
-acts on the world before everything was read), a checkpoint for the store, and the end for both. Nothing here blocks,
-and nothing here knows what an effect means for the conversation.
+Rule of this file: effects are performed in order, and three kinds may have to wait: one that acts on the
+world, until the reader has read everything before it; a checkpoint, for the store; and the end, for both.
+Nothing here blocks, and nothing here knows what an effect means for the conversation.
 """
 
 from __future__ import annotations
@@ -67,16 +67,16 @@ from .work import halt_job, parse_job, settle_job, tool_job
 
 __all__ = ["TurnRun"]
 
-# What sets somebody to work, which a reader who is behind holds up.
+# Effects that start a worker; they wait until the reader has caught up.
 _DEEDS = frozenset({CallModel, RunTool, SettleError, AskHalt, ParseAnswer})
-MODEL_LEAD = 8  # reads an adapter may be ahead of its session
+MODEL_LEAD = 8  # network reads that an adapter may be ahead of its session
 
 
 class Owner(Protocol):
-    """Whose turn it is: the session actor, which keeps what comes of it."""
+    """The owner of a turn: the session actor, which keeps and stores its results."""
 
     def keep(self, checkpoint: Checkpoint, done: Callable[[], None]) -> bool:
-        """Remember its thread; False when it is being stored, and `done()` will be called."""
+        """Keep the checkpoint's thread. False if it is being stored: then `done()` is called later."""
 
     def over(self, result: Any, then: Callable[[StoreError | None], object]) -> None:
         """The turn has this result (None: it was refused and changes nothing): store it, then call `then(error)`."""
@@ -125,14 +125,14 @@ class TurnRun:
 
     @property
     def tools(self) -> int:
-        """How many tools, and functions of the user's, run for it. Thread: any."""
+        """How many tools and user functions run for it. Thread: any."""
         return max(0, len(self._workers) - (self.model is not None))
 
-    # What the session actor tells.
+    # Called by the session actor.
 
     def advance(self) -> None:
-        """Perform what can be performed now. Called again whenever something that was waited for has come."""
-        if self._performing:  # performing an effect brought news at once: the loop below will see its effects
+        """Perform the effects that need not wait. Called again whenever a wait is over."""
+        if self._performing:  # called from within an effect: the loop below goes on
             return
         self._performing = True
         try:
@@ -149,7 +149,7 @@ class TurnRun:
             self._performing = False
 
     def demand(self) -> None:
-        """The reader wants more: let the adapter read on, and do what waited for the reader."""
+        """The reader wants more: let the adapter read on, and perform the effects that waited for the reader."""
         owed, self._owed = self._owed, 0
         self._taken(owed)
         worker = self._workers.get(self.model) if owed and self.model is not None else None
@@ -158,7 +158,7 @@ class TurnRun:
         self.advance()
 
     def cancel(self, reason: str, error: AllmError | None = None) -> None:
-        """End the turn as soon as its end is stored; what was not begun will not be."""
+        """End the turn; effects that would start a worker are dropped. It is over when its end is stored."""
         unbegun = frozenset(effect.call.id for effect in self.todo if isinstance(effect, RunTool))
         left = (effect for effect in self.todo if type(effect) not in _DEEDS)
         self.todo = deque(_unstarted(effect, unbegun) for effect in left)
@@ -166,17 +166,17 @@ class TurnRun:
         self._feed(Cancelled(reason, error, unbegun))  # type: ignore[arg-type]
 
     def ready(self, token: int, ref: ProcessRef[Any]) -> bool:
-        """A worker has begun. False when nobody wants it any more."""
+        """A worker has begun. False if it is no longer wanted."""
         worker = self._workers.get(token)
         if worker is None or worker.post is None:
             return False
         worker.post.ref = ref
         if worker.window is not None:
-            ref.send(Wake())  # it may have read ahead, and waited, before we knew whom to wake
+            ref.send(Wake())  # it may have filled its window, and waited, before we knew its ref
         return True
 
     def batch(self, message: ModelBatch) -> None:
-        """A read's events have come."""
+        """The events of one network read have come."""
         worker = self._workers.get(message.token)
         if worker is None or message.token != self.model:
             return
@@ -205,7 +205,7 @@ class TurnRun:
             self._feed(ModelFailed(worker.turn, _as_error(error), preflight=True))
 
     def handled(self, token: int, error: Any) -> None:
-        """A tool's handler is over: the user's policy and encoder have as much time again."""
+        """A tool's handler has ended: the user's policy and encoder get the same time again."""
         worker = self._workers.get(token)
         if worker is not None:
             worker.claim = None
@@ -220,7 +220,7 @@ class TurnRun:
             self._feed(worker.returned(outcome))
 
     def expired(self, token: int) -> None:
-        """The time of a tool, or of a function of the user's, is up; or a model's: a silence has the negative token."""
+        """A deadline has passed: of a tool, a user function or a model; a model's silence has the negative token."""
         worker = self._workers.get(abs(token))
         if worker is None:
             return
@@ -239,18 +239,19 @@ class TurnRun:
         self._feed(news)
 
     def died(self, token: int, why: str, *, begun: bool = True) -> None:
-        """A worker ended without an answer, or there was none."""
+        """A worker ended without an answer, or could not be started."""
         worker = self._forget(token)
         if worker is not None:
             if self._spans is not None:
                 self._spans.lost(worker.call_id, worker.turn, why)
             if not worker.take_over():
-                # Killed between its claim and its word of it: what its handler came to is lost, and not made again.
+                # Killed after its claim and before it could report it: the handler's outcome is lost; it does not run
+                # again.
                 self._feed(HandlerEnded(worker.call_id, None, worker.turn))
             self._feed(worker.died(why, begun=begun))
 
     def abandon(self, why: object = "the session that ran this turn ended", kind: str = "exit") -> None:
-        """Let go of every worker, without a word to the machine. `why` and `kind` are told to telemetry."""
+        """Dismiss every worker without telling the machine. `why` and `kind` go to telemetry."""
         self._close_opened()
         self._let_all_go()
         if self._spans is not None:
@@ -267,7 +268,7 @@ class TurnRun:
         self.advance()
 
     def _may_act(self, effect: Any) -> bool:
-        # The tools of one step start together: the reader lets the first one through, and with it the others.
+        # The tools of one step start together: once the reader has let one through, the others follow.
         asks = type(effect) is CallModel
         if effect.turn == self._acting and not asks:
             return True
@@ -278,7 +279,7 @@ class TurnRun:
 
     def _emit(self, effect: Emit) -> None:
         events = effect.events
-        # The last event of a turn travels with its end, so that nobody can ever see it twice or not at all.
+        # The last event of a turn is published with its end, so that the reader sees it exactly once.
         if events and isinstance(events[-1], self._terminal):
             self._last, events = events[-1:], events[:-1]
         if events:
@@ -289,7 +290,9 @@ class TurnRun:
         self._waiting = not self._owner.keep(checkpoint, self.stored)
 
     def _latest(self, checkpoint: Checkpoint) -> Checkpoint:
-        """What came while the store was busy is stored at once: each answer still before it is shown."""
+        """The last of the checkpoints that queued up meanwhile: one save covers them, and the events between
+        them are emitted after it.
+        """
         last = 0
         if Checkpoint not in map(type, self.todo):
             return checkpoint
@@ -324,7 +327,7 @@ class TurnRun:
         self._owner.over(result, end)
 
     def stored(self) -> None:
-        """What had to be stored is stored: go on."""
+        """The pending save is done: go on."""
         self._waiting = False
         self.advance()
 
@@ -399,9 +402,9 @@ class TurnRun:
         return self._employ(worker, tool_actor_for(job), job)
 
     def _employ(self, worker: Assignment, process: type[Process], job: ModelJob | ToolJob) -> int:
-        """Have the job done by whoever is free, or by somebody new; its token."""
+        """Give the job to an idle worker, or to a new one; returns the job's token."""
         worker.process = process
-        self._workers[job.token] = worker  # first: whoever kills us meanwhile looks here
+        self._workers[job.token] = worker  # before it starts: whoever kills us meanwhile looks here
         while (post := self._bench.call(process, worker)) is not None:
             if post.give(job):
                 break
@@ -411,7 +414,7 @@ class TurnRun:
         else:
             worker.post = self._crew.hire(job)
         if not self._ref.is_alive():
-            # Killed meanwhile, and whoever let go of our workers did not see this one's process.
+            # We were killed meanwhile, and our workers were dismissed before this one had a process.
             if worker.cancel is not None:
                 worker.cancel()
             if worker.ref is not None:
@@ -419,18 +422,18 @@ class TurnRun:
         return job.token
 
     def _free(self, worker: Assignment) -> None:
-        """It has answered, and may have the next job."""
+        """The worker has answered and can take another job."""
         post, process = worker.post, worker.process
         if post is None or post.ref is None or process is None:
-            return  # it began while its supervisor was restarted, and will be told to go when it is found
+            return  # started late, during its supervisor's restart: `ready` finds it unwanted, and it is dismissed
         self._bench.sit(post, process)
         if not self._ref.is_alive():  # as above
             post.ref.terminate(ANSWERED)
 
-    # Whoever is let go of is dismissed first, and forgotten then: killed in between, we leave it to our killer.
+    # A worker is dismissed first and forgotten after: if we are killed in between, our killer still finds it.
 
     def _let_all_go(self) -> None:
-        for token in list(self._workers):  # a question that nobody waits for any more
+        for token in list(self._workers):  # such as an open `halt_when`
             self._drop(token)
         for post in self._bench.posts():
             if post.ref is not None:
@@ -463,7 +466,7 @@ class TurnRun:
             self._forget(token)
 
     def _dismiss(self, worker: Assignment) -> None:
-        # Never a kill: a handler that blocks cannot be stopped by one, only disowned. It is asked to stop, and its
+        # Never a kill: it cannot stop a handler that blocks, only disown it. The handler is asked to stop, and its
         # process ends when it returns; a coroutine ends now.
         worker.take_over()
         if worker.cancel is not None:
@@ -486,7 +489,7 @@ class TurnRun:
 
 
 def _unstarted(effect: Effect, unbegun: frozenset[str]) -> Effect:
-    """The effect, without the word that these calls were started."""
+    """The effect without the `ToolExecutionStarted` events of these calls."""
     if not (unbegun and isinstance(effect, Emit)):
         return effect
     shown = [e for e in effect.events if not (isinstance(e, ToolExecutionStarted) and e.id in unbegun)]

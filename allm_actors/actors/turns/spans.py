@@ -1,7 +1,8 @@
 """The telemetry of one turn: chat > step > generate > stream, and its tools.
 
-Rule of this file: it watches what the machine hears and what it wants done, and has no part in either. What is open
-when the turn ends, however it ends, is closed. A turn that begins while nobody listens has no telemetry at all.
+Rule of this file: it observes the machine's inputs and effects and influences neither. Spans that are open
+when the turn ends, however it ends, are closed. A turn that begins while nobody listens has no telemetry at
+all.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ _OF_ONE_ANSWER = frozenset({MessageStarted, *Receiving.rules})
 
 
 def spans_of(spec: TurnSpec) -> TurnSpans | None:
-    """What to tell of a turn that begins now, or None when nobody listens."""
+    """The spans of a turn that begins now, or None when nobody listens."""
     return TurnSpans(spec) if listening() else None
 
 
 def refused(spec: TurnSpec, error: Exception) -> None:
-    """Tell of a turn that was refused in its caller, before its model was asked."""
+    """Record a turn that was refused in its caller, before its model was called."""
     spans = spans_of(spec)
     if spans is not None:
         spans.asks()
@@ -68,13 +69,13 @@ class TurnSpans:
         return span
 
     def lost(self, call_id: str, turn: int, why: Any) -> None:
-        """Nobody waits for that tool any more."""
+        """End a tool's span: nobody waits for that tool any more."""
         span = self._tools.pop((call_id, turn), None)
         if span is not None:
             span.exception("exit", why)
 
     def heard(self, state: LoopState, news: Input) -> None:
-        """The machine is about to be told this."""
+        """The machine is about to receive this input."""
         if isinstance(news, ModelEnded | ModelFailed) and isinstance(state.phase, Asking):
             if isinstance(news, ModelFailed):
                 self._end_model(None)
@@ -82,7 +83,7 @@ class TurnSpans:
                 self._end_model(_answer(state, state.phase))
 
     def wants(self, effect: Effect) -> None:
-        """This is about to be performed."""
+        """This effect is about to be performed."""
         match effect:
             case CallModel():
                 self.asks()
@@ -96,14 +97,14 @@ class TurnSpans:
                 pass
 
     def asks(self) -> None:
-        """A model is about to be asked."""
-        if self._kind != "generate" and "step" not in self._open:  # it may ask again for a better answer
+        """A model is about to be called."""
+        if self._kind != "generate" and "step" not in self._open:  # a step may ask again
             self._begin("step")
         self._begin("generate")
         self._begin("stream")
 
     def broken(self, why: Any, kind: str = "exit") -> None:
-        """The turn comes to nothing: its runner died (`exit`), or it was refused (`error`)."""
+        """The turn ends without a result: its runner died (`exit`), or it was refused (`error`)."""
         self._lose_tools(why)
         for name in ("stream", "generate", "step", "chat"):  # the innermost first
             span = self._open.pop(name, None)
@@ -115,7 +116,7 @@ class TurnSpans:
             if type(event) not in _OF_ONE_ANSWER:
                 self._steps.apply(event)
             if isinstance(event, StepCompleted):
-                self._lose_tools("cancelled")  # those that a cancel has cut off: the innermost ends first
+                self._lose_tools("cancelled")  # tools that a cancellation cut off: inner spans end first
                 self._end("step", step_result=self._steps.step_result())
 
     def _lose_tools(self, why: Any) -> None:
@@ -145,7 +146,7 @@ class TurnSpans:
 
 
 def _answer(state: LoopState, phase: Asking) -> Response:
-    """The answer of one model call, with what it cost and for whom it is."""
+    """The answer of one model call, with its usage and metadata."""
     response = Fold().apply_all(phase.events).response()
     usage = msgspec.structs.replace(response.usage, **missing_costs(response.usage, state.options.pricing))
     request_id = response.request_id or state.options.request_id

@@ -1,4 +1,4 @@
-"""One turn as it was asked for."""
+"""One turn as it was requested."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ WhenBusy = Literal["queue", "reject", "interrupt"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSpec:
-    """One turn as it was asked for. `operation` is the session's (`reply`, `continue`, …), `messages` what it adds to
-    the session's thread; a stateless call has no operation, and brings its `thread`. `terms` are how its tools are
-    called, `model_calls` makes its model calls. `when_busy` and `queue_limit` say what becomes of it when another one
-    runs; `system` is how a conversation begins that has no message yet. `opened` is a first model call that the caller
-    has opened already; `loop` is where async tools run; `inside` knows who runs the tools of a session.
+    """One turn as it was requested. `operation` is the session's (`reply`, `continue`, …), `messages` what it
+    adds to the session's thread; a stateless call has no operation, and brings its `thread`. `terms` say how
+    its tools are called, `model_calls` makes its model calls. `when_busy` and `queue_limit` say what happens
+    if another turn runs; `system` is the first message of a conversation that has none yet. `opened` is a
+    first model call that the caller has opened already; `loop` is where async tools run; `inside` knows the
+    callers that run the session's tools.
     """
 
     id: str

@@ -21,8 +21,8 @@ __all__ = ["Form", "Terms"]
 
 
 class Form(NamedTuple):
-    """How a tool is called: by the engine's or call's `executor`, or by its own handler, with the `context` where that
-    wants it (see `context_of`).
+    """How a tool is called: by the engine's or call's `executor`, or by its own handler; `context` says how a
+    handler takes its `ToolContext` (see `context_of`).
     """
 
     executor: Any
@@ -31,7 +31,9 @@ class Form(NamedTuple):
 
 
 class Terms:
-    """Thread: made by the caller; `form_of` is the session actor's alone, all else is read by any worker."""
+    """How a turn calls its tools. Thread: made by the caller; `form_of` is the session actor's only, the rest
+    is read by any worker.
+    """
 
     __slots__ = ("_executor", "_forms", "encoder", "has_user_code", "policy")
 

@@ -1,7 +1,8 @@
-"""From what a caller typed to one turn: options sorted, rules checked, everything resolved.
+"""From a caller's arguments to one turn: options sorted, rules checked, everything resolved.
 
-Rule of this file: whatever is wrong with a call is said here, in the caller's own thread, before anything is started:
-first of the options, then of the messages, then of the adapter. From the messages on, telemetry is told of a refusal.
+Rule of this file: whatever is wrong with a call is raised here, in the caller's own thread, before anything
+is started: first of the options, then of the messages, then of the adapter. From the messages on, refusals
+appear in telemetry.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from .terms import Terms
 
 __all__ = ["needs_its_loop", "new_id", "open_first_call", "thread_of", "turn_spec", "view_of"]
 
-_SIMULATED_CORES = 4  # of no machine, so that a seed is the same run on every one
+_SIMULATED_CORES = 4  # fixed, so that a seed gives the same run on every machine
 _RULES = ("mode", "max_turns", "max_concurrency", "max_retries", "tool_timeout")
 
 
@@ -59,7 +60,7 @@ def new_id() -> str:
 
 
 def thread_of(input: Any) -> Thread:
-    """A `Thread` as it is, or one of a list of messages. Raises ValidationError for anything else."""
+    """A `Thread` unchanged, or one made from a list of messages. Raises ValidationError for anything else."""
     if isinstance(input, Thread):
         return input
     got = type(input).__name__
@@ -92,7 +93,7 @@ def turn_spec(
 ) -> TurnSpec:
     """One turn, checked and resolved; `new_id` names it, and its request unless the call has a `request_id`.
 
-    Raises: TypeError for a wrong type or a misspelt option, ValueError for a rule that means nothing, ValidationError
+    Raises: TypeError for a wrong type or a misspelt option, ValueError for an invalid value, ValidationError
     for messages that cannot be sent, EngineError for an adapter that does not exist.
     """
     given, params = _checked(engine, options)
@@ -132,7 +133,7 @@ def turn_spec(
 
 
 def view_of(spec: TurnSpec) -> View:
-    """What the turn's reader wants to see."""
+    """Which events the turn's reader wants to see."""
     return View(**split(spec.call_options).filters, response_model=spec.call_options.get("response_model"))
 
 
@@ -142,10 +143,11 @@ def needs_its_loop(spec: TurnSpec) -> bool:
 
 
 def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
-    """Open the first model call of a stateless turn, here and now, so that what refuses it is raised in the caller.
+    """Open the first model call of a stateless turn, here and now, so that a refusal is raised in the caller.
 
-    Nothing is sent: an adapter does no I/O before its first pull. None where a function has the key: it may take its
-    time, and the caller may be an event loop, so it is asked, and the call opened, where such a function may wait.
+    Nothing is sent: an adapter does no I/O before its first pull. None if the API key comes from a function:
+    that may block, and the caller may be an event loop, so the function is called, and the model call opened,
+    in a worker.
     """
     structured = spec.options.structured_finalize
     effect = CallModel(0, spec.thread, "draft" if structured else "answer")
@@ -175,7 +177,7 @@ def _checked(engine: Engine, options: Mapping[str, Any]) -> tuple[dict[str, Any]
     check_times(resolve_adapter_opts(engine, given))
     _refuse_what_cannot_work(engine, given)
     if callable(given.get("api_key")):
-        given["api_key"] = Remembered(given["api_key"])  # so that what it says can be kept out of errors
+        given["api_key"] = Remembered(given["api_key"])  # to keep its key out of errors
     return given, params
 
 
@@ -201,7 +203,7 @@ def _given(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_model(given: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the `response_format` that a `response_model` stands for."""
+    """The options with the `response_format` that their `response_model` implies."""
     if "response_model" in given:
         if options.get("response_format") is not None:
             raise TypeError("response_model makes its own response_format; give only one of the two")
@@ -246,7 +248,7 @@ def _rules(
 
 
 def _at_once() -> int:
-    """How many tools of a step run at once where nobody says: two for each core."""
+    """How many tools of a step run at once by default: two for each core."""
     return 2 * (_SIMULATED_CORES if simulated() else _cores())
 
 
@@ -256,7 +258,7 @@ def _cores() -> int:
 
 
 def _refuse_what_cannot_work(engine: Engine, given: Mapping[str, Any]) -> None:
-    # An option that is accepted and does nothing would be worse than one that is refused.
+    # An option that is accepted and ignored would be worse than one that is refused.
     if "when_busy" in given:
         raise TypeError("when_busy is an option of host.session(…), not of a call")
     for tool in resolve_tools(engine, given):

@@ -1,4 +1,4 @@
-"""The jobs of tool actors: a handler and the settling of what it answers, as one callable.
+"""The jobs of tool actors: a handler and the settling of its outcome, as one callable.
 
 Rule of this file: the user's code (handler, policy, encoder, predicate) runs only inside the work, in the worker; what
 it raises becomes an outcome there. The session actor makes the work and never runs it.
@@ -54,7 +54,7 @@ def tool_job(
 ) -> ToolJob:
     """Run `tool` for `call` and settle its answer into a `ToolOutcome`; `span` is started and stopped around it.
 
-    The answer, as all that these jobs come to, is told to `session` with the `token`.
+    The outcome of this and of the other jobs here is sent to `session` with the `token`.
     """
     cancelled = Cancelled()
 
@@ -95,7 +95,7 @@ def tool_job(
 def _isolated_work(
     spec: TurnSpec, isolated: IsolatedCall, call: ToolCall, cancelled: Cancelled, span: Span | None
 ) -> tuple[Callable[..., ToolOutcome], Callable[[], None]]:
-    """What runs the call in a process of its own, and what ends that."""
+    """Two functions: one runs the call in an operating system process of its own, the other ends that process."""
 
     def cancel() -> None:
         cancelled.set()
@@ -106,8 +106,8 @@ def _isolated_work(
             return _settled(spec, call, isolated.run, span, tell)
         except ChildDied as died:
             if not cancelled:
-                raise  # as every worker that dies: the machine decides what that means
-            return settle(call, died)  # nobody waits for this any more
+                raise  # treated like a worker that died: the machine decides what that means
+            return settle(call, died)  # cancelled: nobody waits for this any more
 
     return run, cancel
 
@@ -115,7 +115,7 @@ def _isolated_work(
 def settle_job(
     spec: TurnSpec, token: int, session: ProcessRef[Any], call: ToolCall, error: AllmError
 ) -> ToolJob:
-    """Take an error that no worker had to the user's policy and encoder."""
+    """Give an error that did not come from a worker to the user's policy and encoder."""
     terms = spec.terms
 
     def run() -> ToolOutcome:
@@ -126,7 +126,7 @@ def settle_job(
 
 
 def halt_job(spec: TurnSpec, token: int, session: ProcessRef[Any], step_result: StepResult) -> ToolJob:
-    """Ask the user's `halt_when`; what it raises is its answer."""
+    """Call the user's `halt_when`; an exception that it raises is the outcome."""
     predicate: Callable[[StepResult], Any] = spec.call_options["halt_when"]
 
     def decide() -> bool:
@@ -144,7 +144,9 @@ def halt_job(spec: TurnSpec, token: int, session: ProcessRef[Any], step_result: 
 
 
 def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -> ToolJob:
-    """Make a value of the call's `response_model` out of an answer: `(value, problem, error)`, of which one counts."""
+    """Parse an answer into the call's `response_model`. The outcome is `(value, problem, error)`: `problem`
+    is one that the model can correct, `error` is not.
+    """
     model = spec.call_options["response_model"]
 
     def read() -> tuple[Any, str | None, AllmError | None]:
@@ -153,7 +155,7 @@ def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -
                 return contained(parse)(text, model), None, None
         except ValueError as error:
             return None, str(error), None
-        except Exception as error:  # noqa: BLE001 - the type's own code; the model cannot mend it
+        except Exception as error:  # noqa: BLE001 - from the type's own code; the model cannot correct it
             return None, None, broken_model(model, describe(error))
 
     return _job(spec, token, session, "parse", "parse", read)
@@ -162,7 +164,7 @@ def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -
 def _job(
     spec: TurnSpec, token: int, session: ProcessRef[Any], name: str, call_id: str, run: Callable[[], Any]
 ) -> ToolJob:
-    """One that has nobody to tell that it was cancelled."""
+    """A job whose `cancel` does nothing: its code has no flag that it could look at."""
     return ToolJob(
         token=token,
         session=session,
@@ -210,15 +212,15 @@ async def _asettled(
         result = error
     if tell is None:
         return _outcome(spec, call, result, span)
-    # What the user's code makes of it may block, and the event loop is the caller's.
+    # The user's policy and encoder may block, and the event loop is the caller's.
     mine = tell(failure(call, result))
     return await on_thread(partial(_outcome, spec, call, result, span, lambda _error: mine))
 
 
 def _is_over(task: asyncio.Task[Any] | None, error: BaseException) -> bool:
-    """Whether nobody awaits this task any more: somebody wants it to end, or its loop is gone.
+    """Whether the task was cancelled from outside, or its loop is gone.
 
-    A handler may raise the same by itself, or because something else was cancelled.
+    A handler may raise the same exceptions by itself, or because something else was cancelled.
     """
     if isinstance(error, GeneratorExit):
         return current_loop() is None or asyncio.current_task() is not task
@@ -238,7 +240,7 @@ def _outcome(
         with _inside(spec):
             outcome = settle(_own(call), result, spec.terms.encoder, spec.terms.policy)
     else:
-        return settle(call, result)  # nobody waits for it
+        return settle(call, result)  # without the user's code: it was claimed, and nobody waits for this
     if span is not None:
         span.stop(result=outcome.raw)
     return outcome
@@ -261,12 +263,12 @@ def _invoker(form: Form, tool: Tool, call: ToolCall, context: Callable[[], ToolC
 
 
 def _own(call: ToolCall) -> ToolCall:
-    """The call, for the user's code to do with what it likes."""
+    """A copy of the call, which the user's code may change."""
     return msgspec.structs.replace(call, arguments=_copied(call.arguments), metadata=_copied(call.metadata))
 
 
 def _copied(value: Any) -> Any:
-    """The value, sharing nothing that can be changed; arguments are JSON, for which this is ten times `deepcopy`."""
+    """A deep copy of JSON-like data, which arguments are; ten times as fast as `deepcopy`."""
     kind = type(value)
     if kind is dict:
         return {key: each if type(each) in _PLAIN else _copied(each) for key, each in value.items()}

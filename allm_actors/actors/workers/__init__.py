@@ -1,1 +1,1 @@
-"""The actors that do one job at a time: a model call, a tool, a function of the user's."""
+"""The actors that do one job at a time: a model call, a tool, a user function."""

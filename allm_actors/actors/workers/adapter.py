@@ -1,9 +1,10 @@
 """AdapterActor: one open model call at a time.
 
-Rule of this file: it runs an adapter and tells its session what came, in batches, no further ahead than the window
-allows. When all is told it waits for the turn's next call (see `bench`), or ends. It never retries after the first
-event, never decides anything, and closes what it opened however it dies. What an adapter should not have raised kills
-this actor, and its session learns that from the death; an error of ours is the answer's end, wherever it is raised.
+Rule of this file: it runs an adapter and sends its events to the session, in batches, no further ahead than
+the window allows. Then it waits for the turn's next call (see `bench`), or ends. It never retries after the
+first event, never decides anything, and closes what it opened however it dies. An AllmError ends the answer,
+wherever it is raised; any other exception of an adapter crashes this actor, and the session learns of it from
+the death.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ _END = object()
 
 
 def adapter_actor_for(job: ModelJob) -> type[AdapterActor]:
-    """The actor class for a call: on the event loop, unless the adapter, or whoever has the key, may block.
+    """The actor class for a call: on the event loop, unless the adapter, or the function that returns the
+    key, may block.
 
-    To open an asynchronous generator runs none of its code, and the rest of it waits on an event loop anyway.
+    Opening an asynchronous generator runs none of its code, and the rest of it runs on an event loop anyway.
     """
     adapter = job.adapter
     if not any(callable(getattr(adapter, form, None)) for form in ("play", "batches")):
@@ -56,7 +58,7 @@ def adapter_actor_for(job: ModelJob) -> type[AdapterActor]:
 
 
 def try_open_call(adapter: Any, request: Request, call: Call) -> tuple[Any, Exception | None]:
-    """The adapter's iterator in the best form it has, or what the adapter raised instead, without the call's key."""
+    """The adapter's iterator in the best form it has, or the exception that it raised, without the call's key."""
     try:
         return _open_call(adapter, request, call), None
     except Exception as error:  # noqa: BLE001 - handed on as a value, so that no traceback leads to the key
@@ -75,12 +77,12 @@ def _open_call(adapter: Any, request: Request, call: Call) -> Any:
 
 
 def no_iterator(adapter: Any, method: str, returned: Any) -> EngineError:
-    """The error of an adapter that returned this in place of an iterator of events."""
+    """The error for an adapter that returned this in place of an iterator of events."""
     name = getattr(adapter, "name", type(adapter).__name__)
     what = "None" if returned is None else f"a {type(returned).__name__}"
     advice = "make it a generator, with a `yield` for each event, or return iter(…) of a list of events"
     if inspect.iscoroutine(returned):
-        returned.close()  # or Python warns that nobody awaited it
+        returned.close()  # a coroutine: or Python warns that it was never awaited
         advice = "an `async def` needs a `yield` in it; to return an iterator, make it a plain `def`"
     message = (
         f"adapter {name!r}: {method}(request, call) returned {what}, not an iterator of events; {advice}"
@@ -92,20 +94,20 @@ def close(opened: Any) -> None:
     """Close an adapter's iterator, where that can be done from here; None is harmless."""
     method = getattr(opened, "close", None)
     if method is not None:
-        with contextlib.suppress(ValueError):  # it is run by a thread that was fenced off; it closes itself
+        with contextlib.suppress(ValueError):  # a disowned thread is still running it; it closes itself
             method()
 
 
 class AdapterActor(Process):
-    """Runs an adapter that says where it would wait (`play`), or one that waits on an asyncio loop (`batches`).
+    """Runs an adapter that yields its waits as `Delay` (`play`), or one that awaits on an asyncio loop (`batches`).
 
-    Thread: the I/O loop's own, so that a read's events reach the session without a hop between threads.
+    Thread: the I/O loop's, so that a read's events reach the session without a hop between threads.
     """
 
     restart = "temporary"
     shutdown = 1.0
     dispatcher = "io"
-    batch = 32  # events a script may give before others have their turn
+    batch = 32  # events a script may give before other processes run
 
     def __init__(self, job: ModelJob) -> None:
         super().__init__()
@@ -117,7 +119,7 @@ class AdapterActor(Process):
         self._context = contextvars.Context()
 
     def init(self) -> None:
-        """The call is opened after the start: what the adapter refuses is an answer, not a failed start."""
+        """Open the call only after the start: a refusal by the adapter is an answer, not a failed start."""
         self.on_kill(self._close)
         self.continue_(self._job)
 
@@ -126,7 +128,7 @@ class AdapterActor(Process):
         self._begin(job)
 
     def on_receive(self, message: Any) -> None:
-        """Go on after a delay, after others had their turn, or when the session has caught up; or begin the next."""
+        """Go on after a delay or a yield, or when the session has caught up; or begin the next job."""
         match message:
             case Continue() if self._script is not None:
                 self._waiting = False
@@ -149,7 +151,7 @@ class AdapterActor(Process):
                 pass
 
     def label(self) -> str:
-        """The provider, and who asks it."""
+        """The provider, and the session or call that uses it."""
         job = self._job
         return f"{getattr(job.adapter, 'name', type(job.adapter).__name__)} for {job.session}"
 
@@ -178,13 +180,13 @@ class AdapterActor(Process):
             close(self._script if self._script is not None else self._opened)
 
     def _end(self, reason: Reason) -> None:
-        """All is told: wait for the next call, or end."""
+        """Everything was sent: wait for the next call, or end."""
         if reason is not ANSWERED or not self._job.stays:
             self.exit(reason)
         self._script = self._pump = self._opened = None
 
     def _failed(self, error: BaseException) -> NoReturn:
-        """The adapter raised. An error of ours says what happened, as one that it tells; any other is a crash."""
+        """The adapter raised. An AllmError is sent like an `ErrorEvent` of the adapter's; any other is a crash."""
         if isinstance(error, AllmError):
             self._refuse(error)
         raise error
@@ -212,7 +214,7 @@ class AdapterActor(Process):
         failure: Exception | None = None
         try:
             item = self._context.run(self._give, script)
-        except Exception as error:  # noqa: BLE001 - this process dies of it, below: here it would be told of the key
+        except Exception as error:  # noqa: BLE001 - raised again below, without the key
             failure = without_key(error, self._job.call.api_key)
         except BaseException:  # this process was killed while the adapter ran
             close(script)
@@ -221,7 +223,7 @@ class AdapterActor(Process):
             close(script)
             self._failed(failure)
         if item is _END:
-            self._job.session.send(ModelDone(self._job.token))  # whoever asked may be gone
+            self._job.session.send(ModelDone(self._job.token))  # the session may be gone
             self._end(ANSWERED)
             return
         self._waiting = True
@@ -231,7 +233,7 @@ class AdapterActor(Process):
             self.ref.tell(Continue())
 
     def _give(self, script: Iterator[Event | Delay]) -> Any:
-        """One batch to the session; what ended it: the last event, a `Delay`, or the end."""
+        """Send one batch to the session. Returns what ended it: the last event, a `Delay`, or the end."""
         job = self._job
         events: list[Event] = []
         item: Any = None
@@ -241,7 +243,7 @@ class AdapterActor(Process):
                 if item is _END or isinstance(item, Delay):
                     break
                 events.append(item)
-        finally:  # what was said before the adapter failed was said
+        finally:  # events from before a failure are sent too
             if events:
                 job.window.send()
                 job.session.send(_batch(job, events))
@@ -253,20 +255,20 @@ class AdapterActor(Process):
 
 
 class ThreadedAdapterActor(AdapterActor):
-    """The same, opened on a thread: the call's key is a function of the user's, which may have to ask a vault."""
+    """The same, opened on a thread: the call's key is a user function, which may block."""
 
     dispatcher = "blocking"
 
 
 class BlockingAdapterActor(AdapterActor):
-    """Runs an adapter that is only known by its `stream`, which may block: on a thread of its own, event by event."""
+    """Runs an adapter that has only `stream`, which may block: on a thread of its own, event by event."""
 
     dispatcher = "blocking"
     batch = 1
 
 
 class PumpEnded:
-    """The pump has told everything (ANSWERED), was stopped (SHUTDOWN), or failed."""
+    """The pump has sent everything (ANSWERED), was stopped (SHUTDOWN), or failed."""
 
     __slots__ = ("error", "pump", "reason")
 
@@ -305,10 +307,10 @@ class Pump:
 
     def _start(self) -> None:
         if self._cancelled:
-            return  # before its loop came to it
+            return  # cancelled before its loop ran this
         self._room = asyncio.Event()
         context = self._job.context
-        own = None if context is None else context.copy()  # not by its truth: an empty one is False
+        own = None if context is None else context.copy()  # an empty context is falsy
         self._task = self._loop.create_task(self._carry(), context=own)
         self._task.add_done_callback(self._done)
 
@@ -328,11 +330,11 @@ class Pump:
                     session.tell(_batch(job, events))
             finally:
                 if way is not None:
-                    way.direct = None  # or it and this pump would be a circle
+                    way.direct = None  # or it and this pump would be a reference cycle
         session.send(ModelDone(job.token))
 
     def _take(self, events: Any) -> bool:
-        """A batch in the call that read it from the socket, without this task: taken, while the session keeps up."""
+        """Called directly by the socket's reader, not by this task. True if the session takes the batch."""
         job = self._job
         if self._cancelled or not job.window.is_open():
             return False
@@ -351,7 +353,7 @@ class Pump:
 
 
 def _batch(job: ModelJob, events: Any) -> ModelBatch:
-    """What goes to the session: a failure is the last of its events, and never says the call's key."""
+    """The message for the session, up to the first failure among its events, which loses the call's key."""
     last = events[-1]
     if type(last) is ErrorEvent and isinstance(last.error, Exception):
         events = [*events[:-1], ErrorEvent(without_key(last.error, job.call.api_key))]

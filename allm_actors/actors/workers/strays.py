@@ -1,7 +1,7 @@
-"""Coroutines that go on after they were told to end: counted, and told to operators with what they are doing.
+"""Coroutines that go on after they were cancelled: counted, and logged for operators with where they are.
 
-Rule of this file: nothing here can end one. A coroutine that catches its cancellation goes on where it likes; one that
-blocks holds up its whole event loop, and those that wait on it cannot even hear that they shall end.
+Rule of this file: nothing here can end one. A coroutine that catches its cancellation just goes on; one that
+blocks holds up its whole event loop, so that the others on it do not even receive their cancellation.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _FRAMES = 5  # the innermost calls, which are the user's
 Task = asyncio.Task[Any]
 
 _lock = threading.Lock()
-# By system and task: the thread that does not hear, or None for a coroutine that has heard and goes on.
+# By system and task: the id of the blocked thread, or None for a coroutine that was cancelled and goes on.
 _strays: WeakKeyDictionary[System, WeakKeyDictionary[Task, int | None]] = WeakKeyDictionary()
 
 
 class Farewell:
-    """One coroutine that is told to end. `task` gives it once it has begun; `who` says what it works on, for people."""
+    """The cancellation of one coroutine. `task` returns its task once it has begun; `who` names its work in the log."""
 
     __slots__ = ("_heard", "_ident", "_system", "_task", "_who")
 
@@ -49,7 +49,7 @@ class Farewell:
             task.cancel()
 
     def look_later(self) -> None:
-        """See, when its grace is over, what has become of it. Thread: any."""
+        """Check after `GRACE` seconds whether it has ended, and log it if not. Thread: any."""
         task = self._task()
         if task is not None and not task.done():
             self._system.timers.after(GRACE, lambda: self._look(task))
@@ -64,12 +64,12 @@ class Farewell:
             strays[task] = ident
         if ident is None:
             log.error("a coroutine continues after it was cancelled", who=self._who, where=_awaiting(task))
-        elif not known:  # else somebody else has told of this thread
+        elif not known:  # otherwise this thread has been logged already
             log.error("an event loop is blocked", who=self._who, where=_running(ident))
 
 
 def strays_of(system: System) -> int:
-    """How many of them there are now. Thread: any."""
+    """How many such coroutines there are now. Thread: any."""
     with _lock:
         strays = _strays.get(system)
         return 0 if strays is None else len(_going_on(strays))
@@ -80,7 +80,7 @@ def _going_on(strays: WeakKeyDictionary[Task, int | None]) -> dict[Task, int | N
 
 
 def _awaiting(task: Task) -> str:
-    """Where a coroutine waits: from its own line to the one that it waits in."""
+    """Where a coroutine waits: its frames, the outermost first."""
     frames: list[tuple[FrameType, int]] = []
     awaited: Any = task.get_coro()
     while (frame := getattr(awaited, "cr_frame", None)) is not None:
@@ -90,7 +90,7 @@ def _awaiting(task: Task) -> str:
 
 
 def _running(ident: int) -> str:
-    """Where a thread is."""
+    """Where a thread is: its frames, the outermost first."""
     frame = sys._current_frames().get(ident)  # noqa: SLF001 - the documented way to another thread's stack
     return "" if frame is None else _shown(list(traceback.walk_stack(frame))[::-1])
 

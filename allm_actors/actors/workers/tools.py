@@ -1,9 +1,9 @@
-"""ToolActor: one tool call at a time, or one attempt of a call that is no stream.
+"""ToolActor: one tool call at a time, or one attempt at a call that is not streamed.
 
-Rule of this file: it runs the work it was given, and tells its session what came of it. Then a tool actor waits for the
-turn's next call (see `bench`), and any other ends. It is never restarted: a half-run tool may have acted on the world.
-What is raised by a handler is an outcome, not a crash; what kills this actor (a kill, a timeout, an exit) its session
-learns from the death.
+Rule of this file: it runs the work it was given and sends the outcome to its session. Then a tool actor waits
+for the turn's next call (see `bench`), and any other ends. It is never restarted: a half-run tool may have
+acted on the world. What a handler raises is an outcome, not a crash; if this actor itself is ended (a kill, a
+timeout, an exit), its session learns of that from its death.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def tool_actor_for(job: ToolJob) -> type[Worker]:
 
 
 class Worker(Process):
-    """Has one thing to do; with `stays`, one after another."""
+    """Does one job; with `stays`, one job after another."""
 
     restart = "temporary"
     shutdown = 1.0  # asked first: a kill cannot stop a thread, it only stops waiting for it
@@ -56,7 +56,7 @@ class Worker(Process):
 
     @abstractmethod
     def begin(self, job: ToolJob) -> None:
-        """Do it."""
+        """Run the job's work."""
 
     def terminate(self, reason: Any) -> None:
         """Tell a handler that has not answered yet that nobody waits for it any more."""
@@ -75,7 +75,9 @@ class Worker(Process):
             job.cancel()
 
     def answer(self, job: ToolJob, outcome: Any) -> None:
-        """Tell the session, and be free, or end: also when it is dead, for it may not have known whom to let go."""
+        """Send the outcome to the session, then become idle or end. Ends too if the session is dead, because
+        it may have died before it knew this worker.
+        """
         self._job = None
         if not job.session.send(ToolDone(job.token, outcome)) or not self.stays:
             self.finish(ANSWERED)
@@ -87,7 +89,7 @@ class ToolActor(Worker):
     dispatcher = "blocking"
 
     def init(self) -> None:
-        """The start is over before the work begins, on a thread of its own."""
+        """Begin the work after the start, so that the start does not wait for it."""
         self.continue_(self._job)
 
     def begin(self, job: ToolJob) -> None:
@@ -99,7 +101,8 @@ class ToolActor(Worker):
 class AsyncToolActor(Worker):
     """Awaits a coroutine handler on the loop that the caller chose, and can therefore stop it.
 
-    It begins where it is started, in its session's own turn: nothing of the handler runs before the loop comes to it.
+    Its start runs inside the session's message handler: the handler's own code does not run before the loop
+    gets to it.
     """
 
     dispatcher = "io"
@@ -111,13 +114,13 @@ class AsyncToolActor(Worker):
         self.continue_(job)
 
     def begin(self, job: ToolJob) -> None:
-        """Start the work on its loop; what comes of it arrives as a message."""
+        """Start the work on its loop; its outcome arrives as a message."""
         assert job.loop is not None
         if not call_on(job.loop, partial(self._start, job)):
             raise RuntimeError("the event loop that the asynchronous tools of this call run on is closed")
 
     def on_receive(self, message: Any) -> None:
-        """The work is over: report it, if that is not done, or die of what it died of. Or there is more of it."""
+        """The work is over: report its outcome, unless `_done` has, or crash with its error. Or take the next job."""
         match message:
             case _Ended(job=job, outcome=outcome, error=error):
                 self._task = None
@@ -140,11 +143,11 @@ class AsyncToolActor(Worker):
     def _start(self, job: ToolJob) -> None:
         assert job.loop is not None
         if not self.ref.is_alive():
-            return  # killed before its loop came to it
+            return  # killed before its loop ran this
         work = job.work if job.claim is None else _claiming(job, job.claim)
         self._ident = get_ident()
         coroutine: Coroutine[Any, Any, Any] = work()
-        own = None if job.context is None else job.context.copy()  # not by its truth: an empty one is False
+        own = None if job.context is None else job.context.copy()  # an empty context is falsy
         self._task = job.loop.create_task(coroutine, context=own)
         self._task.add_done_callback(partial(self._done, job))
 
@@ -152,7 +155,7 @@ class AsyncToolActor(Worker):
         cancelled = task.cancelled()
         error = asyncio.CancelledError() if cancelled else task.exception()
         if error is None and self.stays:
-            # Told from here, without a turn of this process: it is free before its session can give it the next job.
+            # Sent from here, not from a message handler: this worker is idle before its session can give it a new job.
             self._job = self._task = None
             if job.session.is_alive() and job.session.send(ToolDone(job.token, task.result())):
                 return
@@ -161,13 +164,13 @@ class AsyncToolActor(Worker):
 
 
 class CallWorker(ToolActor):
-    """Asks an adapter that may block."""
+    """One attempt with an adapter that may block. Thread: one of the cached threads for blocking work."""
 
     stays = False
 
 
 class AsyncCallWorker(AsyncToolActor):
-    """Asks an adapter that waits on the event loop of all calls."""
+    """One attempt with an adapter that is a coroutine, on the event loop that all calls share."""
 
     stays = False
 
@@ -177,7 +180,7 @@ def _claiming(job: ToolJob, claim: LockType) -> Callable[[], Any]:
 
 
 def _claim_and_tell(job: ToolJob, claim: LockType, error: Any) -> bool:
-    """Claim what comes after the handler, and tell that it is over, failed with this or not. False: it is taken."""
+    """Claim the settling, and report that the handler has ended, with this error or None. False if it is claimed."""
     mine = claim.acquire(False)
     if mine:
         job.session.send(HandlerDone(job.token, error))

@@ -1,8 +1,8 @@
 """The two encodings of values: JSON to exchange, MessagePack to store.
 
 Rule of this file: names only. Both write every value of `allm_actors.data`, alone or inside `metadata`, `context` and
-`options`; for both a round trip is identity; neither ever writes a handler, a function or a key. A member of an enum,
-or a value of a subclass of plain data, is written as the plain value that it stands for.
+`options`; for both a round trip is identity; neither ever writes a handler, a function or a key. An enum
+member, or a value of a subclass of plain data, is written as its plain value.
 """
 
 from .envelope import from_json, to_json

@@ -2,15 +2,15 @@
 
 Rule of this file: the shape is the Elixir library's, and reading is total: any text gives a value or a
 `ValidationError`. A round trip is identity; what would come back as something else is refused. Fields that the Elixir
-library does not have are written only when they say something. A type nobody knows stays a dict. What JSON cannot say
-travels in an envelope of its own:
+library does not have are written only when they are not at their default. An object of an unknown type stays
+a dict. What JSON cannot express has an envelope of its own:
 
-    tuple, bytes   what JSON has no word for
+    tuple, bytes   types that JSON does not have
     float          infinite, or not a number
     map            a dict with other than text keys, with a key `__type__`, or where a reader expects a value
-    text           with half of a surrogate pair, for which UTF-8 has no form
+    text           with a lone surrogate, which UTF-8 cannot encode
     int            of more digits than Python reads
-    value          whatever stands in a field where something else belongs, as an adapter may have put it there
+    value          a value of a type that its field does not expect, as an adapter may have put it there
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data.depth import DEEPEST_WRITTEN, is_deeper
+from allm_actors.data.encoding import json_bytes
 from allm_actors.data.errors import ValidationError
 
 from .foreign import Unencodable, refusal
@@ -36,9 +37,9 @@ def to_json(value: Any) -> str:
     """One of this library's values as JSON text.
 
     Shape: `{"__type__": "ALLM.Message", "data": {"role": "user", "content": "hi", …}}`.
-    Raises TypeError for anything else, and for what has no form in JSON anywhere inside, naming its place: a handler, a
-    function, a foreign object, and None in a field with another default, since `null` is read as that default. So it
-    does for what is nested more than 256 levels deep as JSON, which could not be read everywhere.
+    Raises TypeError for anything else, and for a part that JSON cannot express, naming its place: a handler,
+    a function, a foreign object, and None in a field with another default, since `null` is read as that
+    default; also for JSON nested more than 256 levels deep, which not every reader can read.
     """
     if shape_of(type(value)) is None:
         raise TypeError(
@@ -52,7 +53,7 @@ def to_json(value: Any) -> str:
 
 
 def from_json(text: str | bytes, as_: type[Any] | str | None = None) -> Any:
-    """The value in JSON text; `as_` (a class or a tag) is for an object without a tag, a tag always wins.
+    """The value in JSON text; `as_` (a class or a tag) is the type of an object without a tag; a tag always wins.
 
     A tagged object of an unknown type comes back as a dict, so that newer data can be passed on.
     Raises TypeError for what is no text, and ValidationError (`invalid_request`), whose message says where and what, as
@@ -73,10 +74,10 @@ def from_json(text: str | bytes, as_: type[Any] | str | None = None) -> Any:
 
 def _text(tree: Any) -> str:
     try:
-        data = msgspec.json.encode(tree)
-    except ValueError:  # half of a surrogate pair, as a cut stream may leave it, or thousands of digits
+        data = json_bytes(tree)
+    except ValueError:  # a lone surrogate, as a cut stream may leave it, or thousands of digits
         tree = sayable(tree)
-        data = msgspec.json.encode(tree)
+        data = json_bytes(tree)
     if data.count(b"{") + data.count(b"[") > DEEPEST_WRITTEN and is_deeper(tree, DEEPEST_WRITTEN):
         raise Unencodable
     return data.decode()
@@ -87,7 +88,7 @@ def _tree(text: str | bytes) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError):
         pass
-    try:  # reads the surrogates and the great numbers that the fast reader refuses
+    try:  # reads the lone surrogates and the huge numbers that the fast reader refuses
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         why_not = f"syntax error at line {error.lineno}, column {error.colno} ({error.msg})"

@@ -1,7 +1,7 @@
-"""Values of classes the codecs do not know: what they stand for, or why they have no encoding.
+"""Values of classes that the codecs do not know: their plain value, or why they have no encoding.
 
-Rule of this file: it runs off the fast path. A refusal names the place and the type, never the value: what cannot be
-stored may be the one thing that must not be shown.
+Rule of this file: it runs off the fast path. A refusal names the place and the type, never the value, which
+may be a secret.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Unencodable(Exception):
 
 
 def plain(value: Any) -> Any:
-    """The plain value that an enum member, or an instance of a subclass, stands for. Raises Unencodable."""
+    """The plain value of an enum member or of an instance of a subclass. Raises Unencodable."""
     if isinstance(value, Enum):
         return value.value
     for base, convert in _BASES:
@@ -51,11 +51,11 @@ def plain(value: Any) -> Any:
 
 
 def getter(shape: Shape) -> Callable[[Any], tuple[Any, ...]]:
-    """How to take a value of this shape apart for a codec.
+    """A function that takes a value of this shape apart for a codec.
 
-    The value that a response was parsed into may be of any type of the user's; it is written as the plain data that its
-    text was, unless its type was registered. A request with a key among its options is not taken apart: it raises
-    Unencodable.
+    A response's `parsed` value may be of any type of the user's; it is written as the plain data that the
+    answer's text was, unless its type was registered. A request with a key among its options is not taken
+    apart: it raises Unencodable.
     """
     if shape.cls in _REQUESTS:
         return _without_key(shape)
@@ -89,7 +89,7 @@ def _has_key(options: Any) -> bool:
 def refusal(value: Any, *, null_is_default: bool = False) -> TypeError:
     """The error for a value that could not be encoded.
 
-    Where `null_is_default`, a None that a reader would take for "not given" is one reason.
+    With `null_is_default`, a None that a reader would take for "not given" is one reason.
     """
     try:
         found = _find(value, type(value).__name__, (), null_is_default)

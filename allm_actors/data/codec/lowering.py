@@ -1,7 +1,7 @@
-"""A value of this library as a tree that JSON has a form for.
+"""A value of this library as a tree of plain JSON data.
 
-Rule of this file: the tree is read as the value that it was made of, or nothing is written. What stands in a field
-where something else belongs is put into an envelope that any field is read from.
+Rule of this file: a tree reads back as the value that it was made from, or nothing is written. A value of a
+type that its field does not expect is put into an envelope, which every field accepts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _QUIET: dict[type[Any], tuple[str, ...]] = {
 
 
 def lower(value: Any) -> Any:
-    """The value, or plain data with such values inside, as a tree. Raises Unencodable for what has no form in it."""
+    """The value, or plain data with such values inside, as a tree. Raises Unencodable for what JSON cannot express."""
     cls = type(value)
     if cls in _AS_IT_IS:
         return value
@@ -125,7 +125,7 @@ def _shape_writer(shape: Shape) -> Writer:
 
 
 def _usual_fields(fields: tuple[Field, ...]) -> Callable[[tuple[Any, ...]], bool]:
-    """Whether in every field stands what belongs there, so that it can be written without a closer look."""
+    """A test whether every field has an expected type, so that the value can be written without further checks."""
     types = [
         (at, _types_of(field)) for at, field in enumerate(fields) if field.kind in ("map", "one", "many")
     ]
@@ -142,7 +142,7 @@ def _usual_fields(fields: tuple[Field, ...]) -> Callable[[tuple[Any, ...]], bool
             for at, known in words:
                 if items[at] not in known:
                     return False
-        except TypeError:  # it cannot be hashed, which a word can
+        except TypeError:  # unhashable, so it is none of the expected words
             return False
         return not given or not any(items[at] is None for at in given)
 
@@ -159,7 +159,7 @@ def _words_of(field: Field) -> frozenset[Any]:
 
 
 def _usual_writers(shape: Shape) -> list[Writer] | None:
-    """How to write each of its fields; None where they are all written like any other value."""
+    """A writer for each of its fields; None if all of them are written like any other value."""
     special = [_FIELDS.get((shape.cls, field.key)) for field in shape.fields]
     if not any(special) and all(field.kind != "many" for field in shape.fields):
         return None
@@ -210,7 +210,7 @@ def _write_many(field: Field, items: Any) -> Any:
 
 
 def _untagged(item: dict[Any, Any]) -> dict[str, Any]:
-    """A dict where a reader would take one without a tag for a value of the field's class."""
+    """A dict in a field whose reader would take an untagged one for a value of the field's class."""
     tree: dict[str, Any] = lower(item)
     return tree if "__type__" in tree else _envelope("map", [[key, item] for key, item in tree.items()])
 

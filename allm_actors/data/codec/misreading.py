@@ -1,7 +1,7 @@
-"""What is said of stored data that cannot be read: where it is, and what stands there.
+"""Error messages for stored data that cannot be read: where it is, and what was found there.
 
-Rule of this file: it runs off the fast path. A place is `$.messages[2].role`, as if envelopes were the values in them.
-Of what stands there only short words and numbers are shown; anything longer may be what must not be shown.
+Rule of this file: it runs off the fast path. A place is `$.messages[2].role`, which skips the envelopes. Of
+what was found only short words and numbers are shown; anything longer may be a secret.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _LONGEST_WORD, _LONGEST_WHY, _STEPS = 24, 160, 12
 
 
 UNREADABLE = (AllmError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
-"""What putting a value together from data of any shape may raise."""
+"""Exceptions that building a value from data of any shape may raise."""
 
 
 class Misread(Exception):
-    """Something in the data is no value: the failure as `(field, code)` pairs, what is wrong, and the steps to it.
+    """Something in the data cannot be read: the failure as `(field, code)` pairs, what is wrong, and the path to it.
 
-    Steps are in `path`, the last one first: each reader that it passes through adds its own.
+    `path` has the innermost step first: each reader that the error passes through appends its own.
     """
 
     def __init__(self, failures: list[Any], what: str, *path: str | int) -> None:
@@ -46,12 +46,12 @@ def place(steps: Iterable[Any]) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, where no word is expected: of a text only its length."""
+    """Describes a value where no word was expected: of a text only its length is shown."""
     return f"a text of length {len(value)}" if isinstance(value, str) else found(value)
 
 
 def found(value: Any) -> str:
-    """What a value is: a short word or a number itself, of anything else its kind and size."""
+    """Describes a value: a short word or a number itself, of anything else its kind and size."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
@@ -67,7 +67,7 @@ def found(value: Any) -> str:
 
 
 def unknown_word(value: Any, known: Iterable[str]) -> str:
-    """That a value is none of the words that may stand there, and which those are."""
+    """Says that a value is none of the known words, and lists them."""
     words = sorted(known)
     near = get_close_matches(value, words, n=1) if isinstance(value, str) and len(value) < 100 else []
     advice = f"did you mean {near[0]!r}?" if near else f"it must be one of {', '.join(map(repr, words))}"
@@ -75,7 +75,7 @@ def unknown_word(value: Any, known: Iterable[str]) -> str:
 
 
 def why(error: Exception) -> str:
-    """What an error says, with its type, shortened, and without a long value that it got."""
+    """An error's type and text, shortened, and without long values from the data."""
     text = " ".join(str(error).split())
     said, got, value = text.rpartition(", got: ")
     if got and len(value) > _LONGEST_WORD:

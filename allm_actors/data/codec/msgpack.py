@@ -1,9 +1,9 @@
-"""Values as bytes: compact and exact, for whoever stores them.
+"""Values as bytes: compact and exact, for storage.
 
-Rule of this file: the bytes are one MessagePack array `[version, tree]`. In a tree, plain data is itself, and a dict
-with the single key nil is everything else: `{nil: [code, *fields]}`. Fields go by position, trailing defaults are left
-out, and a missing field is a default: so old bytes are read by newer code. `SCHEMA_VERSION` grows when that is not
-enough, and bytes of a version that is not known yet are refused by name.
+Rule of this file: the bytes are one MessagePack array `[version, tree]`. In a tree, plain data is itself, and
+everything else is a dict with the single key nil: `{nil: [code, *fields]}`. Fields go by position, trailing
+defaults are left out, and a missing field gets its default: so newer code reads old bytes. `SCHEMA_VERSION`
+grows when that is not enough, and bytes of a version that is not known yet are refused, naming it.
 Source: https://github.com/msgpack/msgpack/blob/master/spec.md
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data.depth import DEEPEST_WRITTEN, is_deeper
+from allm_actors.data.encoding import msgpack_bytes
 from allm_actors.data.errors import StoreError
 from allm_actors.data.utf8 import is_utf8
 
@@ -33,8 +34,8 @@ _AS_IT_IS = frozenset({str, bool, float, bytes, type(None)})
 def to_msgpack(value: Any) -> bytes:
     """A value of this library, or plain data with such values inside, as bytes.
 
-    Raises TypeError for a handler, a function or a foreign object anywhere inside, naming its place, and for what is
-    nested more than 256 levels deep as it is written, which could not be read everywhere.
+    Raises TypeError for a handler, a function or a foreign object anywhere inside, naming its place, and for
+    a tree nested more than 256 levels deep, which not every reader can read.
     """
     try:
         return _bytes(_pack(value, DEEPEST_WRITTEN))
@@ -67,7 +68,7 @@ def from_msgpack(data: bytes) -> Any:
 
 
 def _located(tree: Any, error: Exception) -> StoreError:
-    """The error with its place, for which what could not be read is read once more, from the inside."""
+    """The error with its place, which is found by reading the tree once more, from the inside."""
     path: list[str | int] = []
     inside: Any = tree
     while True:
@@ -132,18 +133,16 @@ def _corrupt(why: str) -> StoreError:
 
 def _bytes(tree: Any) -> bytes:
     try:
-        return msgspec.msgpack.encode([SCHEMA_VERSION, tree])
-    except (
-        UnicodeEncodeError
-    ):  # half of a surrogate pair, as a cut stream may leave it: UTF-8 has no form for it
+        return msgpack_bytes([SCHEMA_VERSION, tree])
+    except UnicodeEncodeError:  # a lone surrogate, as a cut stream may leave it, which UTF-8 cannot encode
         tree = _without_surrogates(tree)
         if is_deeper(tree, DEEPEST_WRITTEN):
             raise Unencodable from None
-        return msgspec.msgpack.encode([SCHEMA_VERSION, tree])
+        return msgpack_bytes([SCHEMA_VERSION, tree])
 
 
 def _pack(value: Any, room: int) -> Any:
-    """The value as a tree of at most so many levels. Raises Unencodable."""
+    """The value as a tree of at most `room` levels. Raises Unencodable."""
     cls = type(value)
     if cls in _AS_IT_IS:
         return value
@@ -207,7 +206,7 @@ def _shape_packer(shape: Shape) -> Packer:
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    """Whether they are the same in every type: `==` alone would take False for 0, and look into whole threads."""
+    """Whether they are equal and of the same type: `==` alone takes False for 0, and compares whole threads."""
     if value is default:
         return True
     cls = type(value)

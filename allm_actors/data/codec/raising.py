@@ -1,7 +1,7 @@
 """A value of this library from a tree of JSON.
 
-Rule of this file: total. A tree gives a value, or a `Misread` that says where and what; each reader that it passes
-through adds its step of the way.
+Rule of this file: total. A tree gives a value, or a `Misread` that says where and what; each reader that the
+error passes through adds its step to the path.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SOURCES = ("binary", "base64", "url", "file")
 
 
 def raise_top(tree: Any, as_: type[Any] | str | None) -> Any:
-    """The value of a whole tree; `as_` is for one without a tag. Raises Misread for what is no value."""
+    """The value of a whole tree; `as_` is the type of a tree without a tag. Raises Misread for what is no value."""
     if isinstance(tree, dict) and isinstance(tree.get("__type__"), str):
         return _raise_tagged(tree)
     if as_ is None:
@@ -45,12 +45,12 @@ def raise_top(tree: Any, as_: type[Any] | str | None) -> Any:
 
 
 def is_known(tag: Any) -> bool:
-    """Whether an object with this tag is read as something else than itself."""
+    """Whether an object with this tag is decoded, rather than kept as a dict."""
     return isinstance(tag, str) and (tag in _plain_readers or shape_of_tag(tag) is not None)
 
 
 def is_size(size: Any) -> bool:
-    """Whether a list, or a tuple, of these is a width and a height in pixels."""
+    """Whether these items are a width and a height in pixels."""
     return len(size) == 2 and all(type(pixels) is int and pixels > 0 for pixels in size)
 
 
@@ -83,7 +83,7 @@ def _each(read: Callable[[Any], Any], tree: list[Any]) -> list[Any]:
     done: list[Any] = []
     try:
         for item in tree:
-            done.append(read(item))  # noqa: PERF401 - how many are done says which one was not
+            done.append(read(item))  # noqa: PERF401 - after an error, `len(done)` is the index of the item that failed
     except Misread as misread:
         misread.path.append(len(done))
         raise

@@ -1,8 +1,8 @@
 """Which values have an encoding: the one table that both codecs are compiled from.
 
 Rule of this file: a value's shape is its tag, its code, and its fields in order. Tags are the Elixir library's type
-names, so that JSON can be exchanged with it. Codes and the order of fields are what stored bytes mean: a new field is
-appended, a code is never used again.
+names, so that JSON can be exchanged with it. Stored bytes depend on the codes and on the order of fields: a
+new field is appended, a code is never used again.
 """
 
 from __future__ import annotations
@@ -117,10 +117,11 @@ Kind = Literal["any", "closed", "one", "many", "map", "absent"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Field:
-    """One field: `kind` says what a reader may find in it.
+    """One field: `kind` says what a reader expects in it.
 
     `any` is anything, `closed` one of the words in `of`, `one` a value of the class `of`, `many` a list of them, `map`
-    a dict, `absent` never read back. A required field has the default None: decoding is forgiving, `validate` is not.
+    a dict, `absent` never read back. A required field has the default None: decoding is lenient, `validate`
+    is not.
     """
 
     name: str
@@ -160,8 +161,9 @@ def register(
 ) -> None:
     """Give the values of `cls` an encoding under `tag`; call it where the class is defined.
 
-    A msgspec Struct or a dataclass needs no functions. Fields that `from_fields` gets may be fewer or more than those
-    `to_fields` gave, because another version may have written them. Raises ValueError for a tag that is taken.
+    A msgspec Struct or a dataclass needs neither function. `from_fields` may get fewer or more fields than
+    `to_fields` returned, because another version may have written them. Raises ValueError for a tag that is
+    taken.
     """
     if _tags.get(tag, cls) is not cls:
         raise ValueError(
@@ -174,7 +176,7 @@ def register(
 
 
 def shape_of(cls: type[Any]) -> Shape | None:
-    """The shape of a class; compiled at first use."""
+    """The shape of a class, compiled at first use, or None."""
     shape = _shapes.get(cls)
     if shape is None and cls in CODES:
         shape = _shapes[cls] = _compile(cls)
@@ -188,7 +190,7 @@ def shape_of_tag(tag: str) -> Shape | None:
 
 
 def shape_of_code(code: int | str) -> Shape | None:
-    """The shape behind a binary code; registered types have their tag for a code."""
+    """The shape behind a binary code; the code of a registered type is its tag."""
     cls = _tags.get(code) if isinstance(code, str) else _types.get(code)
     return None if cls is None else shape_of(cls)
 

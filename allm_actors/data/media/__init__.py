@@ -1,1 +1,1 @@
-"""Pictures, documents and sound as values: where the bytes are, not necessarily the bytes."""
+"""Images, documents and sound as values: where the bytes are, not necessarily the bytes themselves."""

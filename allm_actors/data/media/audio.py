@@ -1,6 +1,6 @@
-"""Sound as a value: where the bytes are, not necessarily the bytes.
+"""Sound as a value: where the bytes are, not necessarily the bytes themselves.
 
-Rule of this file: a clip is never decoded; what it is, its MIME type says.
+Rule of this file: a clip is never decoded; only its MIME type says what it is.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Audio(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_base64(cls, text: str, mime_type: str) -> Audio:
-        """The clip in Base64 `text`, kept as it is. Raises TypeError unless it is text with a MIME type."""
+        """The clip in Base64 `text`, kept undecoded. Raises TypeError unless it is text with a MIME type."""
         check_given("Audio.from_base64", text, str, mime_type, "audio/wav")
         return cls(source=("base64", text), mime_type=mime_type)
 

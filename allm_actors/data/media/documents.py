@@ -1,4 +1,4 @@
-"""Documents as values: a PDF, a text or a spreadsheet; where the bytes are, not necessarily the bytes.
+"""Documents as values: a PDF, a text or a spreadsheet; where the bytes are, not necessarily the bytes themselves.
 
 Rule of this file: a URL is never fetched. `to_bytes` reads a local file when the source is one; nothing else does I/O.
 """
@@ -37,7 +37,7 @@ MIME_TYPES = {
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A document: `source` is `(kind, value)` with kind `binary`, `base64`, `url` or `file`.
 
-    `title` is what the model is told that it is called, where the provider has a word for that.
+    `title` is the name that the model is told, if the provider's API has a field for it.
     """
 
     source: DocumentSource
@@ -62,13 +62,13 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_base64(cls, text: str, mime_type: str, title: str | None = None) -> Document:
-        """The document in Base64 `text`, kept as it is. Raises TypeError unless it is text with a MIME type."""
+        """The document in Base64 `text`, kept undecoded. Raises TypeError unless it is text with a MIME type."""
         check_given("Document.from_base64", text, str, mime_type, "application/pdf")
         return cls(source=("base64", text), mime_type=mime_type, title=title)
 
     @classmethod
     def from_url(cls, url: str, mime_type: str | None = None, title: str | None = None) -> Document:
-        """The document behind `url`, which the provider fetches; without a MIME type, that of its extension.
+        """The document at `url`, which the provider fetches; `mime_type` defaults to that of the URL's extension.
 
         Raises TypeError for what is no text.
         """

@@ -1,4 +1,4 @@
-"""Pictures as values: where the bytes are, not necessarily the bytes.
+"""Images as values: where the bytes are, not necessarily the bytes themselves.
 
 Rule of this file: a URL is never fetched here. `to_bytes` reads a local file when the source is one; nothing else does
 I/O.
@@ -26,7 +26,7 @@ _MIME = {
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture: `source` is `(kind, value)` with kind `binary`, `base64`, `url` or `file`. Sizes are pixels."""
+    """An image: `source` is `(kind, value)` with kind `binary`, `base64`, `url` or `file`. Sizes are in pixels."""
 
     source: ImageSource
     mime_type: str | None = None
@@ -52,13 +52,13 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_base64(cls, text: str, mime_type: str) -> Image:
-        """The picture in Base64 `text`, kept as it is. Raises TypeError unless it is text with a MIME type."""
+        """The picture in Base64 `text`, kept undecoded. Raises TypeError unless it is text with a MIME type."""
         check_given("Image.from_base64", text, str, mime_type, "image/png")
         return cls(source=("base64", text), mime_type=mime_type)
 
     @classmethod
     def from_url(cls, url: str) -> Image:
-        """The picture behind `url`. Providers fetch it; to be changed it may have to be fetched first.
+        """The image at `url`, which the provider fetches; to edit it you may have to download it first.
 
         Raises TypeError for what is no text.
         """
@@ -69,8 +69,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     def from_data_uri(cls, uri: str) -> Image:
         """The picture in a `data:<mime>;base64,<payload>` URI, kept as it is.
 
-        Raises TypeError for what is no text, and ValueError for any other text, also for a URI without a MIME type:
-        RFC 2397 makes that `text/plain`, which no picture is.
+        Raises TypeError for what is no text, and ValueError for any other text, also for a URI without a MIME
+        type, which RFC 2397 takes for `text/plain`.
         """
         if not isinstance(uri, str):
             raise TypeError(f"Image.from_data_uri takes text, got {type(uri).__name__}")
@@ -99,7 +99,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a picture call consumed. Tokens are counts, costs are USD; None means that the provider did not say."""
+    """What an image call consumed. Tokens are counts, costs are in USD; None means that the provider did not say."""
 
     images: int = 0
     size: str | None = None
@@ -112,7 +112,7 @@ class ImageUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for pictures; `size` is `(width, height)` in pixels, a provider's word, or `auto`."""
+    """A request for images; `size` is `(width, height)` in pixels, a word that the provider knows, or `auto`."""
 
     operation: Literal["generate", "edit", "variation"] = "generate"
     model: str | None = None
@@ -130,7 +130,7 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """The pictures a provider returned."""
+    """The images that a provider returned."""
 
     id: str | None = None
     request_id: str | None = None

@@ -1,7 +1,7 @@
-"""Where the bytes of a picture, a document or a clip are: `(kind, value)`, not necessarily the bytes.
+"""Where the bytes of an image, a document or a clip are: `(kind, value)`, not necessarily the bytes themselves.
 
 Rule of this file: a URL is never fetched. A local file is read when its bytes are asked for; nothing else does I/O.
-What a value is, its kind says: bytes that are called Base64, or text that is called bytes, would be sent as garbage.
+A value must be of its kind's type: bytes labelled Base64, or text labelled bytes, would be sent as garbage.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 __all__ = ["bytes_of", "check_given", "check_source", "check_url", "data_uri_of", "is_source", "repr_of"]
 
-_LONG = 64  # bytes or characters that are still shown
+_LONG = 64  # bytes or characters up to which data is shown
 _VALUES: dict[str, Any] = {"binary": bytes, "base64": str, "url": str, "file": (str, PurePath)}
 
 
 def is_source(source: Any) -> bool:
-    """Whether it is a kind with a value of that kind. Any value at all may come."""
+    """Whether it is a kind with a value of that kind's type. Takes any value."""
     if not isinstance(source, (tuple, list)) or len(source) != 2:
         return False
     kind, value = source
@@ -50,7 +50,7 @@ def check_source(source: Any, what: str) -> None:
 
 
 def repr_of(value: Any) -> str:
-    """As `repr` writes a value with a `source`, but with the size of long data: nobody reads the bytes of a picture."""
+    """The `repr` of a value with a `source`, with the size in place of long data."""
     fields = ((name, getattr(value, name)) for name in value.__struct_fields__)
     words = (f"{name}={_brief(given) if name == 'source' else repr(given)}" for name, given in fields)
     return f"{type(value).__name__}({', '.join(words)})"
@@ -98,7 +98,7 @@ def data_uri_of(source: Any, mime_type: str | None, what: str) -> str:
 
 
 def _shown(source: Any) -> str:
-    """What it is, without what is in it."""
+    """The source's kind or type, without its content."""
     if not (isinstance(source, (tuple, list)) and len(source) == 2):
         return type(source).__name__
     kind, value = source

@@ -1,1 +1,1 @@
-"""What a value must be before it is sent, and what is said of one that is not."""
+"""The rules that values must satisfy before they are sent, and the messages for those that do not."""

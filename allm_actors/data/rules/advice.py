@@ -1,7 +1,7 @@
-"""What a failure of `validate` means, in words: what belongs there, and what is there.
+"""Failures of `validate` in words: what was expected, and what was found.
 
-Rule of this file: the codes are for programs and stay as they are; these words are for whoever reads the message. Of
-what is there only a word or a number is shown, and only in fields that never hold what somebody said, or a key.
+Rule of this file: the codes are for programs and do not change; these words are for people. Of what was found
+only a word or a number is shown, and only in fields that never hold text of a conversation, or a key.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ _ADVICE: dict[tuple[str, str], str] = {
 
 
 def in_words(value: Any, field: Any, code: str) -> str | None:
-    """What belongs into the field of the value, and what is there; None for a code that says it all."""
+    """What was expected in the field of the value, and what was found; None for a code that needs no explanation."""
     path = field if isinstance(field, list) else [field]
-    is_id = len(path) == 2 and path[0] == "questions"  # which may be called like a field
+    is_id = len(path) == 2 and path[0] == "questions"  # an id may equal a field's name
     named = isinstance(path[-1], str) and not is_id
     name = path[-1] if named else f"{path[-2] if len(path) > 1 else ''}.*"
     belongs = _BELONGS.get((name, code)) or _BELONGS.get(("", code))

@@ -1,7 +1,8 @@
 """Which tool messages answer which calls; a provider refuses a conversation where they do not match.
 
-Rule of this file: a tool message answers the nearest call with its id that came before it and is still open. Ids may be
-used again by later messages, and not by another call of the same: one answer cannot be for two.
+Rule of this file: a tool message answers the nearest earlier call with its id that is still open. A later
+message may use an id again, but the calls of one message must have different ids: one answer cannot be for
+two.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ __all__ = ["are_paired", "behind_their_calls", "open_calls", "unpaired"]
 def unpaired(messages: Any, *, may_be_open: bool) -> Iterator[tuple[list[Any], str]]:
     """Every answer without a call, then every call without an answer, as `(path, code)`.
 
-    `may_be_open` lets the last assistant message's calls be open, as they are while a person or a caller answers them.
+    `may_be_open` allows open calls in the last assistant message, as while a person or the caller answers
+    them.
     """
     if not isinstance(messages, list) or are_paired(messages):
         return
@@ -30,7 +32,7 @@ def unpaired(messages: Any, *, may_be_open: bool) -> Iterator[tuple[list[Any], s
 
 
 def are_paired(messages: list[Any]) -> bool:
-    """Whether each answer follows its call, and no call is left open: what is so needs no closer look."""
+    """Whether every answer comes after its call and no call is left open: then no further check is needed."""
     waiting: set[Any] = set()
     for message in messages:
         if type(message) is not Message:
@@ -64,12 +66,12 @@ def open_calls(messages: list[Message]) -> dict[int, list[ToolCall]]:
 
 
 def behind_their_calls(messages: list[Message]) -> list[Message]:
-    """The messages with each answer behind its call, where other messages have come between the two.
+    """The messages with each late answer moved directly after its call.
 
-    Hardly a provider takes an answer that is late, as it is when a user has said something meanwhile. Where the model
-    has said something, too, they stay: it would be asked to go on with that.
+    Hardly any provider accepts an answer after other messages, such as a user's. If moving would put a
+    message of the model's last, for it to continue, nothing is moved.
     """
-    steps: list[list[Message]] = []  # a message that is no answer, and the answers to its calls
+    steps: list[list[Message]] = []  # a message that is no answer, then the answers to its calls
     callers: dict[Any, list[list[Message]]] = {}  # by the id of a call; the last one is the nearest
     late = False
     for message in messages:
@@ -110,7 +112,7 @@ def _sort(messages: list[Any]) -> tuple[dict[int, dict[Any, ToolCall]], list[tup
 
 
 def _by_id(calls: list[ToolCall]) -> dict[Any, ToolCall]:
-    """The calls of a message. One whose id is no text, or is another's, has a place that no answer can reach."""
+    """The calls of a message by id. One with an invalid or duplicate id gets a key that no answer can match."""
     found: dict[Any, ToolCall] = {}
     for call in calls:
         id: object = call.id

@@ -1,4 +1,4 @@
-"""What a request for something other than chat must be; `validate` has the codes in words.
+"""The rules for requests other than chat; the docstring of `validate` lists the codes.
 
 Rule of this file: as in `validate`: total, every failure in order, and nothing that only one provider refuses.
 """
@@ -32,14 +32,14 @@ _TYPES = frozenset(get_args(QuestionType))
 
 
 def is_whole(part: Any) -> bool:
-    """Whether a part of a message says where the bytes of its picture, or its document, are; a text has none."""
+    """Whether a part of a message has a valid source for its image or document; a text part needs none."""
     if isinstance(part, ImagePart):
         return has_source(part.image, Image)
     return not isinstance(part, DocumentPart) or has_source(part.document, Document)
 
 
 def has_source(value: Any, cls: type[Any]) -> bool:
-    """Whether it is a picture, a document or a clip that says where its bytes are."""
+    """Whether it is an image, a document or a clip with a valid source."""
     return isinstance(value, cls) and is_source(value.source)
 
 

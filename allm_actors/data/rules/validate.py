@@ -1,7 +1,8 @@
-"""What a value must be before it is sent: every failure, in order.
+"""The rules that a value must satisfy before it is sent; every failure is listed, in order.
 
 Rule of this file: opt-in and total. Constructors check nothing, so the rules below expect anything; `validate` lists
-all that is wrong as `(field, code)`, where a field inside a value is a path (a list). Its docstring has the codes.
+everything that is wrong as `(field, code)`, where a field inside a value is a path (a list). Its docstring
+has the codes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Failure = tuple[Any, str]
 
 
 def validate(value: Any) -> None:
-    """Check a value; returns None when nothing in it is wrong. What it is sent to may still have no word for it.
+    """Check a value; returns None when nothing in it is wrong. A provider may still not support it.
 
     Raises ValidationError with every failure in `errors`, and TypeError for any other kind of value. The codes:
 
@@ -61,8 +62,8 @@ def validate(value: Any) -> None:
     - classification request: `questions` not_a_map, empty, and of each invalid_type, `instructions` empty, `type`
       unknown, `criteria` not_a_map, empty, not_a_list, too_few_levels, invalid_shape; `state` empty
 
-    A value of a wrong type where a message, a tool or a thread belongs is invalid_type. A picture, a document or a clip
-    that does not say where its bytes are is no part, no image and no audio.
+    A value of a wrong type in place of a message, a tool or a thread is invalid_type. An image, a document or
+    a clip without a valid source counts as an invalid part, image or audio.
     """
     for cls, (reason, failures) in _RULES.items():
         if isinstance(value, cls):
@@ -75,19 +76,19 @@ def validate(value: Any) -> None:
 
 
 def _said(value: Any, error: ValidationError) -> ValidationError:
-    """The error, with a message that says of each failure what belongs there, unless it says so already."""
+    """The error, with a message that says for each failure what was expected, unless it has one already."""
     if error.message != error.default_message():
         return error
     return error.explained([in_words(value, field, code) for field, code in error.errors])
 
 
 def are_whole(messages: list[Message]) -> bool:
-    """Whether these messages of text, where they go on what can be sent, can be sent; False needs a closer look."""
+    """Whether these text messages are a valid continuation of valid ones; False means that a full check is needed."""
     return _are_plain(messages) and are_paired(messages)
 
 
 def _are_plain(messages: Any) -> bool:
-    """Whether all of these are messages of text as they should be, as most are: what is so needs no closer look."""
+    """Whether all of these are valid text messages, as most are: then no further check is needed."""
     if not isinstance(messages, list):
         return False
     for message in messages:
@@ -210,7 +211,7 @@ _RULES: dict[type[Any], tuple[str, Callable[[Any], Iterable[Failure]]]] = {
 
 
 def _detail(value: Any, errors: list[Failure]) -> dict[str, Any]:
-    """For a message on its own: which part is not a part, in words and in `metadata`."""
+    """For a message on its own: says which part is invalid, in the message and in `metadata`."""
     if not isinstance(value, Message) or ("content", "invalid_part_type") not in errors:
         return {}
     got = _foreign_part(value.content)
@@ -223,13 +224,13 @@ def _detail(value: Any, errors: list[Failure]) -> dict[str, Any]:
 
 
 def _foreign_part(content: Any) -> str | None:
-    """What the first part is that cannot be sent; None where all can."""
+    """Describes the first part that cannot be sent; None if all can."""
     for part in content:
         kind = type(part)
         if kind is TextPart or (
             kind is ImagePart and type(part.image) is Image and is_source(part.image.source)
         ):
-            continue  # as most are
+            continue  # the most common case
         if not isinstance(part, Part):
             return "Map" if isinstance(part, dict) else kind.__name__
         if not is_whole(part):
@@ -260,7 +261,7 @@ def _has_duplicate_names(tools: Any) -> bool:
     tools = [tool for tool in tools if isinstance(tool, Tool)] if isinstance(tools, list) else []
     names = [tool.name for tool in tools if isinstance(tool.name, str)]
     if any(tool.compact for tool in tools) and not any(map(is_built_in, tools)):
-        names.append(TOOL_HELP)  # compact tools bring the tool that explains them
+        names.append(TOOL_HELP)  # compact tools add `tool_help`
     return len(set(names)) < len(names)
 
 

@@ -1,1 +1,1 @@
-"""Types and functions of a program as a model meets them: schemas, and values from JSON, also from a part of it."""
+"""JSON Schemas from types and functions, and values of those types from JSON, complete or partial."""

@@ -1,7 +1,7 @@
-"""Types behind the names that `type X = …` gives them (PEP 695), and type variables behind theirs.
+"""Resolves aliases made with `type X = …` (PEP 695), and type variables.
 
-Rule of this file: pure, and by their shape: there are no such names before Python 3.12. It looks into an annotation, at
-any depth, and not into the fields of a class.
+Rule of this file: pure, and duck-typed, because such aliases do not exist before Python 3.12. It looks into
+an annotation, at any depth, but not into the fields of a class.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONTAINERS: Final = (list, set, frozenset, tuple, dict)
 
 
 def behind(annotation: Any) -> Any:
-    """What an alias stands for, with its arguments in their places; anything else, and one for itself, as it is."""
+    """The value of an alias, with its arguments filled in; anything else, and an alias of itself, unchanged."""
     seen = []
     while (alias := _alias(annotation)) is not None and alias not in seen:
         seen.append(alias)
@@ -26,7 +26,7 @@ def behind(annotation: Any) -> Any:
 
 
 def unaliased(annotation: Any, _seen: tuple[Any, ...] = ()) -> Any:
-    """The annotation without aliases, also inside unions and containers. Raises TypeError for one within itself."""
+    """The annotation without aliases, also inside unions and containers. Raises TypeError for a recursive alias."""
     alias = _alias(annotation)
     if alias in _seen:
         raise TypeError(

@@ -1,8 +1,8 @@
-"""Bounds that other libraries write into `Annotated`, in msgspec's words.
+"""Translates bounds that other libraries put into `Annotated` to msgspec's.
 
-Rule of this file: by their shape, without importing anyone: `annotated_types.Ge(3)` has a `ge`, `pydantic.Field(ge=3)`
-has such objects in its `metadata`. What has no shape that is known here says nothing, and neither does a bound on a
-type that msgspec has no such bound for.
+Rule of this file: duck-typed, without importing those libraries: `annotated_types.Ge(3)` has a `ge`,
+`pydantic.Field(ge=3)` has such objects in its `metadata`. Objects of an unknown shape are ignored, and so are
+bounds that msgspec does not have for a type.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _BOUNDS: Final[Mapping[Any, tuple[str, ...]]] = {
     str: (*_LENGTHS, "pattern"),
     **dict.fromkeys((bytes, list, set, frozenset, tuple, dict), _LENGTHS),
 }
-# The next whole number that an integer's bound means.
+# How a fractional bound of an integer is rounded.
 _WHOLE = {"gt": floor, "ge": ceil, "lt": ceil, "le": floor}
 
 
 def bounded(annotation: Any) -> Any:
-    """The annotation, with a `msgspec.Meta` for each bound said otherwise, also inside unions and containers."""
+    """The annotation, with a `msgspec.Meta` for each foreign bound, also inside unions and containers."""
     arguments = get_args(annotation)
     if get_origin(annotation) is Annotated:
         told = arguments[1:]
@@ -44,9 +44,9 @@ def bounded(annotation: Any) -> Any:
 
 
 def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta, ...]) -> Any:
-    """The annotation with those of the bounds that fit it; of a union, each part with those that fit the part.
+    """The annotation with those of the bounds that apply to it; in a union, to each of its parts.
 
-    What msgspec itself is told there, in `theirs`, stays as it is.
+    Metadata that is msgspec's already, in `theirs`, is not changed.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in UNIONS:
@@ -57,7 +57,7 @@ def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta
     for name in known:
         if name in bounds:
             value = _whole(name, bounds[name]) if kind is int else bounds[name]
-            # One that msgspec cannot hold, such as 2**70, or a pattern of another dialect's, takes no other with it.
+            # A bound that msgspec cannot hold, such as 2**70, or a pattern in another dialect, is left out by itself.
             with suppress(TypeError, ValueError, re.error):
                 made = Annotated[annotation, msgspec.Meta(**{name: value})]
                 msgspec.json.schema(Annotated[(made, *theirs)] if theirs else made)
@@ -87,7 +87,7 @@ def _said(bound: Any) -> dict[str, Any]:
 
 
 def _tightest(bounds: dict[str, Any]) -> dict[str, Any]:
-    """The bounds with one from below and one from above, as msgspec wants them."""
+    """The bounds with only one lower and one upper bound, as msgspec requires."""
     if "gt" in bounds and "ge" in bounds:
         bounds.pop("ge" if bounds["gt"] >= bounds["ge"] else "gt")
     if "lt" in bounds and "le" in bounds:

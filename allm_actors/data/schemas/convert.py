@@ -1,8 +1,8 @@
-"""JSON values to the types a program asked for.
+"""Converts JSON values to annotated types.
 
-Rule of this file: exact types, as JSON Schema has them: text is never taken for a number, and 3.0 is an integer. What
-is said about a mismatch names the place and the expected type, never the value; but a type's own code says what it
-likes, which may be the value, and so there is a second text, for those who must not read it.
+Rule of this file: exact types, as JSON Schema has them: text is never taken for a number, and 3.0 is an
+integer. An error names the place and the expected type, never the value. But a type's own code may quote the
+value, so a `Misfit` has a second text without that, for logs.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .aliases import behind
 
 __all__ = ["Misfit", "convert", "shown"]
 
-_EXACT = 2.0**53  # below it every whole number is a float of its own
+_EXACT = 2.0**53  # below it every integer has an exact float
 _NAMING = ("Object contains unknown field", "Invalid value")  # they quote what was sent
 _QUOTED = re.compile(r"Invalid enum value .*?(?= - at |$)", re.DOTALL)
 
 
 class Misfit(ValueError):
-    """A value that is none of the type's. Its text tells a model what to change.
+    """A value that does not fit the type. Its text tells a model what to change.
 
-    `unquoted` says as much of it as can be said without a word of what was sent, or of the type's own code.
+    `unquoted` is the same text without anything that quotes the value, or comes from the type's own code.
     """
 
     def __init__(self, text: str, unquoted: str) -> None:
@@ -39,7 +39,7 @@ def convert(value: Any, annotation: Any) -> Any:
     Raises Misfit, a ValueError.
     """
     try:
-        # A key of JSON is a text, also where the type says that it is a number.
+        # JSON keys are always text, even where the type wants numbers.
         return msgspec.convert(value, annotation, str_keys=True, dec_hook=_foreign)
     except msgspec.ValidationError as error:
         whole = _with_integers(value)
@@ -49,7 +49,7 @@ def convert(value: Any, annotation: Any) -> Any:
 
 
 def _with_integers(value: Any) -> Any:
-    """The value with an integer for each number that is one; itself, if there is none.
+    """The value with an int for each float that has a zero fraction; itself, if there is none.
 
     Source: JSON Schema, draft 2020-12, validation 6.1.1: a number with a zero fraction is an integer.
     """
@@ -65,7 +65,7 @@ def _with_integers(value: Any) -> Any:
 
 
 def shown(annotation: Any) -> str:
-    """A type in words that a model understands."""
+    """Describes a type in words that a model understands."""
     annotation = behind(annotation)
     if get_origin(annotation) is Annotated:
         return shown(annotation.__origin__)
@@ -98,7 +98,7 @@ def _unquoted(error: msgspec.ValidationError, annotation: Any) -> str:
 
 
 def _foreign(cls: type[Any], value: Any) -> Any:
-    """An instance of a class that msgspec does not know: it validates as pydantic's models do, or it is one already."""
+    """An instance of a class that msgspec does not know: by its `model_validate` (pydantic's), or the value itself."""
     validate = getattr(cls, "model_validate", None)
     if validate is not None:
         return _validated(validate, value)

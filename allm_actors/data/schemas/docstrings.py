@@ -1,7 +1,7 @@
-"""What a docstring says about a function and about each of its parameters.
+"""Reads from a docstring the description of a function and of each of its parameters.
 
 Rule of this file: three styles are read (Google's `Args:`, NumPy's underlined `Parameters`, Sphinx's `:param x:`), and
-text that is none of them is description. A docstring can never be wrong: what is not understood is left out.
+any other text is description. No docstring is an error: what is not understood is left out.
 Source: https://google.github.io/styleguide/pyguide.html#383-functions-and-methods,
 https://numpydoc.readthedocs.io/en/latest/format.html, https://www.sphinx-doc.org/en/master/usage/domains/python.html
 """

@@ -1,8 +1,8 @@
 """A function as a tool's handler: a handler takes the arguments as one dict, and the context if it wants it.
 
-Rule of this file: what the model sends is converted to the annotated types before the function runs. What does not fit
-is a `ToolError("invalid_arguments")` that names every argument at fault and what it should be, so that the model can
-correct itself.
+Rule of this file: what the model sends is converted to the annotated types before the function runs. If it
+does not fit, a `ToolError("invalid_arguments")` names every wrong argument and what it should be, so that the
+model can correct itself.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def handler_of(function: Callable[..., Any], signature: Signature, tool_name: st
 
 
 def context_of(handler: Handler) -> str | None:
-    """How a handler gets the context: "" in second place, or by this name; None when it wants none.
+    """How a handler takes the context: "" as its second argument, a name as that keyword; None if it takes none.
 
-    It wants it if it says so, in a second positional parameter without a default, or in any that is named `context` or
-    annotated `ToolContext`. A callable without a readable signature wants none.
+    It takes it with a second positional parameter without a default, or with any parameter that is named
+    `context` or annotated `ToolContext`. A callable without a readable signature takes none.
     """
     told = getattr(handler, "takes_context", None)
     if isinstance(told, bool):
@@ -65,7 +65,7 @@ def context_of(handler: Handler) -> str | None:
 
 
 def called(handler: Handler, place: str | None, arguments: Any, context: Any) -> Any:
-    """What the handler gives for these arguments, and the context where it wants it (`context_of`)."""
+    """Call the handler with these arguments, and with the context if it takes it; `place` is from `context_of`."""
     if place is None:
         return handler(arguments)
     return handler(arguments, context) if place == "" else handler(arguments, **{place: context})
@@ -100,7 +100,7 @@ def _bound(
 
 
 class _Problem(NamedTuple):
-    """An argument at fault: what the model is told, and what a log may be, which is none of what the model sent."""
+    """A wrong argument: `said` is for the model, `unquoted` for logs, without anything that the model sent."""
 
     name: str
     said: str
@@ -119,7 +119,7 @@ def _converted(signature: Signature, given: Mapping[str, Any]) -> tuple[dict[str
                 problems.append(_problem(name, str(misfit), misfit.unquoted))
         elif argument.required:
             problems.append(_problem(name, f"missing; expected {shown(argument.type)}"))
-    if len(values) == len(given):  # what was not given a value of its own was not there
+    if len(values) == len(given):  # every given argument was used, so none is unexpected
         return values, problems
     known = {argument.name for argument in signature.arguments}
     others = {name: value for name, value in given.items() if name not in known}

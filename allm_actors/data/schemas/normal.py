@@ -1,6 +1,7 @@
 """The normal form of a JSON Schema: plain dicts with text for keys, lists, and no enum members.
 
-Rule of this file: a schema that is normal stays the same object, so that looking costs next to nothing.
+Rule of this file: a schema that is normal is returned as the same object, so that checking costs almost
+nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 def normalize(schema: Any, *, anew: bool = False) -> Any:
     """The schema with every key as text and every enum member as its value, at any depth. Idempotent.
 
-    With `anew`, no dict or list of it is one of `schema`: whoever gave that may go on changing it.
+    With `anew` the result shares no dict or list with `schema`, which its owner may go on changing.
     """
     kind = type(schema)
     if kind in _PLAIN:

@@ -1,9 +1,9 @@
-"""A value of a type, as far as it is known.
+"""Partial values: instances of a type whose JSON is still being written.
 
-Rule of this file: total, and nothing is checked: an unfinished value would fail. A field that has not come, or does not
-fit yet, is its default, or None; a TypedDict does not have it. `__init__`, `__post_init__` and validators do not run,
-except a Struct's `__post_init__`, which cannot be gone round: where it raises, there is no value yet. What is complete
-is made once, and shared by the values that come later.
+Rule of this file: total, and nothing is validated, because an unfinished value would fail. A field that is
+missing, or does not fit yet, has its default, or None; a TypedDict leaves it out. `__init__`, `__post_init__`
+and validators do not run, except a Struct's `__post_init__`, which cannot be bypassed: if it raises, there is
+no value yet. A part that is complete is built once, and shared by the later values.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class PartialValue:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._json = JsonSoFar()
-        self._beginning: str | None = ""  # as long as it may be that of a Markdown fence
-        self._made: dict[int, Any] = {}  # by the identity of a container that does not grow any more
+        self._beginning: str | None = ""  # the text so far, while it may be the start of a Markdown fence
+        self._made: dict[int, Any] = {}  # by the `id` of a container that is complete
         self._open: set[int] = set()
 
     def feed(self, text: str) -> bool:
-        """Take more of the text in; whether the value has changed."""
+        """Take more of the text. Returns whether the value has changed."""
         if self._beginning is not None:
             text = self._past_fence(self._beginning + text)
         return self._json.feed(text)
 
     def _past_fence(self, text: str) -> str:
-        """What of the first text is JSON; nothing while that is not known."""
+        """The text after a Markdown fence at its beginning; empty while it is not known whether there is one."""
         head, newline, rest = text.lstrip().partition("\n")
         fenced = head.startswith(_FENCE)
         if len(text) < _LONGEST_FENCE and not newline and (fenced or _FENCE.startswith(head)):
@@ -56,7 +56,7 @@ class PartialValue:
         return rest if fenced and newline else text
 
     def value(self) -> Any:
-        """The value so far; None while there is none. Not to be changed: parts of it come again."""
+        """The value so far; None while there is none. Do not change it: later values share its parts."""
         self._json.settle()
         if self._json.root is NOTHING:
             return None
@@ -108,8 +108,8 @@ class _Field(NamedTuple):
 
 
 def _bare(annotation: Any, value: dict[str, Any] | list[Any]) -> Any:
-    """The type without what is said about it, and without None beside it. Of several, the one that can hold such a
-    value; Any, where more can: which it is, only the whole value tells.
+    """The type without `Annotated` and without None. Of a union, the one member that can hold such a value;
+    Any if several can, because only the complete value decides between them.
     """
     annotation = behind(annotation)
     while get_origin(annotation) is Annotated:
@@ -123,14 +123,14 @@ def _bare(annotation: Any, value: dict[str, Any] | list[Any]) -> Any:
 
 def _holds(origin: Any, value: dict[str, Any] | list[Any]) -> bool:
     """Whether the container can become one of that type."""
-    if origin is Any or not isinstance(origin, type):  # or what nobody knows
+    if origin is Any or not isinstance(origin, type):  # or something unknown
         return True
     if _fields_of(origin) is not None:
         return isinstance(value, list) == _is_array(origin)
     kinds: tuple[type, ...] = (list, tuple, set, frozenset, deque) if isinstance(value, list) else (dict,)
     try:
         return issubclass(origin, kinds) or any(issubclass(kind, origin) for kind in kinds)
-    except TypeError:  # a protocol that cannot be asked
+    except TypeError:  # a protocol that is not runtime-checkable
         return True
 
 
@@ -139,7 +139,7 @@ def _is_array(cls: type) -> bool:
 
 
 def _collected(origin: Any, items: list[Any]) -> Any:
-    """The items in the container of that type, as far as it can have them."""
+    """The items in a container of that type, as far as it can hold them."""
     if origin is Any or not isinstance(origin, type) or issubclass(list, origin):
         return items
     names = getattr(origin, "_fields", None)
@@ -147,7 +147,7 @@ def _collected(origin: Any, items: list[Any]) -> Any:
         return origin._make([*items, *[None] * len(names)][: len(names)])  # type: ignore[attr-defined]
     try:
         return (origin if issubclass(origin, tuple | set | frozenset | deque) else set)(items)
-    except TypeError:  # what has no hash cannot be in a set yet
+    except TypeError:  # an unhashable item cannot be in a set
         return None
 
 
@@ -238,6 +238,6 @@ def _instance(cls: Any, fields: tuple[_Field, ...], known: dict[str, Any]) -> An
 def _default(field: _Field) -> Any:
     try:
         value = field.default()
-    except Exception:  # noqa: BLE001 - a default that is made is made by the user's code
+    except Exception:  # noqa: BLE001 - a default factory is the user's code
         return None
     return None if type(value).__name__ == "PydanticUndefinedType" else value

@@ -1,8 +1,9 @@
 """JSON Schema from Python types.
 
-Rule of this file: msgspec knows what a type looks like in JSON; here stands what a model must be told besides: the type
-of an enumeration, the format of a datetime, and, for a strict answer, that nothing is optional. A schema that comes as
-a dict is the caller's own, and only its keys and enum members become text.
+Rule of this file: msgspec knows what a type looks like in JSON; this file adds what a model must be told
+besides: the type of an enumeration, the format of a datetime, and, for a strict answer, that nothing is
+optional. A schema given as a dict is the caller's own: only its keys become text and its enum members their
+values.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _UNSUPPORTED = (
     "JSON has no form for it; use a dataclass, a TypedDict, a Struct or a pydantic model, or take a type such "
     "as str and build the object yourself"
 )
-_UNREADABLE = (TypeError, NameError, RecursionError)  # the last two of a text, or an alias, inside the type
+_UNREADABLE = (TypeError, NameError, RecursionError)  # the last two of a text, or an alias, in the type
 _FORMATS = {"datetime": "date-time", "time": "time"}
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
@@ -51,7 +52,7 @@ def json_schema(name: str, schema: Schema | type[Any] | Any, strict: bool = True
 
 
 def of_type(annotation: Any) -> Schema:
-    """The JSON Schema of a type. Raises TypeError for a type that JSON has nothing for."""
+    """The JSON Schema of a type. Raises TypeError for a type that JSON cannot express."""
     schema, definitions = _components(annotation)
     root = schema.get("$ref", "").removeprefix(_DEFS)
     if root in definitions:  # providers want the root to be an object, not a reference to one
@@ -107,7 +108,7 @@ def _default(value: Any) -> Schema:
     try:
         return {"default": msgspec.json.decode(msgspec.json.encode(value))}
     except (TypeError, ValueError):
-        return {}  # some object that stands for "not given": that it is optional is all a model needs to know
+        return {}  # a sentinel for "not given": the model need only know that the argument is optional
 
 
 def _components(annotation: Any) -> tuple[Schema, dict[str, Any]]:
@@ -142,7 +143,7 @@ def _foreign(cls: type[Any], definitions: dict[str, Any]) -> Schema:
 
 
 def _dated(annotation: Any) -> Any:
-    """A datetime, or a time, with its format, which msgspec leaves out because there may be no zone."""
+    """A datetime, or a time, with its format, which msgspec leaves out because the value may have no time zone."""
     if getattr(annotation, "__module__", "") == "datetime" and annotation.__name__ in _FORMATS:
         return Annotated[
             annotation, msgspec.Meta(extra_json_schema={"format": _FORMATS[annotation.__name__]})
@@ -154,7 +155,7 @@ def _dated(annotation: Any) -> Any:
     return annotation
 
 
-# --- what is done to every schema inside a schema -----------------------------------------------------------------
+# --- edits of every schema inside a schema ------------------------------------------------------------------------
 
 _BY_NAME = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})
 _NESTED = frozenset(
@@ -179,7 +180,7 @@ def _walk(schema: Any, edit: Callable[[Schema], Schema]) -> Any:
 
 
 def _typed(schema: Schema) -> Schema:
-    """An enumeration with the type of its members, which some providers require."""
+    """Add to an enumeration the type of its members, which some providers require."""
     if "enum" not in schema or "type" in schema or not all(type(m) in _JSON_TYPES for m in schema["enum"]):
         return schema
     kinds = sorted({_JSON_TYPES[type(member)] for member in schema["enum"]})
@@ -187,7 +188,7 @@ def _typed(schema: Schema) -> Schema:
 
 
 def _strict(schema: Schema) -> Schema:
-    """An object in which every property must be given: OpenAI's strict mode, the strictest there is.
+    """Make every property of an object required: OpenAI's strict mode, the strictest there is.
 
     Source: https://platform.openai.com/docs/guides/structured-outputs (all fields must be required)
     """

@@ -1,7 +1,7 @@
-"""What a function takes, read once when it becomes a tool.
+"""The parameters of a function, read once when it becomes a tool.
 
-Rule of this file: an argument is what the model gives; a parameter annotated `ToolContext`, or one that is named
-`context` and annotated with nothing else, is what the library gives, and the model never hears of it.
+Rule of this file: an argument comes from the model. A parameter annotated `ToolContext`, or one named
+`context` without another annotation, comes from the library, and the model is not told of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A function's arguments in order; `open_ended` says that `**kwargs` takes all others."""
+    """A function's arguments in order; `open_ended` says that it also takes any others, by `**kwargs`."""
 
     name: str
     docstring: str | None
@@ -46,15 +46,16 @@ class Signature:
 
     @property
     def positional_only(self) -> tuple[Argument, ...]:
-        """Those that a call may not name, in order."""
+        """The positional-only arguments, in order."""
         every = self.arguments if self.context is None else (*self.arguments, self.context)
         return tuple(argument for argument in every if argument.positional_only)
 
 
 def signature_as_written(function: Callable[..., Any]) -> inspect.Signature:
-    """`inspect.signature`, in which an annotation that names what is there for type checkers only is its text.
+    """`inspect.signature`, where an annotation with a name that exists only for type checkers is given as text.
 
-    Since Python 3.14 (PEP 649) such annotations need no quotation marks, and who evaluates them gets a NameError.
+    Since Python 3.14 (PEP 649) such annotations need no quotation marks, and evaluating them raises
+    NameError.
     """
     try:
         return inspect.signature(function)
@@ -67,8 +68,8 @@ def signature_as_written(function: Callable[..., Any]) -> inspect.Signature:
 def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Signature:
     """The signature of a function, a method, a partial or a callable object.
 
-    `names` helps to evaluate annotations that are written as text and name something local. Raises TypeError for an
-    annotation that cannot be evaluated, for `*args`, and for the `self` of a method that is not bound, naming the
+    `names` are the local names that annotations written as text may use. Raises TypeError for an annotation
+    that cannot be evaluated, for `*args`, and for the `self` of a method that is not bound, naming the
     parameter.
     """
     target = _target(function)
@@ -106,7 +107,7 @@ if sys.version_info >= (3, 14):
         late = {name for name, each in signature.parameters.items() if _lacks(each.annotation)}
         try:
             texts = inspect.signature(function, annotation_format=Format.STRING).parameters if late else {}
-        except TypeError:  # an f-string in one of them has no text
+        except TypeError:  # an annotation with an f-string cannot be given as text
             texts = {}
         parameters = [
             each.replace(annotation=_text(each.annotation, texts.get(name))) if name in late else each
@@ -126,7 +127,7 @@ if sys.version_info >= (3, 14):
 
 
 def names_the_context(annotation: Any) -> bool:
-    """Whether an annotation is `ToolContext`, or may be, be it a type or its text."""
+    """Whether an annotation, a type or its text, names `ToolContext`."""
     if isinstance(annotation, str):
         return CONTEXT_TYPE in re.findall(r"\w+", annotation)
     annotation = behind(annotation)
@@ -148,7 +149,7 @@ def _refuse_self(function: Any) -> None:
 
 
 def _target(function: Any) -> Any:
-    """The plain function behind it, whose module its annotations are evaluated in."""
+    """The plain function behind a callable; annotations are evaluated in its module."""
     function = inspect.unwrap(getattr(function, "func", function))
     return function if inspect.isroutine(function) else type(function).__call__
 
@@ -169,7 +170,7 @@ def _is_context(argument: Argument) -> bool:
 
 
 def _evaluated(annotation: Any, target: Any, names: Mapping[str, Any]) -> Any:
-    """The annotation; as it was written when it names what is imported for type checkers only."""
+    """The evaluated annotation; its text if it names something imported for type checkers only."""
     if annotation is inspect.Parameter.empty:
         return Any
     if not isinstance(annotation, str):

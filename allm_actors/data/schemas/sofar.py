@@ -1,9 +1,10 @@
-"""JSON that is still being written: the value that its text says so far.
+"""An incremental JSON parser: the value of a text that is still being written.
 
-Rule of this file: total and linear. Every character is looked at once, any text is taken, and nothing is raised: where
-the text stops being JSON, the value stays what it was. What stands before the first `{` or `[` is skipped.
+Rule of this file: total and linear. Every character is read once, any text is accepted, and nothing is
+raised: where the text stops being JSON, the value stays what it was. Text before the first `{` or `[` is
+skipped.
 
-    what is being written    what is seen of it
+    what is being written    what the value shows of it
     ---------------------    -------------------------------------------
     an object, a list        from its first character on, growing
     a text                   growing
@@ -34,7 +35,7 @@ Container = dict[str, Any] | list[Any]
 class JsonSoFar:
     """A value that grows. Give it text with `feed`; `root` is the value, or `NOTHING`.
 
-    The containers in `root` are the same objects all the time; those in `open` still grow.
+    Containers in `root` keep their identity while they grow; those in `open` may still grow.
     Thread: not safe to share.
     """
 
@@ -53,18 +54,18 @@ class JsonSoFar:
 
     @property
     def stuck(self) -> bool:
-        """Whether the value is complete, or the text is not JSON: whatever comes now changes nothing."""
+        """Whether the value is complete, or the text is not JSON: more text changes nothing."""
         return self._mode == "over"
 
     def feed(self, text: str) -> bool:
-        """Take more text in; whether the value has changed."""
+        """Take more text. Returns whether the value has changed."""
         before, at = self.changes, 0
         while at < len(text) and self._mode != "over":
             at = self._rules[self._mode](self, text, at)
         return self.changes > before
 
     def settle(self) -> None:
-        """Put the text that is being written where it belongs, as far as it has come."""
+        """Put the string that is being written, as far as it has come, into the value."""
         if self._mode in ("text", "escape") and self.open:
             self._place(self._joined())
 
@@ -226,7 +227,7 @@ class JsonSoFar:
 
     def _joined(self) -> str:
         text = "".join(self._pieces)
-        self._pieces = [text]  # what was joined once is not joined from its pieces again
+        self._pieces = [text]  # so that the same pieces are joined only once
         if self._surrogates:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
         return text

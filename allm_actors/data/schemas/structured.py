@@ -1,7 +1,7 @@
-"""A type as the form of an answer: what the model is asked for, and what its text becomes.
+"""Structured answers: a type as the `response_format` of a request, and the parsing of the answer into it.
 
-Rule of this file: pure, except that making a value runs what its type runs (`__post_init__`, pydantic's validators), so
-whoever calls `parse` does it where the user's code may run. What is said about a misfit is for a model to read.
+Rule of this file: pure, except that making a value runs the type's own code (`__post_init__`, pydantic's
+validators), so `parse` is called where user code may run. Messages about a misfit are for a model to read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def response_format_of(model: Any) -> dict[str, Any]:
 
 
 def parse(text: str, model: Any) -> Any:
-    """The value of the type that is written in the text, as JSON and nothing else but one Markdown fence around it.
+    """Parse a text that is one JSON value, with or without a Markdown fence around it, into the type.
 
     Raises ValueError, whose message tells a model what to change, and whatever else the type's own code raises.
     """
@@ -52,7 +52,7 @@ def parse(text: str, model: Any) -> Any:
 
 
 def misfit(problem: str, retries: int) -> ValidationError:
-    """The error of a call whose answer never had the form that was asked for."""
+    """The error of a call whose answer never fitted its `response_model`."""
     times = (
         "" if retries == 0 else ", even after 1 retry" if retries == 1 else f", even after {retries} retries"
     )
@@ -61,7 +61,7 @@ def misfit(problem: str, retries: int) -> ValidationError:
 
 
 def broken_model(model: Any, raised: str) -> ValidationError:
-    """The error of a type whose own code failed, where no other answer would have helped."""
+    """The error for a type whose own code failed, so that no other answer would help."""
     message = f"{_named(model)} cannot be made: its own code raised {raised}"
     return ValidationError("invalid_response", [("parsed", "raised")], message=message)
 

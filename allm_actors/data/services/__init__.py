@@ -1,1 +1,1 @@
-"""What is not chat: the questions and the answers of embeddings, moderation, speech, transcription, classification."""
+"""Requests and responses other than chat: embeddings, moderation, speech, transcription, classification."""

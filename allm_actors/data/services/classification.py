@@ -1,6 +1,6 @@
 """Typed questions about a text, and answers with probabilities.
 
-Rule of this file: a probability is what the provider said. From which one on it means yes is for the caller to decide.
+Rule of this file: a probability is what the provider said. The threshold for "yes" is the caller's to decide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QuestionType = Literal["choice", "score", "yes_no"]
 
 
 class ClassificationQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """A question; its three builders say what `criteria` is. `instructions` are a text, or structured data."""
+    """A question with its `criteria`, made by `choice`, `score` or `yes_no`. `instructions`: text, or other data."""
 
     type: QuestionType
     instructions: Any
@@ -32,7 +32,7 @@ class ClassificationQuestion(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def choice(cls, instructions: Any, options: Iterable[str] | Mapping[str, Any]) -> ClassificationQuestion:
-        """Exactly one of these options, which may have descriptions. Raises TypeError for anything but several."""
+        """One of these options, or of a dict's keys, described by its values. Raises TypeError for no collection."""
         if isinstance(options, Mapping):
             described: dict[str, Any] = dict(options)
         else:
@@ -41,12 +41,12 @@ class ClassificationQuestion(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def score(cls, instructions: Any, levels: Iterable[Any]) -> ClassificationQuestion:
-        """A place on a scale of levels, from low to high. Raises TypeError for anything but several."""
+        """A place on a scale of levels, from low to high. Raises TypeError for what is not a collection."""
         return cls(type="score", instructions=instructions, criteria=_several("score", "levels", levels))
 
     @classmethod
     def yes_no(cls, instructions: Any, *, true: Any = None, false: Any = None) -> ClassificationQuestion:
-        """Yes or no, with what either means where that is not obvious."""
+        """Yes or no; `true` and `false` explain what either means."""
         given = {name: said for name, said in (("true", true), ("false", false)) if said is not None}
         return cls(type="yes_no", instructions=instructions, criteria=given or None)
 

@@ -18,8 +18,8 @@ TaskType = Literal["search_document", "search_query", "classification", "cluster
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Texts to embed. `task_type` says what the vectors are for, where a provider cares; with `truncate` off, a text
-    that is too long is an error.
+    """Texts to embed. `task_type` says what the vectors are for, if the provider distinguishes that; with
+    `truncate` off, a text that is too long is an error.
     """
 
     input: list[str]

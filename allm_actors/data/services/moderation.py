@@ -15,7 +15,7 @@ __all__ = ["ModerationRequest", "ModerationResponse", "ModerationResult"]
 
 
 class ModerationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Content to judge: texts one by one, or, as soon as a picture is among them, all of it as one item."""
+    """Content to judge: each text is an item, but if there is an image among them, all of it is one item."""
 
     input: list[str | ImagePart]
     model: str | None = None
@@ -25,7 +25,7 @@ class ModerationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModerationResult(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on the item at `index`. `category_scores` are probabilities; `applied_input_types` says for each
-    category what it was judged by (`text`, `image`).
+    category which kinds of input it was judged by (`text`, `image`).
     """
 
     flagged: bool

@@ -1,4 +1,4 @@
-"""Text to sound: what is asked, what comes back, and what is told while it comes.
+"""Text to speech: the request, the response, and the events of a stream.
 
 Rule of this file: a stream is one `SpeechStarted`, one or more `AudioDelta`, and one `SpeechCompleted`, or an
 `ErrorEvent` in place of whatever is left. The deltas, joined, are the clip. Half a clip is never a response.
@@ -26,7 +26,9 @@ __all__ = [
 
 
 class SpeechRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A text to speak. `instructions` say how; `speed` is a factor, `sample_rate` is in Hz; None is the provider's."""
+    """A text to speak. `instructions` say how; `speed` is a factor, `sample_rate` is in Hz; None is the
+    provider's default.
+    """
 
     input: str
     model: str | None = None
@@ -40,7 +42,7 @@ class SpeechRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpeechResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """The clip. `format` is that of the bytes that came, None when the provider's content type is not known."""
+    """The clip. `format` is that of the received bytes, None if the provider's content type is not known."""
 
     id: str | None = None
     request_id: str | None = None
@@ -55,7 +57,7 @@ class SpeechResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpeechStarted(msgspec.Struct, frozen=True, kw_only=True):
-    """The provider accepts; what the bytes will be."""
+    """The provider has accepted; the fields describe the bytes that will come."""
 
     tag: ClassVar[Literal["speech_started"]] = "speech_started"
     request_id: str | None = None

@@ -1,4 +1,4 @@
-"""Sound to text: what is asked, what comes back, and what is told while it comes.
+"""Speech to text: the request, the response, and the events of a stream.
 
 Rule of this file: a stream is one `TranscriptionStarted`, segments, and one `TranscriptionCompleted`, or an
 `ErrorEvent` in place of whatever is left. A segment is any number of `PartialTranscript`, each of which replaces the
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class TranscriptionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A clip to write down. `language` is an ISO 639 code; `prompt` helps with names and style."""
+    """A clip to transcribe. `language` is an ISO 639 code; `prompt` helps with names and style."""
 
     audio: Audio
     model: str | None = None
@@ -55,7 +55,7 @@ class TranscriptionResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TranscriptionStarted(msgspec.Struct, frozen=True, kw_only=True):
-    """The provider listens."""
+    """The provider has accepted the clip."""
 
     tag: ClassVar[Literal["transcription_started"]] = "transcription_started"
     request_id: str | None = None
@@ -80,7 +80,7 @@ class CommittedTranscript(msgspec.Struct, frozen=True):
 
 
 class TranscriptionCompleted(msgspec.Struct, frozen=True, kw_only=True):
-    """All was heard; `text` is the whole of it."""
+    """The clip is transcribed; `text` is the whole text."""
 
     tag: ClassVar[Literal["transcription_completed"]] = "transcription_completed"
     text: str = ""

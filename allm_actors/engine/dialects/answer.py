@@ -1,30 +1,29 @@
-"""One answer while it arrives: what every dialect gathers, and how it is told.
+"""One answer while it arrives: what every dialect collects of it, and the events that report it.
 
-Rule of this file: total, and the same for every wire. An answer ends once: `complete` tells it whole, `fail` says why
-it is not, and nothing follows either. A tool call is complete only when the answer is.
+Rule of this file: total, and the same for every wire format. An answer ends once, with `complete` or with
+`fail`, and no events follow. A tool call is complete only when the answer is.
 
     say(text)                    TextDelta
     begin_thinking()             RawChunk(("thinking_start", {"index": …})), once for each index
     think(text)                  the same, then RawChunk(("thinking_delta", {"index": …, "delta": …}))
     pass_on(name, data)          RawChunk(("unknown_event", name, data))
     a call's id and name         ToolCallStarted, once both are known; then ToolCallDelta per fragment
-    count()                      RawChunk(("usage", …)), the first counts that come; for who leaves early
+    count()                      RawChunk(("usage", …)), before the end, for a reader who leaves early
     complete(finish)             RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted, MessageCompleted
     fail(error)                  RawChunk(("usage", …)) if it came, ErrorEvent with the answer's id and model, and
-                                 `partial` when there is some of it, or the stream just ended
+                                 `partial` if part of the answer came, or the stream just ended
 
-Counts that have been told are not told again.
+Usage that has not changed is not reported again.
 
-What a provider wants to get back with the next request (signed thoughts, for example) is `provider_state`, by dialect;
-it stays with the assistant's message in the thread, with who made it and of what, see `histories`.
+What a provider wants back with the next request (signed thoughts, for example) is `provider_state`, by
+dialect. It stays in the assistant's message in the thread, with its provider, its model and a digest of the
+message, see `histories`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import msgspec
 
 from allm_actors.data import (
     AdapterError,
@@ -48,7 +47,7 @@ from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.histories import MADE_BY, MADE_OF, made_of
 
-__all__ = ["Answer", "PartialCall", "UsageFields", "json_text", "provider_state"]
+__all__ = ["Answer", "PartialCall", "UsageFields", "provider_state"]
 
 UsageFields = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -68,13 +67,13 @@ class PartialCall:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its arguments are all of a JSON object."""
+        """Whether its arguments so far are a complete JSON object."""
         raw = "".join(self.fragments)
         return bool(raw.strip()) and not read_arguments(raw)[1]
 
 
 class Answer:
-    """What has come of one answer. `usage_fields` turns the wire's usage, once it is all there, into `Usage` fields."""
+    """What has arrived of one answer. `usage_fields` turns the wire's usage into the fields of a `Usage`."""
 
     __slots__ = (
         "_by_id",
@@ -122,30 +121,30 @@ class Answer:
             events.append(TextDelta(text))
 
     def begin_thinking(self, events: list[Event], index: int = 0) -> None:
-        """The model begins to think; what it thinks may be told, or not."""
+        """The model begins to think; its thoughts may or may not be sent."""
         if index not in self._thinking:
             self._thinking.append(index)
             events.append(RawChunk(("thinking_start", {"index": index})))
 
     def think(self, thought: str | None, events: list[Event], index: int = 0) -> None:
-        """More of what the model thinks aloud."""
+        """More of the model's thoughts."""
         if thought:
             self.begin_thinking(events, index)
             self.reasoning.append(thought)
             events.append(RawChunk(("thinking_delta", {"index": index, "delta": thought})))
 
     def pass_on(self, name: str, data: Mapping[str, Any], events: list[Event]) -> None:
-        """An event that the dialect does not know, as it came: what was added to the wire since."""
+        """Pass on an event that the dialect does not know, such as one added to the wire format later."""
         events.append(RawChunk(("unknown_event", name, data)))
 
     def call(self) -> PartialCall:
-        """One more call, after those there are."""
+        """Begin another tool call."""
         call = PartialCall()
         self.calls.append(call)
         return call
 
     def name(self, call: PartialCall, events: list[Event], *, id: str | None, name: str | None) -> None:
-        """What the wire says about who the call is; the first that is said stays."""
+        """Give a call its id and name, as far as the wire has sent them; the first value of each stays."""
         if call.id is None and id:
             call.wire_id = id
             call.id = self._unique(id, call)
@@ -162,7 +161,7 @@ class Answer:
                 events.append(ToolCallDelta(call.id, fragment))
 
     def count(self, events: list[Event]) -> None:
-        """What it has cost so far, if that is known and was not told."""
+        """Report the usage so far, if it is known and has changed."""
         usage = self._usage_fields(self.usage) if self.usage else {}
         if usage and usage != self.counted:
             self.counted = usage
@@ -171,7 +170,7 @@ class Answer:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def complete(self, finish: FinishReason | None, raw_finish: str | None, events: list[Event]) -> None:
-        """The answer is whole. With a refusal it is `content_filter`; with calls, `stop` means `tool_calls`."""
+        """The answer is complete. With a refusal it ends as `content_filter`; with calls, `stop` means `tool_calls`."""
         if any(call.name is None for call in self.calls):
             why = f"{self._row.label} sent a tool call without a name"
             self.fail(AdapterError("malformed_response", provider=self._row.name, message=why), events)
@@ -180,7 +179,7 @@ class Answer:
         if self.refusal:
             finish, raw_finish = "content_filter", "refusal"
         elif finish == "stop" and self.calls:
-            # A forced tool choice finishes with `stop`, and so do some servers always; the calls are there anyway.
+            # A forced tool choice finishes with `stop`, and some servers always do, even with calls.
             finish = "tool_calls"
         self.count(events)
         cut_off = finish == "length"
@@ -196,7 +195,7 @@ class Answer:
         events.append(MessageCompleted(message, finish, self._metadata(raw_finish)))
 
     def fail(self, error: AllmError, events: list[Event], raw_finish: str | None = None) -> None:
-        """The answer ends here, with this error, which says which answer that was, and whether there is some of it."""
+        """End the answer with this error; its metadata gets the answer's id and model, and whether part of it came."""
         self.done = True
         self.count(events)
         known = {"response_id": self.id, "model": self.model, "raw_finish_reason": raw_finish}
@@ -206,12 +205,12 @@ class Answer:
         events.append(ErrorEvent(error))
 
     def malformed(self, what: str, events: list[Event]) -> None:
-        """Something arrived that nobody can read; `what` names it, as in "an event of the stream is no JSON object"."""
+        """Fail because something unreadable came; `what` names it, as in "an event of the stream is no JSON object"."""
         message = f"{self._row.label}: {what}"
         self.fail(StreamError("malformed_event", provider=self._row.name, message=message), events)
 
     def unreadable(self, what: str, events: list[Event]) -> None:
-        """The whole body is not what it should be."""
+        """Fail because a whole body is not a valid answer; `what` says what it is."""
         message = f"{self._row.label} answered with {what}"
         self.fail(AdapterError("malformed_response", provider=self._row.name, message=message), events)
 
@@ -222,19 +221,19 @@ class Answer:
         raw_finish: str | None = None,
         **metadata: str,
     ) -> None:
-        """The provider's policy ended the answer."""
+        """Fail because the provider's content policy ended the answer."""
         message = f"{self._row.label} stopped the answer: {why}"
         error = AdapterError("content_filter", provider=self._row.name, message=message, metadata=metadata)
         self.fail(error, events, raw_finish)
 
     def broken_off(self, events: list[Event], why: str, raw_finish: str | None = None) -> None:
-        """The provider itself gave up."""
+        """Fail because the provider itself gave up."""
         message = f"{self._row.label} {why}. Try again later."
         error = AdapterError("provider_unavailable", provider=self._row.name, message=message)
         self.fail(error, events, raw_finish)
 
     def truncated(self, events: list[Event]) -> None:
-        """The stream ended, and the answer was not whole: what there is of it, be it nothing, is a part."""
+        """Fail because the stream ended before the answer was complete; marked `partial`, even if nothing came."""
         message = f"{self._row.label}'s stream ended before the answer was complete. Try again."
         partial = {"partial": True}
         self.fail(
@@ -254,7 +253,7 @@ class Answer:
         return self.metadata | {name: value for name, value in metadata.items() if value is not None}
 
     def _unique(self, call_id: str, call: PartialCall) -> str:
-        """The id, or one like it, if a call of this answer has it already."""
+        """The id, with a number appended if another call of this answer has it already."""
         unique, number = call_id, len(self.calls)
         while unique in self._by_id:
             unique, number = f"{call_id}_{number}", number + 1
@@ -282,11 +281,6 @@ class Answer:
 
 
 def provider_state(message: Message, dialect: str) -> Any:
-    """What `dialect` left with an assistant's message to get back with it, or None."""
+    """What `dialect` kept in an assistant's message to send back with it, or None."""
     state = message.metadata.get("provider_state")
     return state.get(dialect) if isinstance(state, Mapping) else None
-
-
-def json_text(value: object) -> str:
-    """A wire's JSON value as the text it would have been in a stream of fragments."""
-    return msgspec.json.encode(value).decode()

@@ -1,6 +1,6 @@
-"""What every dialect does with a request's texts.
+"""Texts and JSON bodies of requests, for all dialects.
 
-Rule of this file: pure. Text that cannot be sent is refused before anything is.
+Rule of this file: pure. Text that cannot be sent is refused before anything is sent.
 """
 
 from __future__ import annotations
@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from allm_actors.data import Message, TextPart, ToolCall, ValidationError
+from allm_actors.data.encoding import json_bytes, json_text
 
 __all__ = ["arguments_text", "check_turns", "flat_text", "is_text", "json_body"]
 
 
 def flat_text(message: Message) -> str:
-    """A message's text; of its parts, the texts joined by newlines."""
+    """A message's text; if it has parts, the text parts joined by newlines."""
     if isinstance(message.content, str):
         return message.content
     return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
@@ -28,18 +27,18 @@ def is_text(message: Message) -> bool:
 
 
 def arguments_text(call: ToolCall) -> str:
-    """A call's arguments as the model wrote them; as JSON, when what it wrote was none, or nothing but space.
+    """A call's arguments as the model wrote them; if that text is blank or not JSON, `arguments` as JSON.
 
-    Servers parse what an assistant wrote earlier: text that is not JSON would make the whole thread unusable.
+    Servers parse the arguments of earlier calls: text that is not JSON would make the whole thread unusable.
     """
     raw = call.raw_arguments
     if raw and not raw.isspace() and not call.metadata.get("arguments_error"):
         return raw
-    return msgspec.json.encode(call.arguments).decode()
+    return json_text(call.arguments)
 
 
 def check_turns(turns: object, label: str) -> None:
-    """Raises `ValidationError` unless there are turns of a conversation: system messages and blank ones are none."""
+    """Raises `ValidationError` if no messages are left to send: system messages and blank ones do not count."""
     if not turns:
         message = (
             f"{label} needs at least one message with content, and this request has only system messages or "
@@ -49,9 +48,9 @@ def check_turns(turns: object, label: str) -> None:
 
 
 def json_body(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON. Raises `ValidationError` for a text that is none, and TypeError for what has no JSON."""
+    """The body as JSON. Raises `ValidationError` for invalid Unicode, and TypeError for what JSON cannot express."""
     try:
-        return msgspec.json.encode(body)
+        return json_bytes(body)
     except UnicodeEncodeError as error:
         message = f"the request has a text that is not valid Unicode: {error.reason}"
         raise ValidationError("invalid_request", [("text", "not_unicode")], message=message) from None
@@ -60,13 +59,13 @@ def json_body(body: Mapping[str, Any]) -> bytes:
 
 
 def _unsent(value: Any, *path: object) -> str:
-    """Where in the value the innermost thing is that has no JSON."""
+    """The path to the innermost value that JSON cannot express."""
     inside = (
         value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     )
     for step, item in inside:
         try:
-            msgspec.json.encode(item)
+            json_bytes(item)
         except TypeError:
             return _unsent(item, *path, step)
     return f"{'.'.join(map(str, path)) or 'the request'}, of type {type(value).__name__},"

@@ -1,7 +1,7 @@
-"""What the dialects of chat have in common: the shape of one, and how its decoder takes in a stream.
+"""What the dialects of chat have in common: the shape of a dialect, and how a decoder reads a stream.
 
-Rule of this file: a dialect is a value. What it encodes is a function, what it decodes is a class of its own; the rest,
-how bytes come in, how an answer ends and how a refusal is read, is the same for all.
+Rule of this file: a dialect is a value. Its encoder is a function, its decoder a class; the rest (how bytes
+come in, how an answer ends, how an error response is read) is the same for all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Frames(Protocol[T_co]):
-    """Bytes to the frames of a stream. Nothing follows once it is `broken`, which says why."""
+    """Splits bytes into the frames of a stream. Once `broken` says why it cannot go on, no frames follow."""
 
     @property
     def broken(self) -> str | None:
@@ -54,7 +54,7 @@ class AnswerDecoder(ABC, Generic[T]):
         return self._answer.done
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """What `chunk` completes."""
+        """The events that `chunk` completes."""
         events: list[Event] = []
         answer = self._answer
         for frame in self._frames.feed(chunk) if not answer.done else ():
@@ -67,14 +67,14 @@ class AnswerDecoder(ABC, Generic[T]):
         return events
 
     def end(self) -> list[Event]:
-        """What the end of the body completes: the answer, if it is whole by then, or an error."""
+        """The last events, at the end of the body: those of the complete answer, or an error."""
         events: list[Event] = []
         if not self._answer.done:
             self._on_end_of_body(events)
         return events
 
     def broke(self, error: AdapterError) -> list[Event]:
-        """The connection broke, with this error, or was silent for too long: the answer's end, with what is known."""
+        """The last events when the connection broke with this error, or was silent for too long."""
         events: list[Event] = []
         if not self._answer.done:
             self._answer.fail(error, events)
@@ -100,8 +100,8 @@ def _never(_request: Request) -> bool:
 class ChatDialect:
     """A wire format, as adapters use it; see `Dialect`.
 
-    `encode(request, row, base_url)` is the streaming request without its key. `two_passes(request)` says whether the
-    request's tools and its response format cannot go in one call.
+    `encode(request, row, base_url)` returns the streaming request without its key. `two_passes(request)` says
+    whether the request's tools and its response format must be sent in two separate calls.
     """
 
     encode: Callable[[Request, Provider, str], HttpRequest]
@@ -123,11 +123,11 @@ class ChatDialect:
 
 
 def has_tools_and_schema(request: Request) -> bool:
-    """Whether tools and a JSON schema meet: a model that must write the schema does not call the tools."""
+    """Whether the request has both tools and a JSON schema: a model bound to the schema does not call the tools."""
     wanted = request.response_format
     return bool(request.tools) and isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
 
 
 def has_tools_and_format(request: Request) -> bool:
-    """Whether tools and any format meet."""
+    """Whether the request has both tools and any response format."""
     return bool(request.tools) and isinstance(request.response_format, Mapping)

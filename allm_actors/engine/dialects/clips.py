@@ -1,7 +1,7 @@
-"""Clips, as they are sent to be written down and as they come back.
+"""Audio clips: sent for transcription, and received as speech.
 
-Rule of this file: what a clip is, its content type says; it is never decoded. A local file is read here, when the
-request is made.
+Rule of this file: a clip is never decoded; only its content type says what it is. A local file is read here,
+when the request is made.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _RATE = re.compile(r";\s*rate=(\d{1,7})\s*(?:;|$)", re.IGNORECASE | re.ASCII)
 
 
 def clip_bytes(audio: Audio, most: int, row: Service) -> bytes:
-    """The bytes of a clip that is sent. Raises `invalid_request` for one that cannot be had, or is beyond `most`."""
+    """The bytes of a clip to send. Raises `invalid_request` if they cannot be read, or are more than `most`."""
     problem: AdapterError | None = None
     data = b""
     try:
         data = audio.to_bytes()
     except ValueError as error:
         problem = _unreadable(str(error), row)
-    except OSError as error:  # not its own words, which have the path
+    except OSError as error:  # not its own text, which contains the path
         problem = _unreadable(f"the file cannot be read ({type(error).__name__})", row)
     if problem is not None:
         raise problem
@@ -57,11 +57,11 @@ def plain_type(mime_type: str | None) -> str:
 def audio_type(answer: HttpFailure, row: Service, wanted: AudioFormat) -> str:
     """The content type of an answer that is a clip. Raises `malformed_response` for any other.
 
-    A server that says of it only that it is bytes sends the format that was asked for.
+    For a generic type such as `application/octet-stream`, that of the requested format.
     """
     kind = plain_type(answer.headers.get("content-type"))
     if kind.endswith("json"):
-        answered_object(answer, row)  # it may say why
+        answered_object(answer, row)  # raises the error that the JSON may contain
     if kind in ("application/octet-stream", "binary/octet-stream"):
         return FORMATS[wanted]
     if not kind.startswith("audio/"):
@@ -70,7 +70,7 @@ def audio_type(answer: HttpFailure, row: Service, wanted: AudioFormat) -> str:
 
 
 def format_of(kind: str) -> AudioFormat | None:
-    """Our name of a content type's format, if we have one."""
+    """The `AudioFormat` of a content type, or None."""
     return _FORMATS.get(kind)
 
 

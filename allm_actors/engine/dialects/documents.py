@@ -1,4 +1,4 @@
-"""Documents: which a format has a word for, and how they are written.
+"""Documents: which ones a format supports, and how they are encoded.
 
 Rule of this file: what differs between formats is in `Documents`; the rest is the same for all. A URL is passed on,
 never fetched.
@@ -29,10 +29,10 @@ def _no_failure(_document: Document) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Documents:
-    """The documents that a format has a word for.
+    """The documents that a format supports.
 
-    `roles` are those of the messages that may hold one, `urls` are what the URLs begin with that the provider fetches,
-    and `failure` says why a document cannot be sent that could be sent elsewhere, or None.
+    `roles` are those of the messages that may hold one, `urls` are the prefixes of URLs that the provider
+    fetches, and `failure` says why a document is not supported by this format, or returns None.
     """
 
     roles: frozenset[str] = frozenset({"user"})
@@ -55,13 +55,13 @@ def document_failure(document: Document, documents: Documents) -> str | None:
 
 
 def document_data(document: Document) -> str:
-    """The Base64 of a document that is no URL. Base64 that was given is passed on as it is."""
+    """The Base64 of a document that is no URL. Base64 that was given is passed on unchanged."""
     kind, value = document.source
     return str(value) if kind == "base64" else base64.b64encode(document.to_bytes()).decode()
 
 
 def document_name(document: Document) -> str:
-    """What a document is called as a file: by its title, or where it is; with the extension of its MIME type."""
+    """A file name for a document: its title, or the name in its path or URL, with the extension of its MIME type."""
     name = document.title or _file_name(document) or "document"
     extension = _EXTENSIONS.get(document.mime_type or "", "")
     return name if MIME_TYPES.get(PurePath(name).suffix.lower()) == document.mime_type else name + extension

@@ -1,8 +1,8 @@
-"""Why a provider refused, from what it sent.
+"""Error responses of providers, as `AdapterError`.
 
-Rule of this file: the reason is ours and closed, the provider's own words are quoted, bounded and redacted,
-and the message says what to do. A body is never part of an error: only the sentence in it that was meant to
-be read.
+Rule of this file: the reason is one of our closed set, the provider's own words are quoted, bounded and
+redacted, and the message says what to do. A body is never part of an error: only its error message, which is
+meant for people.
 
 Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 5.6.7 and 10.2.3 (Retry-After).
 """
@@ -82,7 +82,7 @@ _CODES = {
     "ERROR": "provider_unavailable",
     "TIMEOUT": "timeout",
 }
-# The words of those who have no code for it.
+# The wording of providers that have no code for it.
 _TOO_LONG = re.compile(
     r"prompt is too long|context window|context length|exceed context limit"
     r"|input token count|input is too long|exceeds the maximum number of tokens",
@@ -97,13 +97,13 @@ _STATUSES = {
     403: "authentication_failed",
     408: "timeout",
     429: "rate_limited",
-    498: "content_filter",  # Cohere's: a word that is on its list
+    498: "content_filter",  # Cohere: a word on its blocklist
     **dict.fromkeys((400, 402, 404, 405, 409, 410, 411, 413, 415, 422, 431), "invalid_request"),
 }
 
 
 def http_error(failure: HttpFailure, row: Provider) -> AdapterError:
-    """The error that an answer with a status of 400 or more stands for."""
+    """The error for a response that is not a success."""
     headers = {name.lower(): value for name, value in failure.headers.items()}
     wait = retry_after_ms(headers, failure.now)
     wire = _error_object(failure.body)
@@ -117,7 +117,7 @@ def http_error(failure: HttpFailure, row: Provider) -> AdapterError:
 
 
 def provider_request_id(headers: Mapping[str, str]) -> str | None:
-    """What the provider calls a request, from lower-case `headers`."""
+    """The provider's id of the request, from lower-case `headers`, or None."""
     said = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
     return redact(said)[:200] if said else None
 
@@ -130,9 +130,9 @@ def wire_error(
     wait_ms: int | None = None,
     reason: str | None = None,
 ) -> AdapterError:
-    """The error that an error object stands for, with the HTTP status it came with, if any.
+    """The error for a provider's error object, with the HTTP status it came with, if any.
 
-    `reason` is for those who know better than the tables here.
+    `reason` overrides the tables here, for callers that know it better.
     """
     code, kind = (
         _word(wire.get("code")) or _detail_reason(wire),
@@ -162,7 +162,7 @@ def wire_error(
 
 
 def advised_anew(message: str, reason: str, instead: str) -> str:
-    """A message whose advice was for one reason, with that for another."""
+    """The message with the advice for `reason` at its end replaced by that for `instead`."""
     old, new = _ADVICE.get(reason, ""), _ADVICE.get(instead, "")
     if not old or reason == instead or not message.endswith(old):
         return message
@@ -179,7 +179,7 @@ def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
     if seconds is not None:
         return int(seconds * 1000)
     try:
-        at = timegm(parsedate_to_datetime(value).utctimetuple())  # of Greenwich, whether it says so or not
+        at = timegm(parsedate_to_datetime(value).utctimetuple())  # as UTC, with or without a time zone
         return max(0, int((at - now) * 1000))
     except (ValueError, TypeError, OverflowError):
         return None
@@ -215,7 +215,7 @@ def _detail(detail: Any) -> str | None:
 
 
 def _detail_reason(wire: Mapping[str, Any]) -> str | None:
-    """Google's more exact reason: a bad key, for example, is otherwise only an invalid argument."""
+    """Google's more exact reason: without it a bad key, for example, is only an invalid argument."""
     details = wire.get("details")
     reasons = (
         [item.get("reason") for item in details if isinstance(item, dict)]
@@ -237,9 +237,9 @@ def _retry_info_ms(wire: Mapping[str, Any]) -> int | None:
 
 
 def _unwrapped(error: dict[str, Any]) -> dict[str, Any]:
-    """A broker's error with that of the provider behind it, which OpenRouter has in `metadata.raw`.
+    """A broker's error with that of the provider behind it, which OpenRouter puts into `metadata.raw`.
 
-    Only JSON with a sentence that was meant to be read: a mere text may be anything, also what was asked.
+    Only if that is JSON with an error message: plain text may be anything, even a part of the request.
     """
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
@@ -257,7 +257,7 @@ def _word(value: Any) -> str | None:
 
 
 def _status_in(wire: Mapping[str, Any]) -> int | None:
-    """Some servers put an HTTP status into the error of a stream that began with 200."""
+    """The HTTP status that some servers put into the error object of a stream that began with 200, or None."""
     for name in ("status_code", "status", "code"):
         value = wire.get(name)
         if isinstance(value, str) and value.isdecimal() and len(value) == 3:
@@ -301,7 +301,7 @@ def _advice(reason: str, status: int | None, row: Provider) -> str:
     return _ADVICE.get(reason, "")
 
 
-_PASSING = frozenset({"rate_limited", "provider_unavailable"})  # what waiting helps against
+_PASSING = frozenset({"rate_limited", "provider_unavailable"})  # reasons that pass with time
 _ADVICE = {
     "rate_limited": "Wait, or send fewer requests at once; check the account's limits and quota.",
     "context_length_exceeded": "Send fewer or shorter messages, or ask a model with a longer context.",
@@ -316,5 +316,5 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    # However long: who shall wait for longer than that does not wait. `nan` is no number.
+    # Bounded, so that it can be multiplied and cast; no retry waits that long anyway. `nan` gives None.
     return min(value, 1e9) if value >= 0 else None

@@ -1,19 +1,20 @@
-"""A conversation that others have led so far, as the next provider takes it.
+"""Adapts a conversation that other providers have taken part in to the next provider.
 
-Rule of this file: pure, and nothing changes that fits already; what becomes of a message depends on nothing that comes
-after it. Who made an answer, and of what, is told with what its provider wants back (`provider_state`), which goes back
-to nobody else, and only while the message is what it was; the rest of a message is everybody's.
+Rule of this file: pure. What fits already is not changed, and the result for a message does not depend on
+later ones. `provider_state`, which a provider wants back, records which provider and model made an answer,
+and a digest of it. It is sent back only to that provider, and only if the message was not edited; the rest of
+a message goes to any provider.
 
     what the conversation has                       what is sent
     ----------------------------------------------  -----------------------------------------------------------------
-    a state of another provider's, or family's      the message without it: its text and its calls
-    the state of a message that was edited since    the same; a call that was taken out is no edit
-    sealed thoughts, to a model that does not think nothing of them
-    the id of a call that the row does not take,    one made of it, for the call and its answer alike
+    state of another provider or model vendor       the message without it: its text and its calls
+    state of a message that was edited since        the same; removing a call is no edit
+    sealed thoughts, to a model that does not think the state without them
+    the id of a call that the row does not accept,  an id derived from it, for the call and its answer alike
     or that was used before
-    a call of a tool that there is not, by a name   the name with `_` for what may not stand in one
-    that no tool can have
-    an answer to a call, after other messages       the same behind its call, and then those messages
+    a call of an unknown tool, with a name that no  the name with `_` for characters that are not allowed
+    tool can have
+    an answer that comes after other messages       the answer right after its call, then those messages
 
 Source: the patterns are those of the providers' own refusals; see the rows of `catalog`.
 """
@@ -28,6 +29,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data import Message, Request, ToolCall
+from allm_actors.data.encoding import json_text
 from allm_actors.data.rules.pairing import behind_their_calls
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.body import flat_text
@@ -43,9 +45,11 @@ __all__ = [
 ]
 
 MADE_BY = "made_by"
-"""The key of `provider_state` under which provider and model stand."""
+"""The key in `provider_state` of the provider and the model."""
 MADE_OF = "made_of"
-"""The key of `provider_state` under which stands what the message was, see `made_of`."""
+"""The key in `provider_state` of the message's digests, see `made_of`."""
+
+_SORTED = msgspec.json.Encoder(order="sorted")
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 64
@@ -54,12 +58,12 @@ _SIGNATURE = "thoughtSignature"
 
 
 def made_of(text: str, calls: Iterable[ToolCall]) -> dict[str, Any]:
-    """What tells whether a message is still what it was: digests of its text, and of each call by its id."""
+    """Digests that tell whether a message was edited: of its text, and of each call by its id."""
     return {"text": _digest(text), "calls": {call.id: _call_digest(call) for call in calls}}
 
 
 def fitted(request: Request, row: Provider) -> Request:
-    """The request with a conversation that this provider takes."""
+    """The request with its conversation adapted to this provider; itself if nothing changes."""
     if all(message.role != "assistant" for message in request.messages):
         return request
     messages = list(_fitted(request, behind_their_calls(request.messages), row))
@@ -68,9 +72,10 @@ def fitted(request: Request, row: Provider) -> Request:
 
 
 def vendor_of(model: str) -> str:
-    """Who makes a model, or nothing, of a name that does not say so.
+    """The vendor in a model's name; empty if the name does not say it.
 
-    `anthropic/claude-…`, `eu.anthropic.claude-…` and an ARN that ends so do; `openrouter/auto` is nobody's.
+    `anthropic/claude-…`, `eu.anthropic.claude-…` and an ARN that ends so name one; `openrouter/auto` does
+    not.
     """
     first, slash, last = model.rpartition("/")
     if slash and not model.startswith("arn:"):
@@ -80,10 +85,10 @@ def vendor_of(model: str) -> str:
 
 
 def began_without_thoughts(turns: Sequence[tuple[str, Sequence[str]]]) -> bool:
-    """Whether the step at the end of a conversation has calls, and none of the thoughts that they came of.
+    """Whether the last step of a conversation has calls, but does not begin with a thought.
 
-    A turn is its role and the kinds of its blocks, of which `thought`, `call` and `result` count. A step is what
-    follows the last message of a user's own: more calls may come of the first thought.
+    A turn is its role and the kinds of its blocks, of which `thought`, `call` and `result` matter. The step
+    is everything after the user's last own message: one thought may lead to several rounds of calls.
     """
     began: Sequence[str] | None = None
     for role, kinds in reversed(turns):
@@ -99,10 +104,11 @@ def began_without_thoughts(turns: Sequence[tuple[str, Sequence[str]]]) -> bool:
 def without_loose_ends(
     blocks: Iterable[dict[str, Any]], read: Callable[[Mapping[str, Any]], tuple[str, Any]], *, goes_on: bool
 ) -> list[dict[str, Any]]:
-    """An answer's blocks without what its end cut off: calls on the server that brought nothing, thoughts of nothing.
+    """An answer's blocks without what its end cut off: server-side calls without a result, and thoughts at the end.
 
-    `read` is a block's kind, of which `thought`, `call`, `served` and `result` count, and the id of its call. A call on
-    the server may still bring something while the answer `goes_on`, or waits for a result of the caller's.
+    `read` gives a block's kind, of which `thought`, `call`, `served` and `result` matter, and the id of its
+    call. A server-side call may still get its result if the answer `goes_on`, or waits for a result of the
+    caller's.
     """
     told = [(block, *read(block)) for block in blocks]
     waits = goes_on or any(kind == "call" for _, kind, _ in told)
@@ -146,14 +152,14 @@ def _without_foreign(message: Message, row: Provider, model: str) -> Message:
 
 
 def _is_made_here(message: Message) -> bool:
-    """Whether what is left says who made it: that is this provider then, who takes the ids that it made."""
+    """Whether this provider made the message: foreign state was removed, so any left is its own. It accepts its ids."""
     state = message.metadata.get("provider_state")
     return isinstance(state, Mapping) and state.get(MADE_BY) is not None
 
 
 def _is_own(made_by: Any, row: Provider, model: str) -> bool:
     if not (isinstance(made_by, list | tuple) and len(made_by) == 2):
-        return True  # nobody said who it was
+        return True  # its maker was not recorded
     provider, made = made_by
     if provider != row.name:
         return False
@@ -165,7 +171,7 @@ def _is_own(made_by: Any, row: Provider, model: str) -> bool:
 
 def _is_unchanged(message: Message, was: Any) -> bool:
     if not isinstance(was, Mapping):
-        return True  # nobody said what it was
+        return True  # no digests were recorded
     calls = was.get("calls")
     known = calls if isinstance(calls, Mapping) else {}
     return was.get("text") == _digest(flat_text(message)) and all(
@@ -175,7 +181,7 @@ def _is_unchanged(message: Message, was: Any) -> bool:
 
 def _call_digest(call: ToolCall) -> str:
     try:
-        arguments = msgspec.json.encode(call.arguments, order="sorted").decode()
+        arguments = json_text(call.arguments, _SORTED)
     except (TypeError, ValueError, RecursionError):
         arguments = ""
     return _digest("\n".join((call.name, call.raw_arguments or "", arguments)))
@@ -216,19 +222,19 @@ def _with_metadata(message: Message, **metadata: Any) -> Message:
 
 
 class _Calls:
-    """The calls so far, and what has become of those that wait for an answer.
+    """The calls so far, and the new ids of those that wait for an answer.
 
-    Names that are a tool's are never changed: the provider has seen them, and has taken them or not.
+    The names of the request's tools are never changed: the provider accepts or refuses them with the tools.
     """
 
     def __init__(self, pattern: str | None, tools: frozenset[str]) -> None:
         self._takes = re.compile(r"(?s:.*)" if pattern is None else pattern)
         self._tools = tools
         self._used: set[str] = set()
-        self._open: dict[str, list[str]] = {}  # by the id that the conversation has, those that are sent
+        self._open: dict[str, list[str]] = {}  # by an id in the conversation: the ids that are sent for it
 
     def made(self, message: Message, *, here: bool) -> Message:
-        """An assistant's message; one that was made `here` has ids that this provider takes."""
+        """Adapt an assistant's message; if it was made `here`, this provider accepts its ids."""
         calls = message.tool_calls
         for call in calls:
             self._open[call.id] = []
@@ -238,7 +244,7 @@ class _Calls:
         return _without_items(_with_metadata(message, tool_calls=made))
 
     def answered(self, message: Message) -> Message:
-        """A tool's message."""
+        """Adapt a tool message to its call's new id and name."""
         waiting = self._open.get(message.tool_call_id or "", [])
         id = message.tool_call_id
         if waiting:
@@ -276,7 +282,7 @@ def _made_of_id(id: str, takes: re.Pattern[str]) -> str:
 
 
 def _without_items(message: Message) -> Message:
-    """The message without states that have its calls in them, under the ids and names that they had."""
+    """The message without state that contains its calls under their old ids and names."""
     state = message.metadata.get("provider_state")
     if not isinstance(state, Mapping):
         return message

@@ -1,7 +1,7 @@
-"""Pictures that are sent to be changed, and those that come back.
+"""Images that are sent to be edited, and those that come back.
 
 Rule of this file: a local file is read here, when the request is made. A URL is never fetched here;
-`engine.remote.fetching` has done so before, for those who may.
+`engine.remote.fetching` has done so before, where that is allowed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["check_operation", "check_pictures_given", "made_image", "picture_byt
 
 
 def check_operation(request: ImageRequest, model: str | None, operations: Any, row: Service) -> None:
-    """Raises `unsupported_operation` for one that is not among `operations`."""
+    """Raises `unsupported_operation` unless the request's operation is among `operations`."""
     if request.operation in operations:
         return
     there = ", ".join(sorted(operations))
@@ -28,26 +28,26 @@ def check_operation(request: ImageRequest, model: str | None, operations: Any, r
 
 
 def check_pictures_given(request: ImageRequest, row: Service) -> None:
-    """Raises `invalid_request` for a change of no picture."""
+    """Raises `invalid_request` for an edit or a variation without an image."""
     if request.operation != "generate" and not request.input_images:
         message = f"{request.operation} needs a picture in input_images; see edit_image and image_variations"
         raise row.error("invalid_request", message, metadata={"field": "input_images"})
 
 
 def picture_bytes(image: Image, field: str, row: Service) -> bytes:
-    """The bytes of a picture that is sent. Raises `invalid_request` for one that cannot be had."""
+    """The bytes of an image to send. Raises `invalid_request` if they cannot be read."""
     problem: AdapterError | None = None
     try:
         return image.to_bytes()
     except ValueError as error:
         problem = _unusable(str(error), field, row)
-    except OSError as error:  # not its own words: they have the path, and what is in it is nobody's business
+    except OSError as error:  # not its own text, which contains the path: that may be private
         problem = _unusable(f"the file cannot be read ({type(error).__name__})", field, row)
     raise problem
 
 
 def made_image(text: Any, mime_type: str, wanted: str, row: Service, **about: Any) -> Image:
-    """The picture in Base64 `text`, as bytes or, if that is `wanted`, as it came. Raises `malformed_response`."""
+    """The image in Base64 `text`, as bytes, or undecoded if `wanted` is `base64`. Raises `malformed_response`."""
     problem: AdapterError | None = None
     try:
         data = base64.b64decode(text, validate=True)

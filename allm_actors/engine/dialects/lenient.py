@@ -1,7 +1,7 @@
-"""Reading JSON that may be anything.
+"""Reading JSON of unknown shape.
 
-Rule of this file: total. A value of an unexpected kind counts as missing, and no text that leaves here has half a
-surrogate pair in it: that could be neither stored nor sent.
+Rule of this file: total. A value of an unexpected kind counts as missing, and no text returned from here has
+a lone surrogate in it, which could be neither stored nor sent.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ def read_object(data: bytes) -> dict[str, Any] | None:
 
 
 def text_of(value: Any) -> str | None:
-    """`value` if it is text and not empty."""
+    """`value` if it is text and not empty, else None."""
     return value if isinstance(value, str) and value else None
 
 
 def count_of(value: Any) -> int | None:
-    """`value` if it is a whole number that is not negative."""
+    """`value` if it is a whole number that is not negative, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def number_of(value: Any) -> float | None:
-    """`value` if it is a finite number that is not negative."""
+    """`value` if it is a finite number that is not negative, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
         return None
     return float(value)
 
 
 def dict_of(value: Any) -> dict[str, Any]:
-    """`value` if it is an object, or an empty one."""
+    """`value` if it is an object, else an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
 def dicts_of(value: Any) -> list[dict[str, Any]]:
-    """The objects in `value`, if it is an array."""
+    """The objects in `value` if it is an array, else an empty list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

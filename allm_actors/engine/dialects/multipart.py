@@ -1,7 +1,7 @@
 """A form with files, as bytes.
 
-Rule of this file: pure, so the boundary follows from what it must not occur in. A value is text, or several texts under
-one name.
+Rule of this file: pure, so the boundary is derived from the content, in which it must not occur. A value is
+text, or several texts under one name.
 
 Source: RFC 7578; escaping of names as browsers do it (https://html.spec.whatwg.org/#multipart-form-data).
 """
@@ -33,7 +33,9 @@ class FilePart:
 
 
 def form_fields(values: Mapping[str, Any], row: Service) -> list[tuple[str, str]]:
-    """Name and text of each value; of a list one for each, of None none. Raises `invalid_request` for broken text."""
+    """The name and text of each value; a list gives several, None gives none. Raises `invalid_request` for
+    invalid Unicode.
+    """
     pairs = [
         (name, _text(each))
         for name, value in values.items()

@@ -1,8 +1,8 @@
-"""The fields of a chat completion as a provider's row wants them.
+"""Adapts the fields of a chat completion to a provider's row.
 
-Rule of this file: pure, and what the row says decides. It is asked last, over what the caller gave as well as over what
-we wrote. What a server would refuse, or take and make nothing of, is refused here, before anything is sent. None asks
-for nothing: it is never refused.
+Rule of this file: pure, and the row decides. It is applied last, to the caller's options as well as to our
+own fields. What a server would refuse, or accept and ignore, is refused here, before anything is sent. A
+field of None counts as not given and is never refused.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["obeying"]
 
 
 def obeying(body: Mapping[str, Any], row: Provider) -> dict[str, Any]:
-    """The body under the row's names, without what its model has not.
+    """The body with the row's field names, without fields that its model does not have.
 
-    Raises: `ValidationError` with all that the server would refuse.
+    Raises: `ValidationError` with everything that the server would refuse.
     """
     quirks = row.quirks
     wrong = list(_wrong(body, quirks))
@@ -35,7 +35,7 @@ def obeying(body: Mapping[str, Any], row: Provider) -> dict[str, Any]:
 
 
 def _wrong(body: Mapping[str, Any], quirks: Quirks) -> Iterator[tuple[str, str, str]]:
-    """The field, the code and the reason of all that the server would refuse."""
+    """The field, the code and the reason for everything that the server would refuse."""
     given = {name: value for name, value in body.items() if value is not None}
     for name in sorted(quirks.refuses & given.keys()):
         yield name, "not_supported", f"it does not know {name} (leave it out)"

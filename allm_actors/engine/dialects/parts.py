@@ -1,8 +1,8 @@
-"""The parts of messages: which may be sent.
+"""Checks which parts of messages can be sent.
 
-Rule of this file: every part is checked before anything is sent, and every failure is listed. What a format has no
-word for is refused, and never left out. One thing is: a picture in an assistant's message, which no provider but Ollama
-takes back.
+Rule of this file: every part is checked before anything is sent, and every failure is listed. What a format
+does not support is refused, and not left out; with one exception: an image in an assistant's message, which
+no provider but Ollama accepts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ def check_parts(
     *,
     in_answers: bool = True,
 ) -> None:
-    """Refuse what cannot be sent; without `documents`, the format has no word for them.
+    """Refuse what cannot be sent; without `documents`, the format does not support any.
 
-    `in_answers` is whether a tool's answer may hold pictures. Raises: `ValidationError("invalid_message")` with every
-    part that cannot be sent, and `AdapterError("unsupported_feature")` for what others could be sent.
+    `in_answers` is whether a tool's answer may hold images. Raises: `ValidationError("invalid_message")` with
+    every part that cannot be sent, and `AdapterError("unsupported_feature")` for what only other providers
+    accept.
     """
     mixed = [(index, each) for index, each in enumerate(messages) if not isinstance(each.content, str)]
     if not mixed:

@@ -1,4 +1,4 @@
-"""Pictures: which may be sent, and how they are written.
+"""Images in messages: which can be sent, and how they are encoded.
 
 Rule of this file: the same for every provider. A URL is passed on, never fetched.
 """
@@ -14,19 +14,19 @@ _MAX_BYTES = 20 * 1024 * 1024
 
 
 def picture_url(image: Image) -> str:
-    """The URL of a picture, or a data URI of its bytes."""
+    """The URL of an image, or a data URI of its bytes."""
     kind, value = image.source
     return str(value) if kind == "url" else image.to_data_uri()
 
 
 def picture_data(image: Image) -> tuple[str, str]:
-    """The MIME type and the Base64 of a picture that is no URL. Base64 that was given is passed on as it is."""
+    """The MIME type and the Base64 of an image that is no URL. Base64 that was given is passed on unchanged."""
     head, _, data = image.to_data_uri().partition(",")
     return head.removeprefix("data:").removesuffix(";base64"), data
 
 
 def picture_failure(image: Image) -> str | None:
-    """Why a picture cannot be sent, or None."""
+    """Why an image cannot be sent, or None."""
     kind, _ = image.source
     if image.mime_type is None:
         return None if kind == "url" else "missing_mime_type"

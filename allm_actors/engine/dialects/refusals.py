@@ -1,7 +1,8 @@
-"""What a provider refused of what is not chat, and what cannot be sent to it, as the capability's own error.
+"""Errors of calls that are not chat, as the capability's own error type.
 
-Rule of this file: `failures` reads what was sent; here it gets the capability's type, and the reasons that only some of
-them give. The table below is tried from above; a mark is looked for in the provider's code, type and words.
+Rule of this file: `failures` reads the error response; here it gets the capability's type, and the reasons
+that only some capabilities have. The table below is tried from the top; a mark is searched for in the
+provider's code, type and text.
 
 Source: the error pages of OpenAI, Google, Voyage, Cohere and Ollama, and recorded refusals.
 """
@@ -32,12 +33,12 @@ _MARKS: Final[Mapping[str, tuple[tuple[re.Pattern[str], str], ...]]] = {
     ),
     "speech": ((re.compile(r"string_too_long|text_too_long", re.IGNORECASE), "context_length_exceeded"),),
 }
-# A prompt that is too long for a picture is no conversation that is too long.
+# A prompt that is too long for an image is not a context that is too long.
 _OTHERS: Final[Mapping[tuple[str, str], str]] = {("image", "context_length_exceeded"): "invalid_request"}
 
 
 def refusal(failure: HttpFailure, row: Service) -> AdapterError:
-    """The capability's error for an answer with a status that is not 2xx."""
+    """The capability's error for an error response."""
     return as_refusal(http_error(failure, row.provider), row)
 
 
@@ -60,7 +61,7 @@ def as_refusal(error: AdapterError, row: Service) -> AdapterError:
 
 
 def answered_object(answer: HttpFailure, row: Service) -> dict[str, Any]:
-    """The JSON object in an answer. Raises `malformed_response`, and what one says that is an error all the same."""
+    """The JSON object in an answer. Raises `malformed_response`, or the error that a 2xx answer contains."""
     wire = read_object(answer.body)
     if wire is None:
         raise row.malformed("it is not a JSON object")
@@ -70,7 +71,7 @@ def answered_object(answer: HttpFailure, row: Service) -> dict[str, Any]:
 
 
 def sent_json(body: Mapping[str, Any], row: Service) -> bytes:
-    """The body as JSON. Raises `invalid_request` for what has none; TypeError for a value that is no data."""
+    """The body as JSON. Raises `invalid_request` for invalid Unicode; TypeError for a value that is not plain data."""
     try:
         return json_body(body)
     except ValidationError as error:

@@ -1,6 +1,6 @@
-"""What every format for speech has in common: its answer is the clip, and what else there is to say is in the headers.
+"""What every format for speech has in common: the body of an answer is the clip; everything else is in its headers.
 
-Rule of this file: pure. What comes first and last in a stream says the same as a whole answer.
+Rule of this file: pure. The first and last event of a stream have the same information as a whole answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["speech_completed", "speech_started", "spoken"]
 def spoken(
     answer: HttpFailure, request: SpeechRequest, row: Service, rate: int | None, id: str | None, raw: Any
 ) -> SpeechResponse:
-    """The response that a whole answer is. Raises `malformed_response` for one that is no sound, or silence."""
+    """The response for a whole answer. Raises `malformed_response` for one that is no audio, or empty."""
     started = speech_started(answer, request, row, rate)
     if not answer.body:
         raise row.malformed("the clip is empty")
@@ -38,8 +38,8 @@ def spoken(
 def speech_started(
     answer: HttpFailure, request: SpeechRequest, row: Service, rate: int | None
 ) -> SpeechStarted:
-    """What the head of an answer says. Raises `malformed_response` for one that is no sound."""
-    kind = audio_type(answer, row, request.format or "mp3")  # which all of them take for None
+    """The first event, from the head of an answer. Raises `malformed_response` for one that is no audio."""
+    kind = audio_type(answer, row, request.format or "mp3")  # the default of all of them
     return SpeechStarted(
         model=request.model or row.model,
         provider=row.provider.name,
@@ -52,5 +52,5 @@ def speech_started(
 def speech_completed(
     request: SpeechRequest, id: str | None, more: Mapping[str, Any] | None = None
 ) -> SpeechCompleted:
-    """The end of a stream."""
+    """The last event of a stream."""
     return SpeechCompleted(id=id, metadata={**request.metadata, **(more or {})})

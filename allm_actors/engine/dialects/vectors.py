@@ -1,7 +1,7 @@
-"""What every format for vectors has in common: reading numbers, and checking that each text has got its own.
+"""What every format for vectors has in common: reading numbers, and checking that each text has its vector.
 
-Rule of this file: a vector that cannot be used is `malformed_response`: empty, of something other than finite numbers,
-for no text, or for the same text twice.
+Rule of this file: an unusable vector is `malformed_response`: empty, with anything but finite numbers, for no
+text, or a second one for the same text.
 
 Source: https://platform.openai.com/docs/api-reference/embeddings (`encoding_format`: Base64 of little-endian float32).
 """
@@ -29,7 +29,7 @@ __all__ = ["check_texts", "embedded", "read_numbers"]
 
 def check_texts(request: EmbeddingRequest, row: Service) -> None:
     """Raises `invalid_request` for an input that is no text."""
-    texts: list[Any] = request.input  # types are a promise of the caller's
+    texts: list[Any] = request.input  # the annotation is only the caller's promise
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             message = f"input {index} must be a text, got {type(text).__name__}"
@@ -37,7 +37,7 @@ def check_texts(request: EmbeddingRequest, row: Service) -> None:
 
 
 def read_numbers(answer: HttpFailure, row: Service) -> dict[str, Any]:
-    """The JSON object in an answer of many numbers. Raises `malformed_response`."""
+    """The JSON object in an answer with many numbers. Raises `malformed_response`."""
     try:  # not `read_object`, which looks at every value: there may be millions
         wire = msgspec.json.decode(answer.body)
     except UNREADABLE:

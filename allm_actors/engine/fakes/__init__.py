@@ -1,16 +1,16 @@
-"""The scripted providers of everything that is not chat: their answers were written before.
+"""The scripted providers of everything that is not chat: their answers are written in advance.
 
 Rule of this package: as in `fake`: no network, no keys, nothing that waits. A script has an entry for each call, from
 `allm_actors.testing.script`:
 
-    ok(value, **fields)         the response: a whole one, or what the fake makes one of (see each class)
+    ok(value, **fields)         the response: a whole one, or a value that the fake makes one from (see each class)
     error(reason, **fields)     the capability's error, or one of yours
     retry_until_call(n)         `rate_limited` for the first n - 1 visits, then the next entry
 
 A script that is used up raises `unknown` with `metadata["cause"] == "no_scripted_…"`. Without a script the fakes
-answer by themselves, except `FakeImages`. `adapter_opts`: the script's name, `capture` (a list or a callable that gets
-each request), `record` (the same, for each `Recorded` call), `script_cursor` (a `Counter` that several engines share)
-and `cursor_key` (default: the engine's id).
+have default answers, except `FakeImages`. `adapter_opts`: the script's name, `capture` (a list or a callable
+that gets each request), `record` (the same, for each `Recorded` call), `script_cursor` (a `Counter` that
+several engines share) and `cursor_key` (default: the engine's id).
 """
 
 from collections.abc import Mapping

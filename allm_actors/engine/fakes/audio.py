@@ -1,6 +1,7 @@
-"""The scripted voice, and the scripted ear.
+"""The scripted speech and transcription.
 
-Rule of this file: by themselves they undo each other, and a stream is made of the response that the whole call has.
+Rule of this file: without scripts they are inverse to each other; a stream is made from the response of the
+whole call.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ __all__ = ["FakeSpeech", "FakeTranscription"]
 
 
 class FakeSpeech(ScriptedFake[SpeechResponse]):
-    """`speech_script`; `ok` takes bytes, or a list of bytes, which a stream hands out one by one, and which may end
-    with an `error(…)`. By itself: the text as UTF-8, word by word.
+    """`speech_script`; `ok` takes bytes, or a list of bytes, which a stream yields one by one, and which may
+    end with an `error(…)`. Default answer: the text as UTF-8, word by word.
     """
 
     script = "speech_script"
@@ -54,7 +55,7 @@ class FakeSpeech(ScriptedFake[SpeechResponse]):
         return self._audible(self.answer(request, call))
 
     def stream_synthesize(self, request: SpeechRequest, call: Call) -> Iterator[SpeechEvent]:
-        """The clip in its pieces; an error that is scripted comes in place of what is left of it."""
+        """The clip in its pieces; a scripted error comes in place of the rest."""
         self.capture(request, call)
         events: list[SpeechEvent] = []
         try:
@@ -98,8 +99,8 @@ class FakeSpeech(ScriptedFake[SpeechResponse]):
 
 
 class FakeTranscription(ScriptedFake[TranscriptionResponse]):
-    """`transcription_script`; `ok` takes a text, or a list of segments, which may end with an `error(…)`. By
-    itself: the clip's bytes as UTF-8, which undoes `FakeSpeech`.
+    """`transcription_script`; `ok` takes a text, or a list of segments, which may end with an `error(…)`.
+    Default answer: the clip's bytes as UTF-8, which is the inverse of `FakeSpeech`.
     """
 
     script = "transcription_script"
@@ -164,7 +165,7 @@ def _bytes(response: SpeechResponse) -> bytes:
 
 
 def _mime(format: Any) -> str | None:
-    """The MIME type of a format; None is the format of bytes that nobody knows. Raises ValueError for any other."""
+    """The MIME type of a format; None for None, an unknown format. Raises ValueError for any other value."""
     if format is None:
         return None
     if not one_of(format, FORMATS):

@@ -1,6 +1,6 @@
-"""The scripted maker of vectors.
+"""The scripted embeddings.
 
-Rule of this file: what it makes by itself follows from the text alone.
+Rule of this file: default vectors depend on the text alone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["FakeEmbeddings"]
 
 
 class FakeEmbeddings(ScriptedFake[EmbeddingResponse]):
-    """`embed_script`; `ok` takes a list of vectors, or of `Embedding`s. By itself: vectors of length 1 that follow from
-    the text, so that equal texts have equal vectors and texts with words in common are closer. `dimensions` of the
-    request (default 16); `max_batch_size` in the constructor.
+    """`embed_script`; `ok` takes a list of vectors, or of `Embedding`s. Default answer: vectors of length 1
+    made from the text, so that equal texts have equal vectors and texts with words in common are closer.
+    Their size is the request's `dimensions` (default 16); `max_batch_size` is set in the constructor.
     """
 
     script = "embed_script"
@@ -68,12 +68,12 @@ class FakeEmbeddings(ScriptedFake[EmbeddingResponse]):
 
 
 def _is_real(value: Any) -> bool:
-    """Whether it is a number, numpy's among them, which True is not."""
+    """Whether it is a number, NumPy's included; a bool is not."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _vector(text: str, dimensions: int) -> list[float]:
-    """Each word is a direction that follows from its letters; a text is their sum, at length 1."""
+    """Each word has a direction made from its letters; a text is the sum of its words, at length 1."""
     total = [0.0] * dimensions
     for word in text.lower().split() or [text]:
         seed = hashlib.shake_128(word.encode("utf-8", "surrogatepass")).digest(2 * dimensions)

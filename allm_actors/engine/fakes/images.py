@@ -1,6 +1,6 @@
-"""The scripted maker of pictures.
+"""The scripted images.
 
-Rule of this file: the request is shown before it is judged.
+Rule of this file: the request is captured before it is checked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["FakeImages"]
 
 
 class FakeImages(ScriptedFake[ImageResponse]):
-    """`image_script`; `ok` takes a list of `Image`. Has no pictures of its own. `supported_operations` in
+    """`image_script`; `ok` takes a list of `Image`. Has no default answer. `supported_operations` in
     `adapter_opts` says which operations there are (default: all).
     """
 
@@ -52,7 +52,7 @@ class FakeImages(ScriptedFake[ImageResponse]):
     def whole(
         self, request: ImageRequest, call: Call, value: Any, fields: Mapping[str, Any]
     ) -> ImageResponse:
-        """The response, in which the pictures are counted, unless a whole one says how many there are."""
+        """The response, with the number of images in its usage unless a whole response has it already."""
         response = super().whole(request, call, value, fields)
         images = response.usage.images or len(response.images)
         return msgspec.structs.replace(response, usage=msgspec.structs.replace(response.usage, images=images))

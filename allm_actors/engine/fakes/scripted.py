@@ -1,7 +1,7 @@
-"""A script for whatever is not chat: its entries, its cursors, and the rest of a response.
+"""Scripts for what is not chat: entries, cursors, and the other fields of a response.
 
 Rule of this file: as in `fake`: no network, no keys, nothing that waits. An entry that is not in the table is refused,
-and so is an answer that is not of the fake's kind: what is wrong with a script is never said to be the adapter's fault.
+and so is an answer of a wrong kind: a mistake in a script is never reported as the adapter's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TAGS = ("ok", "error", "retry_until_call")
 
 
 class ScriptedFake(Generic[_Response]):
-    """A script, its cursors, and the rest of a response. `takes` says what `ok` takes besides a whole response."""
+    """The base of such fakes. `takes` describes, for error messages, what `ok` takes besides a whole response."""
 
     name = "fake"
     script: str
@@ -52,18 +52,19 @@ class ScriptedFake(Generic[_Response]):
         return self.whole(request, call, value, fields)
 
     def take(self, call: Call) -> tuple[Any, Mapping[str, Any], AllmError | None]:
-        """What the entry at the cursor says: the answer, its other fields, and the error with which it breaks off.
+        """The entry at the cursor: its answer, its other fields, and the error with which the answer breaks off.
 
-        Raises the entry's error, when it is nothing else.
+        Raises the entry's error, if the entry is only an error.
         """
         value, fields = self._next(call)
         value, failure = self._cut(value)
         return value, fields, failure
 
     def whole(self, request: Any, call: Call, value: Any, fields: Mapping[str, Any]) -> _Response:
-        """The response that `value` is, or is made into, with what the request and the call say besides.
+        """The response that `value` is, or is made into, completed from the request and the call.
 
-        Raises TypeError for a value that no response can be made of, and for fields that a response does not have.
+        Raises TypeError for a value that no response can be made from, and for fields that a response does
+        not have.
         """
         fields = self._fields(fields)
         response: Any = value
@@ -79,23 +80,23 @@ class ScriptedFake(Generic[_Response]):
         return msgspec.structs.replace(response, **changes)  # type: ignore[no-any-return]
 
     def build(self, request: Any, value: Any, fields: Mapping[str, Any]) -> _Response:
-        """A response of what a script says, or, for the value None, of the request alone. Raises TypeError."""
+        """A response from a scripted value, or, if it is None, from the request alone. Raises TypeError."""
         raise NotImplementedError
 
     def items(self, value: Any, kind: type[_Kind]) -> list[_Kind]:
-        """What is scripted, as a list of `kind`. Raises TypeError for anything else."""
+        """A scripted value, as a list of `kind`. Raises TypeError for anything else."""
         if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
             raise self.misfit(value)
         return list(value)
 
     def misfit(self, value: Any) -> TypeError:
-        """The error for what is no answer."""
+        """The error for a value that is not a valid answer."""
         whole = self.response.__name__
         got = f"one {type(value).__name__}" if isinstance(value, msgspec.Struct) else reprlib.repr(value)
         return TypeError(f"ok(…) in {self.script} takes {self.takes}, or a whole {whole}, got: {got}")
 
     def capture(self, request: Any, call: Call) -> None:
-        """Show the request, and the call, to whoever wants to see them."""
+        """Give the request to the option `capture`, and the call to `record`."""
         show(call.options, "capture", request)
         show(call.options, "record", Recorded(request, call))
 
@@ -191,7 +192,7 @@ class ScriptedFake(Generic[_Response]):
 
 
 def numbered(items: Sequence[Any]) -> list[Any]:
-    """What has an index, in the order of the script, unless the script says another."""
+    """Items with an index, numbered in the order of the script if all of theirs are 0."""
     if any(item.index for item in items):
         return list(items)
     return [msgspec.structs.replace(item, index=index) for index, item in enumerate(items)]

@@ -1,6 +1,6 @@
-"""The scripted judges: of harm, and of typed questions.
+"""The scripted moderation and classification.
 
-Rule of this file: by themselves they say the plainest thing there is.
+Rule of this file: default answers are the simplest there are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["FakeClassification", "FakeModeration"]
 
 
 class FakeModeration(ScriptedFake[ModerationResponse]):
-    """`moderation_script`; `ok` takes a list of `ModerationResult`. By itself: everything is clean."""
+    """`moderation_script`; `ok` takes a list of `ModerationResult`. Default answer: nothing is flagged."""
 
     script = "moderation_script"
     what = "moderation"
@@ -51,8 +51,8 @@ class FakeModeration(ScriptedFake[ModerationResponse]):
 
 
 class FakeClassification(ScriptedFake[ClassificationResponse]):
-    """`classification_script`; `ok` takes answers by id: a `ClassificationAnswer`, or its value. By itself: the first
-    option, the lowest level, and a probability of 0.5.
+    """`classification_script`; `ok` takes answers by id: a `ClassificationAnswer`, or its value. Default
+    answer: the first option, the lowest level, and a probability of 0.5.
     """
 
     script = "classification_script"
@@ -62,7 +62,9 @@ class FakeClassification(ScriptedFake[ClassificationResponse]):
     response = ClassificationResponse
 
     def classify(self, request: ClassificationRequest, call: Call) -> ClassificationResponse:
-        """An answer for each question. Raises `malformed_response` where the script has others, or none."""
+        """An answer for each question. Raises `malformed_response` if the script has answers to other
+        questions, or lacks some.
+        """
         self.capture(request, call)
         response = self.answer(request, call)
         self._compare(request, response.answers)

@@ -1,7 +1,8 @@
-"""What went wrong on the network, in words that may be shown.
+"""Network failures as errors whose text may be shown.
 
 Rule of this file: every exception of httpx, its transports, TLS and the sockets becomes an `AdapterError` that names
-the host and what to do. It quotes no header, path, proxy or key; an exception's own text only where that has none.
+the host and what to do. It quotes no header, path, proxy or key, and an exception's own text only if it
+contains none.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ __all__ = ["SettingsError", "failure_of"]
 
 
 class SettingsError(Exception):
-    """The environment says about the network what cannot be; the text says what, and may be shown."""
+    """The environment has an invalid network setting; the text says which, and may be shown."""
 
 
 def failure_of(error: BaseException, host: str, deadlines: Deadlines) -> AdapterError:
-    """The error that `error` is, which a request to `host` ended with."""
+    """The `AdapterError` for `error`, with which a request to `host` ended."""
     import httpx
 
     kind = type(error).__name__
     if isinstance(error, AdapterError):
         return error
-    if isinstance(error, BaseExceptionGroup):  # of the addresses that were tried
+    if isinstance(error, BaseExceptionGroup):  # one exception for each address that was tried
         return failure_of(error.exceptions[0], host, deadlines)
     if isinstance(error, SettingsError):
         return AdapterError("invalid_request", message=str(error), cause=kind)
@@ -68,12 +69,12 @@ def _unconnected(waited: bool, kind: str, host: str, limit: float) -> AdapterErr
 
 
 def _is_of_a_name(error: BaseException) -> bool:
-    """Whether it is a host's name that cannot be written, and not a header: both are of Unicode."""
+    """Whether it is a host name that cannot be encoded, rather than a header: both raise UnicodeError."""
     return isinstance(error, UnicodeError) and getattr(error, "encoding", "idna") == "idna"
 
 
 def _is_malformed(error: BaseException) -> bool:
-    """Whether httpx means the answer's form, and not that it broke off: it has one exception for both."""
+    """Whether httpx means a malformed answer, rather than one that broke off: it has one exception for both."""
     import httpx
 
     broke_off = ("peer closed connection", "server disconnected", "<connectionterminated", "<streamreset")

@@ -1,10 +1,11 @@
 """One connection that speaks HTTP/1.1, on the event loop that made it.
 
-Rule of this file: one exchange at a time, and a connection is used again only after a whole answer that was asked for.
-Whatever else ends an exchange (an error, a cancelled task, a reader who leaves early) closes the socket, once. Bytes go
-from the socket to whoever reads without a task in between: socket, parser, sink, in the call in which they came.
+Rule of this file: one exchange at a time, and a connection is used again only after a complete answer to its
+request. Whatever else ends an exchange (an error, a cancelled task, a reader who leaves early) closes the
+socket, once. Bytes go from the socket to the reader without a task in between: socket, parser, sink, in the
+call in which they came.
 
-While nobody reads, what comes is held, and over `HOLD_BYTES` the socket is left alone until somebody does.
+While nobody reads, data is held; above `HOLD_BYTES` reading from the socket is paused.
 Thread: the event loop's.
 """
 
@@ -23,28 +24,29 @@ __all__ = ["AT_ONCE_SECONDS", "HOLD_BYTES", "Connection", "Exchange", "Sink"]
 
 HOLD_BYTES = 64 * 1024
 AT_ONCE_SECONDS = 0.5
-"""How soon after a request a connection that was idle must break, for the request not to have been read. A server that
-closes it in that instant says so within one round trip; one that breaks later may have worked on it.
+"""If an idle connection breaks within this many seconds of a request, the request was most likely not read: a
+server that was just closing it says so within one round trip. If it breaks later, the server may have worked
+on the request.
 """
 
 
 class Sink(Protocol):
-    """Where a body goes. Neither method may raise."""
+    """Receives a body. Neither method may raise."""
 
     def put(self, data: bytes) -> None:
-        """All that came in one read."""
+        """Take the bytes of one read."""
         ...
 
     def end(self, error: Exception | None) -> None:
-        """The body is whole, or broke off. Called once, last."""
+        """The body is complete, or broke off with `error`. Called once, last."""
         ...
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A socket. `freed` is told when it can be used again, `lost` when it is gone.
+    """A socket. `freed` is called when it can be used again, `lost` when it is closed.
 
-    Reads land in `buffer`, which all connections of a loop share: a read is taken before the next one is made.
-    `used` says that it has carried an exchange, `heard` that something came since the last request.
+    Reads go into `buffer`, which all connections of a loop share: each read is consumed before the next one
+    is made. `used` says that it has carried an exchange, `heard` that data came since the last request.
     """
 
     def __init__(
@@ -68,13 +70,14 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing waits in the socket, as it must not before a request: neither an end nor an answer."""
+        """Whether the socket has nothing to read, neither data nor an end, as must be so before a request."""
         return self._transport is not None and not _is_readable(self._transport)
 
     async def send(self, request: Outgoing) -> Exchange:
         """Send, and return the answer once its head is here.
 
-        Raises OSError and `MalformedError`; `ClosedError` when the other side closed what was idle while we wrote.
+        Raises OSError and `MalformedError`; `ClosedError` if the peer closed the idle connection while we
+        wrote.
         """
         if self._transport is None or not self.usable:
             raise RefusedError("the connection was closed before the request was sent")
@@ -98,16 +101,16 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def is_for(self, exchange: Exchange) -> bool:
-        """Whether this exchange is the one that is going on."""
+        """Whether this exchange is the current one."""
         return self._exchange is exchange
 
     def let_in(self, *, more: bool) -> None:
-        """Whether the socket is read from; not while nobody takes what comes."""
+        """Resume reading from the socket if `more`, else pause it."""
         if self._transport is not None and not self._transport.is_closing():
             (self._transport.resume_reading if more else self._transport.pause_reading)()
 
     def finished(self, *, reusable: bool) -> None:
-        """The exchange is over: the connection is for whoever comes next, or for nobody."""
+        """The exchange is over: the connection goes back to the pool, or is closed."""
         self._exchange, transport = None, self._transport
         self.used = True
         if transport is None or transport.is_closing():
@@ -133,7 +136,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._exchange is not None:
             self._exchange.arrived(self._buffer[:size])
         else:
-            self.close()  # nobody has asked: it cannot be the answer to what is asked next
+            self.close()  # data without a request: it must not be taken for the next answer
 
     def eof_received(self) -> None:
         """The peer will send nothing more; the event loop closes the socket when this returns."""
@@ -158,7 +161,7 @@ class Exchange:
         self._waiting: asyncio.Future[None] | None = None  # for the head
         self._sink: Sink | None = None
         self._error: Exception | None = None
-        self._behind = 0  # bytes that came since nobody reads
+        self._behind = 0  # bytes held while nobody reads
         self._held_back = False
 
     @property
@@ -172,7 +175,7 @@ class Exchange:
         return self._reader.headers
 
     async def headed(self) -> None:
-        """Wait for the head. Raises what comes instead of it."""
+        """Wait for the head. Raises the error that comes instead of it."""
         self._waiting = asyncio.get_running_loop().create_future()
         try:
             await self._waiting
@@ -180,7 +183,7 @@ class Exchange:
             self._waiting = None
 
     def pour(self, sink: Sink) -> None:
-        """From now on the body goes to `sink`, what is held first."""
+        """From now on the body goes to `sink`; data that was held goes first."""
         self._sink, self._behind = sink, 0
         self._pass_on(sink)
         if self._held_back and self._sink is sink:
@@ -192,7 +195,7 @@ class Exchange:
         self._sink = None
 
     def close(self) -> None:
-        """Close the socket, unless the answer is whole. Harmless when it is over."""
+        """Close the socket, unless the answer is complete. Harmless when it is over."""
         self._sink = None
         if self._connection.is_for(self):
             self._connection.close()
@@ -200,7 +203,7 @@ class Exchange:
     # Called by the connection.
 
     def arrived(self, data: memoryview | None) -> None:
-        """A read has come, or with None the end of what the peer sends."""
+        """A read has come, or, with None, the end of the peer's data."""
         reader, sink = self._reader, self._sink
         try:
             if data is None:
@@ -216,7 +219,7 @@ class Exchange:
             self._keep(0 if data is None else len(data))
 
     def broke(self, error: Exception) -> None:
-        """The exchange has failed, unless it is whole: tell whoever waits, or whoever will ask."""
+        """The exchange has failed, unless it is complete: tell the reader now, or when it asks."""
         if self._error is not None or self._reader.ended:
             return
         self._error = error
@@ -264,7 +267,7 @@ def _is_readable(transport: asyncio.BaseTransport) -> bool:
 
 
 def _unsent(transport: asyncio.Transport) -> int:
-    """Bytes of the request that are still here. TLS hands all of them on at once, and does not count those any more."""
+    """Bytes of the request that are not sent yet: also those that TLS has passed on and no longer counts."""
     below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     waiting = 0 if below is None else below.get_write_buffer_size()
     return transport.get_write_buffer_size() + int(waiting)

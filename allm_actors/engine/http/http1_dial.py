@@ -1,7 +1,8 @@
 """A host and a port to a connected socket.
 
 Rule of this file: every socket that was opened is returned or closed, whenever this is cancelled. asyncio's own race of
-addresses does not keep that: Python 3.11's `staggered_race` loses a socket when it is cancelled as it is won.
+addresses does not guarantee that: Python 3.11's `staggered_race` leaks a socket if it is cancelled just as it
+is won.
 
 An address that does not answer gets `HEAD_START` seconds before the next one is tried beside it; families take turns.
 Source: RFC 8305 (happy eyeballs), sections 4 and 5.
@@ -26,7 +27,7 @@ _Address = tuple[int, tuple[object, ...]]  # the family, and what `connect` take
 async def connected_socket(host: str, port: int, *, public: bool = False) -> socket.socket:
     """A socket, connected and not blocking. Raises OSError: what the last address failed with.
 
-    With `public` it raises `NotPublicError` for a host that has an address which is not for everybody.
+    With `public` it raises `NotPublicError` for a host that has a non-public address.
     """
     addresses = await _addresses(host, port)
     if public and not all(is_public(str(address[0])) for _, address in addresses):
@@ -88,7 +89,7 @@ async def _connect(address: _Address) -> socket.socket:
 
 
 def _give_up(attempts: set[asyncio.Task[socket.socket]]) -> None:
-    """End what still runs. One that was quicker than its end has a socket that nobody wants."""
+    """Cancel the other attempts, and close the socket of one that succeeded all the same."""
     for attempt in attempts:
         attempt.add_done_callback(_close_result)
         attempt.cancel()

@@ -1,4 +1,4 @@
-"""What a peer that speaks HTTP badly is told apart by. Rule of this file: names only, so that all may know them."""
+"""The ways in which an HTTP exchange can fail. Rule of this file: names only, so that every module may import them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["ClosedError", "MalformedError", "RefusedError", "StreamResetError", 
 
 
 class MalformedError(Exception):
-    """What came is not an HTTP response; the text says how, in words that may be shown."""
+    """The peer's data is not a valid HTTP response; the text says why, and may be shown."""
 
 
 class TruncatedError(ConnectionError):
@@ -14,7 +14,7 @@ class TruncatedError(ConnectionError):
 
 
 class StreamResetError(ConnectionError):
-    """The peer ended this response, and not the connection."""
+    """The peer ended this response, but not the connection."""
 
 
 class RefusedError(ConnectionError):
@@ -22,4 +22,4 @@ class RefusedError(ConnectionError):
 
 
 class ClosedError(RefusedError):
-    """The other side closed what was idle while we wrote, so it has hardly read the request."""
+    """The peer closed the idle connection while we wrote, so it has most likely not read the request."""

@@ -2,8 +2,8 @@
 
 Rule of this file: no I/O, and a name for everything a peer can do wrong. The bytes are parsed by llhttp, strictly; what
 it does not decide is decided here: which responses have no body, which end with their connection, which leave the
-connection fit for another, and how large a head may be. The chunks of a body are gathered by `list.append`: those
-that come in one read cost no call of ours each.
+connection reusable, and how large a head may be. The chunks of a body are collected by `list.append`
+directly, so that a chunk costs no Python call.
 
 Source: RFC 9112 sections 2 to 9 (messages, framing, connections), RFC 9110 sections 5.5, 5.6.2 (fields) and 15.2 (1xx).
 """
@@ -21,7 +21,7 @@ from .http1_errors import MalformedError, TruncatedError
 __all__ = ["MAX_HEAD_BYTES", "Outgoing", "ResponseReader", "request_bytes"]
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of the names and values of a response's headers, and of its trailers."""
+"""The most bytes that names and values of a response's headers may have, and again those of its trailers."""
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\Z")
@@ -30,7 +30,7 @@ _BODILESS = (204, 304)
 
 
 class Outgoing(NamedTuple):
-    """A request, in the parts that each version of HTTP puts together in its own way. `head` is HTTP/1.1's."""
+    """A request in parts, which each version of HTTP assembles in its own way. `head` is for HTTP/1.1 only."""
 
     method: bytes
     target: bytes
@@ -42,7 +42,7 @@ class Outgoing(NamedTuple):
 def request_bytes(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
     """A request, to be written at once. Raises ValueError for a character that HTTP does not allow there.
 
-    The headers say everything, `host` and `content-length` included.
+    The headers must be complete, `host` and `content-length` included.
     """
     if not _NAME.match(method) or not _TARGET.match(target):
         raise ValueError("the method or the path has a character that is not allowed")
@@ -55,7 +55,7 @@ def request_bytes(method: bytes, target: bytes, headers: Iterable[tuple[bytes, b
 
 
 class ResponseReader:
-    """One response being received. After `ended` nothing more is expected, and what still comes spoils the connection.
+    """One response being received. After `ended` nothing more is expected; further data makes the connection unusable.
 
     `headers` are as on the wire, without trailers; `reusable` says whether the connection may carry another request.
     """
@@ -101,11 +101,11 @@ class ResponseReader:
                 raise self._malformed(error) from None
             self.reusable = False
         if self.ended:
-            self._parser = None  # the two know each other: a cycle that only the garbage collector could find
+            self._parser = None  # breaks the reference cycle between reader and parser
         elif len(self._pieces) > before:
             self._silence = 0
         else:
-            # A line that never ends is no field yet, and the parser would gather it for ever.
+            # A line that never ends is not a field yet, and the parser would buffer it without limit.
             self._silence += len(data)
             if self._silence > 2 * MAX_HEAD_BYTES:
                 raise self._too_large()
@@ -136,7 +136,7 @@ class ResponseReader:
             raise MalformedError("a second response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which nobody here needs."""
+        """A header, or a trailer, which is only counted."""
         self._fields += len(name) + len(value)
         if self._fields > MAX_HEAD_BYTES:
             raise self._too_large()
@@ -154,7 +154,7 @@ class ResponseReader:
             return
         self.status, self.headed = status, True
         coding = _last_coding(self.headers)
-        # A server of 1.0 that sends chunks does not know what it does, and may not know where they end.
+        # A 1.0 server that sends chunks violates the protocol; its framing cannot be trusted.
         self.reusable = parser.should_keep_alive() and not (coding and parser.get_http_version() == "1.0")
         self._until_close = not _is_framed(self.headers, coding)
         if self._bodiless or status in _BODILESS:
@@ -182,7 +182,7 @@ def _last_coding(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _is_framed(headers: Iterable[tuple[bytes, bytes]], coding: bytes) -> bool:
-    """Whether the body says where it ends. Source: RFC 9112 6.3."""
+    """Whether the end of the body is marked by its framing, not by the connection's end. Source: RFC 9112 6.3."""
     if coding:
         return coding == b"chunked"
     return any(name.lower() == b"content-length" for name, _ in headers)

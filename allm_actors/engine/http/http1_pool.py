@@ -1,10 +1,10 @@
 """Connections of one event loop, kept apart by host and by credential.
 
-Rule of this file: a connection is in use, or idle here, or gone, and `open` counts the first two. The last one used is
-used first, so that those too many grow old; what is idle for too long is closed.
+Rule of this file: a connection is in use, idle, or gone, and `open` counts the first two. The one used last
+is reused first, so that surplus ones stay idle; one that is idle for too long is closed.
 
-A connection that speaks HTTP/2 is shared by as many as its server allows, and until the first one to a host has shown
-what the host speaks, those who come wait for it.
+An HTTP/2 connection is shared by as many exchanges as its server allows; until the first connection to a host
+has shown which version the host speaks, later callers wait for it.
 
 Thread: the event loop's. A pool belongs to the loop that first asks it.
 """
@@ -21,7 +21,7 @@ from .http1_connection import Connection
 from .http1_dial import connected_socket
 
 if TYPE_CHECKING:
-    from .http2_connection import Http2Connection  # it needs h2, which may not be there
+    from .http2_connection import Http2Connection  # needs h2, which may not be installed
 
 __all__ = ["Origin", "Pool"]
 
@@ -32,7 +32,9 @@ AnyConnection: TypeAlias = "Connection | Http2Connection"
 
 
 class Origin(NamedTuple):
-    """Where a connection goes, and for whom: `credential` is a digest, never the secret. See `connected_socket`."""
+    """Where a connection goes, and for which key: `credential` is a digest, never the secret. For `public`
+    see `connected_socket`.
+    """
 
     scheme: str
     host: str
@@ -44,8 +46,8 @@ class Origin(NamedTuple):
 class Pool:
     """Connections, opened when there is no idle one. Units: seconds; None is no limit.
 
-    At most `most` are open to one origin, and who comes then waits in line; at most `most_idle` are kept of all.
-    `http2` is what speaks HTTP/2 where a server chooses it; without it none is asked to.
+    At most `most` are open to one origin, and further callers wait in line; at most `most_idle` idle ones are
+    kept in all. `http2` is the class for HTTP/2, if a server chooses that; without it HTTP/2 is not offered.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Pool:
         return sum(len(place.connections) for place in self._places.values())
 
     async def connection(self, origin: Origin) -> AnyConnection:
-        """One that can be used now. Raises OSError (`ssl.SSLError` among them) when there can be none."""
+        """A connection that can be used now. Raises OSError (including `ssl.SSLError`) if none can be opened."""
         place = self._places.get(origin)
         if place is None:
             place = self._places[origin] = _Place(origin)
@@ -84,7 +86,7 @@ class Pool:
                     found = await self._connect(place)
                 if found is not None:
                     if place.shared or place.idle or self._may_dial(place):
-                        place.wake()  # there is something for the next in line, too
+                        place.wake()  # there is a connection for the next in line, too
                     return found
                 await place.wait(first=waited)
                 waited = True
@@ -93,12 +95,12 @@ class Pool:
             self._tidy(place)
 
     def is_full(self, origin: Origin) -> bool:
-        """Whether there are as many connections as there may be."""
+        """Whether `most` connections are open to this origin."""
         place = self._places.get(origin)
         return place is not None and not self._has_room(place)
 
     def let_go_of_idle(self, origin: Origin) -> None:
-        """Close what is idle there: one like them was dead, and who asks next shall not have another such."""
+        """Close the idle connections to this origin: one of them was dead, so the others probably are, too."""
         place = self._places.get(origin)
         for connection in list(place.idle) if place is not None else ():
             place.close(connection)  # type: ignore[union-attr]
@@ -139,12 +141,12 @@ class Pool:
         return http1
 
     async def _choose(self, place: _Place, http1: Connection, http2: type[Http2Connection]) -> AnyConnection:
-        """A connection that speaks what the server has chosen, and that the others in line may share if it can be."""
+        """A connection of the version that the server chooses; one of HTTP/2 is shared with the others in line."""
         shared = http2(lambda made: self._freed_of_one(place, made), lambda made: self._lost(place, made))
         either = _Either(http1, shared)
         place.dialling += 1
         if place.only_http1:
-            place.wake()  # one of those who waited to see what the host speaks may open another
+            place.wake()  # a caller that waited to learn the host's version may open another connection
         try:
             await self._dial(place.origin, either)
             place.connections.add(either.chosen)
@@ -164,7 +166,7 @@ class Pool:
         secure = origin.scheme == "https"
         context = (
             self._context() if secure else None
-        )  # before there is a socket, which would stay open without it
+        )  # before a socket is opened: if this fails, none is left open
         await self._loop.create_connection(
             lambda: protocol,
             sock=await connected_socket(origin.host, origin.port, public=origin.public),
@@ -180,7 +182,7 @@ class Pool:
         self._rests(place, connection)
 
     def _freed_of_one(self, place: _Place, connection: Http2Connection) -> None:
-        """A shared connection has room for one more; when it carries none, it rests."""
+        """A shared connection has room for one more exchange; without any it becomes idle."""
         if connection.busy or not connection.alive:
             place.wake()
         elif self._idle() > self._most_idle:
@@ -189,7 +191,7 @@ class Pool:
             self._rests(place, connection)
 
     def _idle(self) -> int:
-        """How many connections carry nothing."""
+        """How many connections are idle."""
         return sum(len(place.resting()) for place in self._places.values())
 
     def _rests(self, place: _Place, connection: AnyConnection) -> None:
@@ -227,7 +229,7 @@ class Pool:
 
 
 class _Either(asyncio.Protocol):
-    """Becomes what the server has chosen, before the first byte is read."""
+    """Becomes the protocol that the server has chosen, before the first byte is read."""
 
     def __init__(self, http1: Connection, http2: Http2Connection) -> None:
         self._http2 = http2
@@ -242,7 +244,7 @@ class _Either(asyncio.Protocol):
 
 
 class _Place:
-    """The connections to one origin, and who waits for one. `idle` are those that carry one request at a time."""
+    """The connections to one origin, and the line of those who wait for one. `idle` has only HTTP/1.1 connections."""
 
     __slots__ = (
         "askers",
@@ -261,19 +263,19 @@ class _Place:
         self.connections: set[AnyConnection] = set()
         self.idle: list[Connection] = []
         self.shared: list[Http2Connection] = []
-        self.dialling = 0  # connections that have not shown yet what they speak
-        self.only_http1 = False  # the last one did
+        self.dialling = 0  # connections whose HTTP version is not known yet
+        self.only_http1 = False  # the last connection turned out to be HTTP/1.1
         self.askers = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
-        self.called = 0  # of those who waited, whose turn it is, and who have not looked yet
+        self.called = 0  # waiters that were woken and have not run yet
 
     @property
     def line(self) -> bool:
-        """Whether somebody was here before whoever comes now."""
+        """Whether others wait already, so that a new caller has to wait behind them."""
         return bool(self.waiting) or self.called > 0
 
     def take(self) -> AnyConnection | None:
-        """One with room for another, or the idle one that was used last."""
+        """A shared connection with room for another exchange, or the idle one that was used last, or None."""
         for shared in self.shared:
             if shared.usable:
                 return shared
@@ -285,17 +287,19 @@ class _Place:
         return None
 
     def resting(self) -> list[AnyConnection]:
-        """Those that carry nothing."""
+        """The idle connections, shared ones included."""
         return [*self.idle, *(each for each in self.shared if not each.busy)]
 
     def close(self, connection: AnyConnection) -> None:
-        """It has rested for too long."""
+        """Close an idle connection."""
         if connection in self.idle:
             self.idle.remove(connection)
         connection.close()
 
     async def wait(self, *, first: bool) -> None:
-        """Until one is idle or may be opened; who waits longest is told first, and `first` has waited before."""
+        """Wait until a connection is idle or may be opened. The longest wait is over first; `first`: join the
+        line at its head, because this caller has waited before.
+        """
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         (self.waiting.appendleft if first else self.waiting.append)(turn)
         try:
@@ -305,12 +309,12 @@ class _Place:
                 self.waiting.remove(turn)
             else:
                 self.called -= 1
-                self.wake()  # the turn was ours, and nobody would know
+                self.wake()  # we had been woken: pass the turn on
             raise
         self.called -= 1
 
     def wake(self) -> None:
-        """One of those who wait may look again."""
+        """Wake the first in line."""
         while self.waiting:
             turn = self.waiting.popleft()
             if not turn.done():

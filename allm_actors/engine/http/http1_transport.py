@@ -1,9 +1,9 @@
-"""Our own HTTP/1.1, and HTTP/2 where it is asked for, behind httpx's transport API.
+"""Our own HTTP/1.1, and HTTP/2 if it is turned on, behind httpx's transport API.
 
 Rule of this file: it translates between httpx's types and ours, and decides nothing. An `httpx.AsyncClient` can use it,
-with `transport=`; the engine asks it directly and reads with `Http1Body.pour`, without a task per body.
+with `transport=`; the engine calls it directly and reads with `Http1Body.pour`, without a task per body.
 
-Not here: proxies, redirects, compression. Whoever needs one of them uses httpx's own transport.
+Not supported: proxies, redirects, compression. For these use httpx's own transport.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from .http1_pool import AnyConnection, Origin, Pool
 from .public_hosts import NotPublicError
 
 if TYPE_CHECKING:
-    from .http2_connection import Http2Connection, Http2Exchange  # they need h2, which may not be there
+    from .http2_connection import Http2Connection, Http2Exchange  # need h2, which may not be installed
 
 __all__ = ["Http1Body", "Http1Transport"]
 
 AnyExchange: TypeAlias = "Exchange | Http2Exchange"
 
 _PORTS = {"http": 80, "https": 443}
-_REFUSALS = 2  # a server that refuses more often than that does not mean one connection
+_REFUSALS = 2  # retries; a server that refuses more often has a problem that a new connection does not solve
 _NEW_EACH_TIME = frozenset({"idempotency-key"})
 
 
 class Http1Transport(httpx.AsyncBaseTransport):
-    """Connections of one event loop, the first that asks. `context` makes what TLS needs, when it is first needed.
+    """Connections of one event loop, the first that uses it. `context` makes the TLS context at its first use.
 
-    Of a request's timeouts `connect` counts; the others are its reader's business. See `Pool` for the limits, and
-    `connected_socket` for what the extension `public` of a request asks for.
+    Of a request's timeouts only `connect` is used; the others are left to its reader. See `Pool` for the
+    limits, and `connected_socket` for the request extension `public`.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close every connection. Thread: the loop's that they belong to."""
+        """Close every connection. Thread: that of their event loop."""
         if self._pool is not None:
             await self._pool.aclose()
 
@@ -101,8 +101,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
             try:
                 return await connection.send(outgoing)
             except (OSError, MalformedError) as error:
-                # The request was not read, and is sent again, as curl does: now over a connection that is new. Where
-                # that is only most likely it is so once.
+                # The request was not read, so it is sent again, as curl does, over a new connection. If that is only
+                # most likely (`ClosedError`), it is sent again only once.
                 refusals += _REFUSALS if isinstance(error, ClosedError) else isinstance(error, RefusedError)
                 if not isinstance(error, RefusedError) or refusals > _REFUSALS:
                     raise _as_httpx(error, request) from None
@@ -124,14 +124,14 @@ class Http1Transport(httpx.AsyncBaseTransport):
 class Http1Body(httpx.AsyncByteStream):
     """A body on its way. Read it once: by iterating, or by pouring it into a sink.
 
-    To close it before its end closes the connection, or with HTTP/2 resets the stream.
+    Closing it before its end closes the connection, or, with HTTP/2, resets the stream.
     """
 
     def __init__(self, exchange: AnyExchange) -> None:
         self._exchange = exchange
 
     def pour(self, sink: Sink) -> None:
-        """See `Exchange.pour`. The sink's errors are OSError and `MalformedError`."""
+        """See `Exchange.pour`. The errors given to `sink.end` are OSError and `MalformedError`."""
         self._exchange.pour(sink)
 
     def hold(self) -> None:
@@ -139,7 +139,7 @@ class Http1Body(httpx.AsyncByteStream):
         self._exchange.hold()
 
     async def aclose(self) -> None:
-        """Nobody reads the rest, if there is one."""
+        """Give up the rest of the body, if there is one."""
         self._exchange.close()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -158,7 +158,7 @@ class Http1Body(httpx.AsyncByteStream):
 
 
 class _Held:
-    """A sink that keeps what comes."""
+    """A sink that buffers the body."""
 
     def __init__(self) -> None:
         self.reads: deque[bytes] = deque()
@@ -180,7 +180,7 @@ class _Held:
 
 
 def _credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """What tells one key from another, and does not tell the key."""
+    """A digest that tells keys apart without revealing them."""
     secrets = [name.lower() + b"=" + _key(value) for name, value in headers if _says_who(name)]
     return sha256(b"\n".join(secrets)).digest() if secrets else b""
 
@@ -191,7 +191,7 @@ def _says_who(name: bytes) -> bool:
 
 
 def _key(value: bytes) -> bytes:
-    """A value without what is new in each request: AWS signs, and the name of its key ends at the first slash."""
+    """A header's value without what changes with each request: of an AWS signature only the key id, up to the slash."""
     return value.partition(b"/")[0] if value.startswith(b"AWS4-") else value
 
 

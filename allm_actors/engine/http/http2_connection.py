@@ -1,11 +1,11 @@
 """One connection that speaks HTTP/2, on the event loop that made it: many exchanges at once.
 
 Rule of this file: an exchange that ends before its answer does resets its stream, in the call that ends it, and the
-connection goes on with the others. Nothing here is written across an `await`, so that no cancelled task can leave half
-a frame behind. Bytes go from the socket to whoever reads in the call in which they came.
+connection goes on with the others. No frame is written across an `await`, so that a cancelled task cannot
+leave half a frame behind. Bytes go from the socket to the reader in the call in which they came.
 
-While nobody reads an answer it is held here, at most `WINDOW_BYTES` of it: the peer is told of room as it is read.
-A connection on which a request was given up in silence must show that it is still there (PING) before it gets another.
+While nobody reads an answer it is held here, up to `WINDOW_BYTES` of it: the window is opened again as it is
+read. A connection on which a request timed out must answer a PING before it gets another request.
 
 h2 makes and reads the frames. Source: RFC 9113 sections 5.1.2 (limits), 5.2 (flow control), 6.7 and 6.8 (PING, GOAWAY),
 8.7 (what may be sent again).
@@ -51,13 +51,13 @@ _SETTINGS = {
 _OF_HTTP1 = frozenset(
     {b"host", b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
 )
-_LAST = 2**31 - 1  # streams are numbered, and no number is used twice
-_FRESH_SECONDS = 1.0  # after a sign of life of that age none is asked for
+_LAST = 2**31 - 1  # the highest stream id; ids are never reused
+_FRESH_SECONDS = 1.0  # no PING is needed if data came within this time
 _PING_SECONDS = 5.0
 
 
 class Http2Connection(asyncio.Protocol):
-    """A socket. `freed` is told when another request may be sent, `lost` when the socket is gone."""
+    """A socket. `freed` is called when another request may be sent, `lost` when the socket is closed."""
 
     def __init__(
         self, freed: Callable[[Http2Connection], object], lost: Callable[[Http2Connection], object]
@@ -87,7 +87,7 @@ class Http2Connection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether a request can be sent now: the peer sets how many at once, and may leave."""
+        """Whether a request can be sent now: the peer limits concurrent streams, and may send GOAWAY."""
         return (
             self._transport is not None
             and not self._transport.is_closing()
@@ -99,7 +99,7 @@ class Http2Connection(asyncio.Protocol):
         )
 
     async def settled(self) -> None:
-        """Wait until the peer has said how many exchanges it takes. Raises OSError and `MalformedError`."""
+        """Wait for the peer's settings, which limit concurrent streams. Raises OSError and `MalformedError`."""
         await self._settled
 
     async def send(self, request: Outgoing) -> Http2Exchange:
@@ -115,7 +115,7 @@ class Http2Connection(asyncio.Protocol):
             exchange.close()
             at_once = self._loop.time() - began < AT_ONCE_SECONDS
             if isinstance(error, ConnectionError) and used and self.reads == before and at_once:
-                # The other side closed what was idle while we wrote: it has hardly read the request.
+                # The peer closed the idle connection while we wrote: it has most likely not read the request.
                 raise ClosedError(str(error)) from None
             raise
         return exchange
@@ -128,7 +128,7 @@ class Http2Connection(asyncio.Protocol):
     # Called by an exchange.
 
     def leave(self, exchange: Http2Exchange, held: int) -> None:
-        """Nobody wants the rest of its answer, of which `held` bytes are here. Harmless when it is over."""
+        """Give up the rest of an exchange's answer, of which `held` bytes are held. Harmless when it is over."""
         if self._exchanges.get(exchange.id) is not exchange or self._is_closing():
             return
         self._h2.acknowledge_received_data(held, exchange.id)
@@ -139,7 +139,7 @@ class Http2Connection(asyncio.Protocol):
         self._over(exchange)
 
     def taken(self, exchange: Http2Exchange, size: int) -> None:
-        """So much was read: there is room for as much again."""
+        """`size` bytes were read: open the window by as much."""
         if size and not self._is_closing():
             self._h2.acknowledge_received_data(size, exchange.id)
             self._flush()
@@ -150,7 +150,7 @@ class Http2Connection(asyncio.Protocol):
         """The socket is there, and both sides have chosen HTTP/2."""
         self._transport = cast(asyncio.Transport, transport)
         self._h2.local_settings = Settings(client=True, initial_values=_SETTINGS)
-        del self._h2.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL]  # it is for servers to say
+        del self._h2.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL]  # a setting that only servers send
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(_OF_ALL - self._h2.inbound_flow_control_window)
         self._flush()
@@ -168,7 +168,7 @@ class Http2Connection(asyncio.Protocol):
             return
         touched = [exchange for event in events if (exchange := self._take(event)) is not None]
         if any(isinstance(event, WindowUpdated | RemoteSettingsChanged) for event in events):
-            # Not before all is taken: h2 knows already of a stream that was reset in the same read.
+            # Only after all events: h2 already knows of a stream that was reset in the same read.
             for exchange in self._exchanges.values():
                 self._push_out(exchange)
         self._flush()
@@ -198,7 +198,7 @@ class Http2Connection(asyncio.Protocol):
         return exchange
 
     def _push_out(self, exchange: Http2Exchange) -> None:
-        """As much of the request as the peer has room for."""
+        """Send as much of the request's body as the peer's window allows."""
         while exchange.unsent:
             room = min(self._h2.local_flow_control_window(exchange.id), self._h2.max_outbound_frame_size)
             if room <= 0:
@@ -211,7 +211,7 @@ class Http2Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def _ask(self) -> None:
-        """Is anybody there? Until something comes, the connection gets no more requests."""
+        """Send a PING. Until something comes, the connection gets no more requests."""
         if self._doubt is None:
             self._h2.ping(b"anybody?")
             self._doubt = self._loop.call_later(_PING_SECONDS, self.close)
@@ -223,7 +223,7 @@ class Http2Connection(asyncio.Protocol):
             self._freed(self)
 
     def _take(self, event: Event) -> Http2Exchange | None:
-        """What has happened. The exchange whose reader must know, if there is one."""
+        """Handle one event of h2. Returns the exchange whose reader has to be told, or None."""
         if isinstance(event, RemoteSettingsChanged):
             self._settle()
             return None
@@ -241,19 +241,19 @@ class Http2Connection(asyncio.Protocol):
             case StreamReset():
                 exchange.broke(_reset(event, begun=exchange.is_headed))
                 self._over(exchange)
-            case _:  # trailers, early hints, answers to PING: nobody here asks for them
+            case _:  # trailers, early hints, answers to PING: not needed
                 pass
         return exchange
 
     def _settle(self) -> None:
-        """The peer has said what it takes, for the first time or anew."""
+        """The peer has sent its settings, for the first time or again."""
         if not self._settled.done():
             self._settled.set_result(None)
         else:
             self._freed(self)
 
     def _over(self, exchange: Http2Exchange) -> None:
-        """The connection carries one exchange less."""
+        """Remove an exchange that has ended."""
         del self._exchanges[exchange.id]
         if exchange.unsent and exchange.ended:  # the answer came before the request was out
             with suppress(StreamClosedError):  # its reset may have come with it
@@ -264,7 +264,7 @@ class Http2Connection(asyncio.Protocol):
             self._freed(self)
 
     def _goes_away(self, said: Goaway) -> None:
-        """The peer takes no more requests. Those it has not looked at may be sent to another connection."""
+        """The peer takes no more requests. Those it has not processed may be sent on another connection."""
         self._leaving = True
         for exchange in [each for each in self._exchanges.values() if each.id > said.last]:
             exchange.broke(_reset(None, begun=exchange.is_headed))
@@ -274,18 +274,18 @@ class Http2Connection(asyncio.Protocol):
             self.close()
 
     def _fail(self, error: H2Error | MalformedError) -> None:
-        """The peer does not speak HTTP/2. Which of its rules was broken is said by h2's name for it."""
+        """The peer violated HTTP/2; the error names the violation as h2 does."""
         told = (
             error if isinstance(error, MalformedError) else MalformedError(f"HTTP/2: {type(error).__name__}")
         )
-        self._flush()  # h2 has written down why
+        self._flush()  # sends the GOAWAY that h2 has made
         self._break(told)
         self.close()
 
     def _break(self, error: Exception) -> None:
         if not self._settled.done():
             self._settled.set_exception(error)
-            self._settled.exception()  # whoever waited may have gone
+            self._settled.exception()  # marks it as retrieved: the waiting task may be gone
         exchanges, self._exchanges = list(self._exchanges.values()), {}
         for exchange in exchanges:
             exchange.broke(error)
@@ -293,7 +293,7 @@ class Http2Connection(asyncio.Protocol):
 
 
 class Http2Exchange:
-    """A request that was sent, and its answer. `unsent` is what the peer has no room for yet."""
+    """A request that was sent, and its answer. `unsent` is the rest of its body, which waits for the peer's window."""
 
     __slots__ = (
         "_behind",
@@ -326,7 +326,7 @@ class Http2Exchange:
         return bool(self.status)
 
     async def headed(self) -> None:
-        """Wait for the head. Raises what comes instead of it."""
+        """Wait for the head. Raises the error that comes instead of it."""
         self._waiting = asyncio.get_running_loop().create_future()
         try:
             await self._waiting
@@ -334,7 +334,7 @@ class Http2Exchange:
             self._waiting = None
 
     def pour(self, sink: Sink) -> None:
-        """From now on the body goes to `sink`, what is held first."""
+        """From now on the body goes to `sink`; data that was held goes first."""
         self._sink = sink
         self.pass_on()
 
@@ -343,7 +343,7 @@ class Http2Exchange:
         self._sink = None
 
     def close(self) -> None:
-        """Reset the stream, unless the answer is whole. Harmless when it is over."""
+        """Reset the stream, unless the answer is complete. Harmless when it is over."""
         self._sink = None
         held, self._behind = self._behind, 0
         self._connection.leave(self, held)
@@ -362,19 +362,19 @@ class Http2Exchange:
             self._waiting.set_result(None)
 
     def keep(self, data: bytes, size: int) -> None:
-        """A piece of the body, which took so much of the window."""
+        """Take a piece of the body, which used `size` bytes of the window."""
         self._held.append(data)
         self._behind += size
 
     def broke(self, error: Exception) -> None:
-        """The exchange has failed, unless it is whole."""
+        """The exchange has failed, unless it is complete."""
         if self._error is None and not self.ended:
             self._error = error
             if self._waiting is not None and not self._waiting.done():
                 self._waiting.set_exception(error)
 
     def pass_on(self) -> None:
-        """Give what is held to whoever reads."""
+        """Give held data to the reader."""
         sink = self._sink
         if sink is None:
             return
@@ -403,7 +403,7 @@ def _fields(request: Outgoing) -> list[tuple[bytes, bytes]]:
 
 
 def _reset(event: StreamReset | None, *, begun: bool) -> ConnectionError:
-    """What the end of a stream means; no event: its connection's peer leaves."""
+    """The error for a stream that was reset, or, without an event, ended by GOAWAY."""
     if not begun and (event is None or event.error_code == ErrorCodes.REFUSED_STREAM):
         return RefusedError("the server took no more requests")
     return StreamResetError("the server ended the answer before it was complete")

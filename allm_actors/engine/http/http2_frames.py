@@ -1,7 +1,7 @@
-"""The frames of HTTP/2, as far as they must be told apart before h2 sees them.
+"""Picks GOAWAY frames out of an HTTP/2 stream before h2 sees them.
 
-Rule of this file: no I/O. Everything goes on to h2 but GOAWAY, after which h2 would take no more frames. A server that
-leaves sends the answers that it has begun to their ends, and those are wanted.
+Rule of this file: no I/O. Every frame goes to h2 except GOAWAY, after which h2 would accept no more frames. A
+server that sends GOAWAY still completes the answers that it has begun, and those must be read.
 
 Source: RFC 9113 sections 4.1 (frames) and 6.8 (GOAWAY).
 """
@@ -15,7 +15,7 @@ from .http1_errors import MalformedError
 __all__ = ["MAX_FRAME_BYTES", "Goaway", "Sieve"]
 
 MAX_FRAME_BYTES = 16 * 1024
-"""What a peer may send in one frame, unless it is told that it may send more."""
+"""The most bytes that a peer may send in one frame, by default."""
 
 _HEAD_BYTES = 9
 _GOAWAY = 7
@@ -23,14 +23,14 @@ _OF_A_STREAM = 2**31 - 1  # the first bit is reserved
 
 
 class Goaway(NamedTuple):
-    """The peer leaves: what came after the stream `last` it has not looked at, and will not."""
+    """The peer ends the connection: streams after `last` it has not processed, and will not."""
 
     last: int
     code: int
 
 
 class Sieve:
-    """Takes bytes as they come, gives whole frames."""
+    """Takes bytes in any chunking and returns whole frames."""
 
     __slots__ = ("_held",)
 
@@ -38,7 +38,7 @@ class Sieve:
         self._held = b""
 
     def feed(self, data: bytes) -> tuple[bytes, list[Goaway]]:
-        """The frames that are whole now, and those among them that h2 must not see. Raises `MalformedError`."""
+        """The bytes of complete frames for h2, and the GOAWAY frames taken out of them. Raises `MalformedError`."""
         data = self._held + data
         passed, leaving, at = [], [], 0
         while len(data) - at >= _HEAD_BYTES:

@@ -1,10 +1,10 @@
-"""A body on its way to one reader: what has come, and how long to wait for more.
+"""A body on its way to one reader, with its timeouts.
 
-Rule of this file: whoever brings bytes calls `put` and `end`, whoever wants them calls `pour`. Bytes reach it in
-the call that brings them; while nobody reads, their source keeps them.
+Rule of this file: the source of the bytes calls `put` and `end`, the reader calls `pour`. Bytes reach the
+reader in the call that brings them; while nobody reads, their source holds them.
 
-A wait only notes since when. One timer per body looks whether that is too long ago, and is set anew when it is not:
-setting and cancelling a timer for each read would cost more than decoding what was read.
+A wait only notes when it began. One timer per body checks whether that is too long ago, and is set again if
+not: setting and cancelling a timer for each read would cost more than decoding what was read.
 Thread: the event loop's.
 """
 
@@ -19,38 +19,38 @@ from allm_actors.data import AdapterError
 __all__ = ["Inflow", "Limits", "ReadSource", "Source"]
 
 _AHEAD_BYTES = 64 * 1024
-_DOUBT = 0.05  # seconds to look for what came while nobody could look: the process may have been stopped, or asleep
+_DOUBT = 0.05  # seconds of grace for data that came while the process was stopped or the machine asleep
 
 
 class Limits(Protocol):
-    """How long a read may wait, and what to call what goes wrong."""
+    """How long a read may wait, and the errors for what goes wrong."""
 
     def silence_ends(self, since: float) -> float | None:
-        """When a read that has waited `since` has waited too long, on the loop's clock; None: never."""
+        """When a read that has waited since `since` times out, on the loop's clock; None: never."""
         ...
 
     def is_over(self, now: float) -> bool:
-        """Whether the whole of it has taken too long by then, whoever has been waited for."""
+        """Whether the whole call has taken too long at `now`, including time in which the reader was waited for."""
         ...
 
     def silent(self) -> AdapterError:
-        """A read has waited too long, or all of them together."""
+        """The error for a read, or the whole call, that has taken too long."""
         ...
 
     def failure(self, error: Exception) -> AdapterError:
-        """What went wrong, in words that may be shown."""
+        """The error, with text that may be shown, for an exception of the source."""
         ...
 
 
 class Source(Protocol):
-    """What brings the bytes. It holds them itself while it is told to."""
+    """Brings the bytes, or holds them while it is told to."""
 
     def pour(self, sink: Inflow) -> None:
-        """From now on everything goes to `sink`, what is held first."""
+        """From now on everything goes to `sink`; data that was held goes first."""
         ...
 
     def hold(self) -> None:
-        """From now on nothing does. May be called from within `Inflow.put`."""
+        """From now on everything is held. May be called from within `Inflow.put`."""
         ...
 
 
@@ -82,14 +82,14 @@ class Inflow:
         self._timer: asyncio.TimerHandle | None = None
 
     async def pour(self, feed: Callable[[bytes], bool]) -> bool:
-        """Call `feed` with all that comes, in the call that brings it, until it says False; False at the body's end.
+        """Call `feed` with all data, in the call that brings it, until it returns False. False at the end of the body.
 
         Raises `AdapterError` when the body breaks off or comes too late, and what `feed` raises.
         """
         if self._ended:
             return self._over()
         now = self._loop.time()
-        if self._limits.is_over(now - _DOUBT):  # while nobody read no timer did
+        if self._limits.is_over(now - _DOUBT):  # no timer runs while nobody reads
             self.end(self._limits.silent())
             return self._over()
         self._feed, self._since = feed, now
@@ -105,7 +105,7 @@ class Inflow:
         return more or self._over()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes: all that is there at once. Raises as `pour`."""
+        """The body as it comes; each item has everything that is there. Raises as `pour`."""
         held: list[bytes] = []
 
         def keep(data: bytes) -> bool:
@@ -116,7 +116,7 @@ class Inflow:
             yield held.pop()
 
     def close(self) -> None:
-        """No reader is left."""
+        """The reader is done with the body."""
         self._stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -125,7 +125,7 @@ class Inflow:
     # Called by the source.
 
     def put(self, data: bytes) -> None:
-        """All that came in one read."""
+        """Take the bytes of one read."""
         feed = self._feed
         if feed is None:
             return
@@ -139,7 +139,7 @@ class Inflow:
         self._wake(more=not self._ended)
 
     def end(self, error: Exception | None) -> None:
-        """The body is whole, or broke off."""
+        """The body is complete, or broke off with `error`."""
         if not self._ended:
             self._ended = True
             self._failure = None if error is None else self._limits.failure(error)
@@ -158,10 +158,10 @@ class Inflow:
         self._timer = self._loop.call_at(end, self._look) if end is not None else None
 
     def _look(self) -> None:
-        """The timer has run out: was it for the wait that is on now?"""
+        """The timer has fired: check whether the current wait has timed out."""
         self._timer = None
         if self._feed is None:
-            return  # whoever reads next sets it anew
+            return  # the next reader sets it again
         end = self._limits.silence_ends(self._since)
         if end is not None and self._loop.time() < end:
             self._set_timer()
@@ -185,8 +185,9 @@ class Inflow:
 class ReadSource:
     """A source that reads an iterator of bytes in a task, ahead of its reader within a bound.
 
-    For httpx's own stack, which yields one chunk per HTTP chunk: a busy process finds many of them in one read of the
-    socket. Those that come without waiting are given together, so that everything above works once per read.
+    For httpx's own stack, which yields one chunk per HTTP chunk, of which one read of the socket may bring
+    many. Those that come without waiting are passed on together, so that everything above works once per
+    read.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:

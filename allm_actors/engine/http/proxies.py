@@ -1,7 +1,8 @@
-"""Whether a proxy of the environment stands before a URL.
+"""Whether the environment sets a proxy for a URL.
 
-Rule of this file: it answers as httpx does, and never for less: in doubt there is a proxy, and httpx itself will know.
-`HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` (or a system's settings) say which, and `NO_PROXY` for whom not.
+Rule of this file: it answers as httpx does, or errs on the side of a proxy: then httpx's stack is used, which
+decides exactly. `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` (or the system's settings) set proxies,
+`NO_PROXY` exempts hosts.
 
 Source: https://www.python-httpx.org/environment_variables/, and `httpx` 0.28 for what that leaves open.
 """
@@ -15,7 +16,7 @@ __all__ = ["is_proxied", "may_be_exempt"]
 
 
 def is_proxied(scheme: str, host: str, settings: Mapping[str, str]) -> bool:
-    """Whether `host` is asked through a proxy. `settings` is what `urllib.request.getproxies()` gives."""
+    """Whether requests to `host` go through a proxy. `settings` is what `urllib.request.getproxies()` returns."""
     if not any(settings.get(kind) for kind in (scheme, "all")):
         return False
     exempt = [entry.strip() for entry in settings.get("no", "").split(",")]
@@ -23,8 +24,8 @@ def is_proxied(scheme: str, host: str, settings: Mapping[str, str]) -> bool:
 
 
 def may_be_exempt(host: str, settings: Mapping[str, str]) -> bool:
-    """Whether an entry of `NO_PROXY`, with whatever scheme or port, may be for this host: then no proxy may stand
-    there, and nobody else judges where its name leads.
+    """Whether an entry of `NO_PROXY`, with any scheme or port, may match this host. Then the request may go
+    without a proxy, and the host's addresses must be checked here.
     """
     entries = (entry.strip().lower() for entry in settings.get("no", "").split(","))
     names = (entry.rpartition("://")[2].rpartition("@")[2] for entry in entries if entry)
@@ -33,9 +34,9 @@ def may_be_exempt(host: str, settings: Mapping[str, str]) -> bool:
 
 
 def _names(entry: str, host: str) -> bool:
-    """Whether an entry of `NO_PROXY` is certainly for this host."""
+    """Whether an entry of `NO_PROXY` certainly matches this host."""
     if "://" in entry or (":" in entry and not _is_address(entry)):
-        return False  # with a scheme or a port httpx weighs it against the proxies' own patterns: let it
+        return False  # with a scheme or a port it competes with the proxies' patterns: left to httpx
     wanted = entry.lower()
     if _is_address(wanted) or wanted == "localhost":
         return host.strip("[]") == wanted.strip("[]")

@@ -1,7 +1,8 @@
-"""Which addresses everybody can reach.
+"""Which addresses belong to the public network.
 
-Rule of this file: for URLs that came from somewhere, and must not lead into the network of whoever fetches them. It is
-addresses that are judged, where they are connected to, and never names: a name may have another address the next time.
+Rule of this file: for untrusted URLs, which must not reach into the network of the process that fetches them
+(SSRF). Addresses are checked, at the time of connecting, and never names: a name may resolve to another
+address the next time.
 
 Source: IANA's special-purpose address registries, as Python's `ipaddress` has them, and what that leaves out; RFC 4291
 2.5.5, RFC 3056 2, RFC 6052 2.1, RFC 7915 and RFC 8215 for the ways to write an IPv4 address as one of IPv6.
@@ -18,22 +19,22 @@ __all__ = ["NotPublicError", "check_public", "is_address", "is_public"]
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _NOT_FOR_EVERYBODY: Final = (
-    IPv4Network("192.0.0.0/24"),  # protocol assignments; a cloud's metadata, too
-    IPv4Network("192.88.99.0/24"),  # relays that were given up
-    IPv4Network("168.63.129.16/32"),  # a cloud's host, as its guests see it
-    IPv6Network("::/96"),  # IPv4 as IPv6, in forms that were given up
+    IPv4Network("192.0.0.0/24"),  # protocol assignments; some clouds' metadata service, too
+    IPv4Network("192.88.99.0/24"),  # 6to4 relays, deprecated
+    IPv4Network("168.63.129.16/32"),  # Azure's host, as its virtual machines see it
+    IPv6Network("::/96"),  # IPv4 as IPv6, in deprecated forms
     IPv6Network("::ffff:0:0:0/96"),
-    IPv6Network("64:ff9b:1::/48"),  # NAT64 of a site's own
-    IPv6Network("fec0::/10"),  # sites
+    IPv6Network("64:ff9b:1::/48"),  # local NAT64
+    IPv6Network("fec0::/10"),  # site-local
 )
 
 
 class NotPublicError(OSError):
-    """A host has an address that is not for everybody, and the request was for such hosts only."""
+    """A host has a non-public address, and the request was limited to public hosts."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an address, in figures, is one of the public network; False for what is no address."""
+    """Whether a numeric address belongs to the public network; False for what is no address."""
     try:
         told = ip_address(address.partition("%")[0])
     except ValueError:
@@ -45,7 +46,7 @@ def is_public(address: str) -> bool:
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an address, in any form that is taken for one, or the machine itself: no name to look up."""
+    """Whether a host is an address, in any form that is accepted as one, or `localhost`: no name to resolve."""
     name = host.strip("[]").partition("%")[0].rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -58,7 +59,7 @@ def is_address(host: str) -> bool:
 
 async def check_public(host: str) -> None:
     """Raises `NotPublicError` unless all addresses of `host` are public ones; OSError if it has none."""
-    # Whoever asks in our place may take an address with a dot after it for one, and our own look-up does not.
+    # A proxy may accept an address with a trailing dot, but our own resolver does not.
     name = host.rstrip(".") if is_address(host) else host
     found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     if not all(is_public(str(address[0])) for *_, address in found):
@@ -66,7 +67,7 @@ async def check_public(host: str) -> None:
 
 
 def _is_in_c(name: str) -> bool:
-    """Whether C's `inet_aton` takes it: fewer than four numbers, octal and hexadecimal ones."""
+    """Whether C's `inet_aton` accepts it: fewer than four numbers, octal and hexadecimal ones."""
     try:
         socket.inet_aton(name)
     except OSError:
@@ -75,7 +76,7 @@ def _is_in_c(name: str) -> bool:
 
 
 def _written_in(address: IPv4Address | IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for."""
+    """The IPv4 address that is embedded in an IPv6 address, or None."""
     if isinstance(address, IPv4Address):
         return None
     if address in _NAT64:

@@ -1,13 +1,13 @@
-"""Requests over the network: the door to HTTP, and the one place that decides which stack a request takes.
+"""Requests over the network: the only way to HTTP, and the one place that decides which stack a request uses.
 
-Rule of this file: whatever goes wrong leaves here as an `AdapterError` that names the host and what to do,
-and never a header, a key or a body. Four clocks run, each with its own message and `phase`: until there is a connection
-(`connect`), until the answer begins (`first_byte`), between two reads (`idle`), and over all (`total`). A response is
-closed however its context is left; a cancelled task closes its socket.
+Rule of this file: every failure is raised as an `AdapterError` that names the host and what to do,
+and never a header, a key or a body. Four timeouts run, each with its own message and `phase`: until there is
+a connection (`connect`), until the answer begins (`first_byte`), between two reads (`idle`), and for
+everything (`total`). A response is closed however its context is left; a cancelled task closes its socket.
 
     a request                                            its stack
     to a host behind a proxy of the environment          httpx's
-    of one made with an httpx transport, or own=False    httpx's
+    through a given httpx transport, or with own=False   httpx's
     whose URL has a user name; or httptools is missing   httpx's
     any other                                            our own, see `http1_transport`: HTTP/1.1, and with `http2=True`
                                                          HTTP/2 where the server chooses it
@@ -60,24 +60,24 @@ _Stack = Literal["own", "http2", "httpx"]
 _OFFERS: Mapping[_Stack, list[str]] = {
     "own": ["http/1.1"],
     "http2": ["h2", "http/1.1"],
-}  # httpx sees to its own
+}  # ALPN; httpx sets its own
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "allm-actors"}
-_ANY_WINDOW = zlib.MAX_WBITS | 32  # whether it is gzip's or zlib's, its header says
+_ANY_WINDOW = zlib.MAX_WBITS | 32  # gzip or zlib, detected by its header
 _lock = threading.Lock()
 _default: HttpxTransport | None = None
 _trusted: dict[tuple[str, bool], ssl.SSLContext] = {}
 
 
 class HttpxTransport:
-    """Connections to providers, for each event loop its own.
+    """Connections to providers, separate for each event loop.
 
     `httpx_transport` replaces the network, for tests and gateways. Proxies and certificates come from the environment
-    (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); `verify` may be a context with authorities of your own, or False.
-    `max_connections` limits those to one host with one key, and who comes then waits, for at most the connect timeout;
-    without it a stream never waits for another one to end. `http2` needs `httpx[http2]`. What a transport offers to
-    servers is written on the context that it is given, so one with `http2` shares it with no other. `own=False` is
-    httpx's stack for everything. Redirects are not followed. With `private_urls` a picture's URL may name a host of
-    your own network.
+    (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); `verify` may be an SSL context with your own authorities, or
+    False. `max_connections` limits connections to one host with one key; further requests wait, for at most
+    the connect timeout. Without it a stream never waits for another one to end. `http2` needs `httpx[http2]`.
+    A transport sets the HTTP versions it offers on the SSL context it is given, so one with `http2` must not
+    share its context. `own=False` uses httpx's stack for everything. Redirects are not followed. With
+    `private_urls` an image's URL may name a host in your own network.
 
     Raises: ImportError for `http2` without its package.
     """
@@ -163,12 +163,12 @@ class HttpxTransport:
             stacks = self._stacks.get(loop)
             if stacks is not None:
                 return stacks
-            # The connections of a loop keep it alive, which would keep its place here.
+            # A loop's connections keep the loop alive, so its weak key would never go away by itself.
             gone = [self._stacks.pop(each) for each in list(self._stacks) if each.is_closed()]
             stacks = self._stacks[loop] = _Stacks(
                 self._make_client, self._make_own if self._own and find_spec("httptools") else None
             )
-        del gone  # not while others wait: it takes what they held with it
+        del gone  # outside the lock, because this destroys connections
         stacks.watch = _until_the_loop_ends(stacks)
         await anext(stacks.watch)
         return stacks
@@ -213,7 +213,7 @@ def default_transport() -> HttpxTransport:
 
 
 class _Stacks:
-    """What one event loop has: our own stack, unless there is none, and httpx's; made when they are first needed."""
+    """The stacks of one event loop: our own, if it can be used, and httpx's; each made at its first use."""
 
     def __init__(
         self, make_client: Callable[[], httpx.AsyncClient], make_own: Callable[[], Http1Transport] | None
@@ -221,13 +221,13 @@ class _Stacks:
         from urllib.request import getproxies
 
         self._make_client, self._make_own = make_client, make_own
-        self._settings = getproxies()  # as they are now: httpx, too, looks once
+        self._settings = getproxies()  # read once, as httpx does
         self._client: httpx.AsyncClient | None = None
         self._own: Http1Transport | None = None
         self.watch: AsyncGenerator[None, None] | None = None
 
     def own_for(self, url: httpx.URL) -> Http1Transport | None:
-        """Our own stack, if it can do this."""
+        """Our own stack, if it can request this URL, else None."""
         if self._make_own is None or url.userinfo or self.is_proxied(url):
             return None
         if self._own is None:
@@ -235,15 +235,15 @@ class _Stacks:
         return self._own
 
     def is_proxied(self, url: httpx.URL) -> bool:
-        """Whether a proxy asks in our place: then it is the proxy that knows what a name's addresses are."""
+        """Whether a proxy is used, or may be: a proxy resolves the host's name itself."""
         return is_proxied(url.scheme, url.host, self._settings)
 
     def is_certainly_proxied(self, url: httpx.URL) -> bool:
-        """The same, in doubt not: who goes there himself has to know where a name leads."""
+        """Whether a proxy is certainly used. If not, the host's addresses have to be checked here."""
         return self.is_proxied(url) and not may_be_exempt(url.host, self._settings)
 
     def client(self) -> httpx.AsyncClient:
-        """The stack of httpx. Raises `SettingsError` for proxies that it does not take."""
+        """The stack of httpx. Raises `SettingsError` for proxy settings that httpx refuses."""
         if self._client is None:
             try:
                 self._client = self._make_client()
@@ -251,7 +251,7 @@ class _Stacks:
                 raise SettingsError(_NO_SOCKS) from None
             except SettingsError:
                 raise
-            except Exception:  # noqa: BLE001 - it says that in many ways, which quote the proxy's password
+            except Exception:  # noqa: BLE001 - of many types, whose texts quote the proxy's password
                 raise SettingsError(_NO_PROXIES) from None
         return self._client
 
@@ -264,7 +264,7 @@ class _Stacks:
 
 
 async def _until_the_loop_ends(stacks: _Stacks) -> AsyncGenerator[None, None]:
-    """An asynchronous generator, for a loop that ends closes those that it has begun (`asyncio.run` sees to that)."""
+    """Closes the stacks when their loop ends: a loop that is shut down, as by `asyncio.run`, closes its generators."""
     try:
         yield
     finally:
@@ -272,7 +272,7 @@ async def _until_the_loop_ends(stacks: _Stacks) -> AsyncGenerator[None, None]:
 
 
 class _Response:
-    """A response whose body was not read yet."""
+    """A response whose body has not been read yet."""
 
     def __init__(self, response: httpx.Response, inflow: Inflow) -> None:
         self.status: int = response.status_code
@@ -281,7 +281,7 @@ class _Response:
         self.chunks = inflow.chunks
 
     async def body(self, limit: int, seconds: float | None = None) -> bytes:
-        """At most `limit` bytes of the body, read for at most `seconds`; what came, if the rest does not."""
+        """At most `limit` bytes of the body, read for at most `seconds`; if it breaks off, what came before."""
         held = bytearray()
         try:
             async with asyncio.timeout(seconds), aclosing(self.chunks()) as chunks:
@@ -290,22 +290,22 @@ class _Response:
                     if len(held) >= limit:
                         break
         except (AdapterError, TimeoutError):
-            pass  # the beginning of an error's body says more than the failure to read the rest
+            pass  # the beginning of an error response tells more than the failure to read the rest
         return _readable(bytes(held[:limit]), self.headers.get("content-encoding", ""), limit)
 
 
 def _readable(body: bytes, coding: str, limit: int) -> bytes:
-    """What a gateway's refusal says, as far as that can be read; at most `limit` bytes."""
+    """The body of an error response, decompressed as far as possible; at most `limit` bytes."""
     if coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
     try:
         return zlib.decompressobj(_ANY_WINDOW).decompress(body, limit)
-    except zlib.error:  # somebody in between has done it already, and left the header
+    except zlib.error:  # an intermediary has decompressed it already, and left the header
         return body
 
 
 async def _source(response: httpx.Response, stack: AsyncExitStack) -> Source:
-    """Where a response's bytes come from: our own stack brings them, httpx's must be asked."""
+    """The source of a response's bytes: our own stack pushes them, httpx's has to be read."""
     stream: Any = response.stream
     if hasattr(stream, "pour"):
         source: Source = stream
@@ -324,7 +324,7 @@ async def _bytes_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
 
 
 class _Clock:
-    """The deadlines of one request, and the one place where its failures get their names."""
+    """The deadlines of one request, and the one place where its failures become errors."""
 
     def __init__(self, deadlines: Deadlines, host: str) -> None:
         self._deadlines = deadlines
@@ -333,7 +333,7 @@ class _Clock:
         self._end = None if deadlines.total is None else self._loop.time() + deadlines.total - deadlines.spent
 
     async def until_answer(self, sent: Any) -> httpx.Response:
-        """The response, when it begins in time."""
+        """The response, if it begins in time."""
         limit, failure = self._deadlines.first_byte, None
         try:
             async with asyncio.timeout_at(self._earliest(self._loop.time(), limit)):
@@ -348,20 +348,20 @@ class _Clock:
         raise failure
 
     def silence_ends(self, since: float) -> float | None:
-        """When a read that has waited `since` has waited too long; None: never."""
+        """When a read that has waited since `since` times out; None: never."""
         return self._earliest(since, self._deadlines.idle)
 
     def is_over(self, now: float) -> bool:
-        """Whether the whole answer has taken too long by then."""
+        """Whether the whole call has taken too long at `now`."""
         return self._end is not None and now >= self._end
 
     def silent(self) -> AdapterError:
-        """A read has waited too long, or all of them together."""
+        """The error for a read, or the whole call, that has taken too long."""
         silence = "stopped in the middle of its answer and sent nothing for"
         return self._timed_out(silence, self._deadlines.idle, "stream_timeout", "idle")
 
     def compressed(self, coding: str) -> AdapterError:
-        """The answer cannot be read."""
+        """The error for an answer with a content coding that was not requested."""
         message = (
             f"{self._host} compressed its answer ({coding[:20]!r}), which was not requested; if a gateway in "
             "between does this, turn it off there"
@@ -369,7 +369,7 @@ class _Clock:
         return AdapterError("malformed_response", message=message)
 
     def failure(self, error: Exception) -> AdapterError:
-        """What went wrong, in words that may be shown."""
+        """The error, with text that may be shown, for any exception."""
         return failure_of(error, self._host, self._deadlines)
 
     def _earliest(self, since: float, limit: float | None) -> float | None:
@@ -393,15 +393,15 @@ class _Clock:
 def _http2_connection() -> type[Http2Connection]:
     from allm_actors.engine.http.http2_connection import (
         Http2Connection,
-    )  # it imports h2, which may not be there
+    )  # it imports h2, which may not be installed
 
     return Http2Connection
 
 
 def _trust(stack: _Stack, verify: bool | ssl.SSLContext) -> ssl.SSLContext:
-    """What a stack's TLS trusts. Reading certificates takes tens of milliseconds, so it is done once and not per loop.
+    """A stack's SSL context. Reading certificates takes tens of milliseconds, so it is done once, not per loop.
 
-    One for each stack, because which versions of HTTP are offered is written on it.
+    Each kind of stack has its own, because the HTTP versions to offer (ALPN) are set on it.
     """
     import httpx
 
@@ -418,7 +418,7 @@ def _trust(stack: _Stack, verify: bool | ssl.SSLContext) -> ssl.SSLContext:
 
 
 def _host(url: str) -> str:
-    """Host and port: what of a URL may be shown. User names, paths and queries may hold secrets."""
+    """Host and port, the parts of a URL that may be shown. User names, paths and queries may hold secrets."""
     try:
         parts = urlsplit(url)
         return (

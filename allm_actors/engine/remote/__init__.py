@@ -1,1 +1,1 @@
-"""Providers over the network: what is asked and answered, attempt by attempt, in whichever dialect a row names."""
+"""Adapters for providers over the network: requests, answers and retries, in the dialect that a row names."""

@@ -1,8 +1,8 @@
 """A provider behind HTTP: a catalogue row, its dialect and a transport, joined into an adapter.
 
 Rule of this file: everything that can be refused is refused by the call itself; then comes `MessageStarted`,
-before any network activity; then one item per network read. A call is tried again only while nothing of the
-answer was handed out. What the options of a call mean: see `options`.
+before any network activity; then one item per network read. A call is retried only while no part of the
+answer has been yielded. What the options of a call mean: see `options`.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ class RemoteAdapter:
         return Batches(run)
 
     def prepare_request(self, request: Request, call: Call) -> HttpRequest:
-        """What `batches` would send, with the key in its headers; nothing is sent.
+        """The request that `batches` would send, with the key in its headers; nothing is sent.
 
-        A signature in the place of a key is made when it is sent. Raises: as `batches`.
+        A signature, used instead of a key, is only made when a request is sent. Raises: as `batches`.
         """
         _, http, _ = self._prepared(request, call)
         return http
@@ -143,16 +143,17 @@ def _signs(row: Provider, call: Call) -> bool:
 
 
 def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
-    """What signs in place of a key. Raises `EngineError` when this installation, or these options, cannot sign."""
+    """The signer used instead of a key. Raises `EngineError` if this installation, or these options, cannot sign."""
     sign: Sign = import_module(f"{_SIGNERS}.{row.signer}").signer(row, place_of(row, "region", options))
     return sign
 
 
 class Batches:
-    """What a call says, batch by batch, to be closed.
+    """The events of a call, batch by batch; to be closed.
 
-    Whoever sets `direct` is offered each batch in the call that reads it from the socket, and says True to take it.
-    What it does not take is iterated as if it had not been asked, and so are the first batch and the last one.
+    If `direct` is set, it is called with each batch, in the call that reads it from the socket, and returns
+    True to take it. A batch that it does not take is iterated as usual, and so are the first batch and the
+    last one.
     """
 
     __slots__ = ("_generator", "direct")
@@ -174,7 +175,7 @@ class Batches:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """One call on its way."""
+    """One call in progress, with all its attempts."""
 
     row: Provider
     dialect: Dialect
@@ -223,7 +224,7 @@ class _Run:
     async def _attempt(
         self, way: Batches, attempt: int, http: HttpRequest, began: float
     ) -> AsyncGenerator[Sequence[Event], None]:
-        """What one request brings. Raises `AdapterError` or `_Unanswered` while that is nothing."""
+        """The events of one request. Raises `AdapterError` or `_Unanswered` if it fails before an answer has begun."""
         deadlines = replace(self.deadlines, spent=began - self.started)
         async with self.transport.open(http, deadlines) as response:
             tell_response(http, response, began, self.key, **self._about(), attempt=attempt)
@@ -242,7 +243,7 @@ class _Run:
                 if events := [*reading.counts, *reading.events]:
                     if reading.direct is None and all(map(_is_count, events)):
                         reading.counts = (
-                            events  # no part of an answer yet: what follows may be an error that passes
+                            events  # no part of an answer yet: an error that is retried may follow
                         )
                     else:
                         yield self._checked(events, http, first=reading.direct is None)
@@ -260,7 +261,7 @@ class _Run:
             whole = (
                 reading.direct is None and reading.head.lstrip()[:1] == b"{" and not kind.endswith("ndjson")
             )
-            if whole:  # one object, whatever its type is called
+            if whole:  # one object, whatever the content type
                 yield self._checked(self.dialect.decode_body(bytes(reading.head), self.row), http, first=True)
                 return
             if reading.direct is None and kind and not streamed:
@@ -269,7 +270,7 @@ class _Run:
             yield self._checked(events, http, first=reading.direct is None)
 
     async def _pour(self, response: HttpResponse, reading: _Reading) -> bool:
-        """As `HttpResponse.pour`; what breaks an answer that has begun is kept for its decoder to tell."""
+        """As `HttpResponse.pour`; an error after the answer began is kept for its decoder to report."""
         try:
             return await response.pour(reading.feed)
         except AdapterError as error:
@@ -285,7 +286,7 @@ class _Run:
         return None if too_late else delay
 
     def _checked(self, events: Sequence[Event], http: HttpRequest, *, first: bool) -> Sequence[Event]:
-        """`events`, with the error that ends them signed; one with nothing of an answer can still be tried again."""
+        """`events`, with a final error signed. Raises `_Unanswered`, to retry, if they have no part of an answer."""
         last = events[-1]
         if not isinstance(last, ErrorEvent):
             return events
@@ -301,7 +302,7 @@ class _Run:
         return self.dialect.decode_error(failure, self.row)
 
     async def _whole(self, response: HttpResponse) -> bytes:
-        """The body of an answer that came at once. Raises `AdapterError` when it breaks or is too long."""
+        """The body of an answer that is not streamed. Raises `AdapterError` when it breaks off or is too long."""
         held = bytearray()
         async with aclosing(response.chunks()) as chunks:
             async for chunk in chunks:
@@ -335,14 +336,14 @@ class _Run:
         return AdapterError("malformed_response", message=message)
 
     def _signed(self, error: AllmError, http: HttpRequest) -> AllmError:
-        """`error` with who failed and for whom, and certainly without the keys of what was sent."""
+        """`error` with the provider and the request's id, and without the keys that were sent."""
         ours: dict[str, Any] = {"request_id": self.request_id} if isinstance(error, AdapterError) else {}
         hidden = hidden_in(http.headers, http.url)
         return without_keys(error, self.key, *hidden, provider=self.row.name, **ours)
 
 
 class _Unanswered(Exception):
-    """A stream had an error and nothing of an answer; at most what that cost."""
+    """A stream had an error and no part of an answer; at most usage."""
 
     def __init__(self, error: AdapterError, counts: Sequence[Event]) -> None:
         super().__init__(error)
@@ -351,21 +352,21 @@ class _Unanswered(Exception):
 
 
 class _Reading:
-    """Decodes what comes, and offers it to whoever may take it at once."""
+    """Decodes the body as it comes, and offers the events to `direct`."""
 
     __slots__ = ("broken", "counts", "decoder", "direct", "events", "head", "left")
 
     def __init__(self, decoder: Decoder, most: int) -> None:
         self.decoder = decoder
-        self.left = most  # bytes that may still come
+        self.left = most  # bytes that the answer may still have
         self.broken: AdapterError | None = None
         self.events: list[Event] = []
-        self.direct: Callable[[Sequence[Event]], bool] | None = None  # before the first batch nobody
-        self.head = bytearray()  # what came before that
-        self.counts: list[Event] = []  # what an answer that has not begun has cost
+        self.direct: Callable[[Sequence[Event]], bool] | None = None  # None before the first batch
+        self.head = bytearray()  # the body before the first batch
+        self.counts: list[Event] = []  # usage that came before the answer began
 
     def feed(self, chunk: bytes) -> bool:
-        """Whether there is nothing that the call's own task must do."""
+        """Take a chunk. True to go on reading, False if the call's own task has something to do."""
         decoder = self.decoder
         self.events = events = decoder.feed(chunk)
         self.left -= len(chunk)
@@ -404,7 +405,7 @@ async def _flat(batches: Batches) -> AsyncGenerator[Event, None]:
 
 
 async def _drain(response: HttpResponse) -> None:
-    """Read the end that follows a finished answer at once, so that the connection can be used again."""
+    """Read the rest of the body after a finished answer, so that the connection can be used again."""
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
             await response.pour(lambda _chunk: True)

@@ -1,9 +1,11 @@
-"""A provider behind HTTP for what is not chat: a row of the services, its dialect and a transport, in one adapter.
+"""A provider behind HTTP for what is not chat: a row of `services`, its dialect and a transport, in one adapter.
 
-Rule of this file: one attempt, one answer. Whoever calls tries again, holds the deadline and puts chunks together
-(`engine.calls`). What cannot be sent is refused before a key is asked for, and nothing leaves here with the key in it.
+Rule of this file: one attempt, one answer. The caller retries, keeps the deadline and merges chunks
+(`engine.calls`). What cannot be sent is refused before the key is fetched, and no result or error contains
+the key.
 
-`adapter_opts` are those of `adapter`; with the script of the capability's fake among them, the fake answers instead.
+`adapter_opts` are those of `adapter`; if the script of the capability's fake is among them, the fake answers
+instead.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 512 * 1024 * 1024
 _GRACE_SECONDS = 1.0
-_THREAD_BYTES = 256 * 1024  # to read more than that takes longer than an event loop should be kept waiting
+_THREAD_BYTES = 256 * 1024  # a larger answer is decoded on a thread, not on the event loop
 _SCRIPTED = frozenset({"capture", "record", "script_cursor", "cursor_key", "supported_operations"})
 _SCRIPTS = frozenset(fake.script for fake in FAKES.values()) | _SCRIPTED
 
@@ -93,7 +95,7 @@ class RemoteService:
         return await attempt.response()
 
     def prepare_request(self, request: Any, call: Call) -> HttpRequest:
-        """What `ask` would send, with the key in its headers; nothing is sent, and no picture is fetched.
+        """The request that `ask` would send, with the key in its headers; nothing is sent, and no image is fetched.
 
         Raises: as `ask`, for what is refused before anything is sent.
         """
@@ -136,7 +138,7 @@ class RemoteService:
 
 
 class RemoteImages(RemoteService):
-    """Pictures. Those that are to be changed and are behind a URL are fetched, once for a call."""
+    """Images. Source images given by URL are fetched, once for a call."""
 
     reads_files = True
 
@@ -157,7 +159,7 @@ class RemoteImages(RemoteService):
         return await self.ask(request, call)
 
     def supported_operations(self) -> tuple[str, ...]:
-        """Those that one of the provider's models has."""
+        """The operations that at least one of the provider's models supports."""
         return self._row.operations
 
 
@@ -197,7 +199,7 @@ class RemoteSpeech(RemoteService):
     def stream_synthesize(
         self, request: SpeechRequest, call: Call
     ) -> AsyncIterator[SpeechEvent] | Iterator[SpeechEvent]:
-        """See `SpeechStreamAdapter.stream_synthesize`. A key that a function has is asked for at the first pull."""
+        """See `SpeechStreamAdapter.stream_synthesize`. A function that returns the key is called at the first pull."""
         if self._fake_answers(call):
             events: Iterator[SpeechEvent] = self._fake.stream_synthesize(request, call)
             return events
@@ -246,7 +248,7 @@ def remote_service(row: Service) -> RemoteService:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
-    """One request on its way."""
+    """One request in progress."""
 
     row: Service
     dialect: Any
@@ -304,7 +306,7 @@ class _Attempt:
         return HttpFailure(status=head.status, headers=head.headers, body=bytes(held), now=head.now)
 
     async def _head(self, response: HttpResponse, began: float) -> HttpFailure:
-        """Status and headers of an answer. Raises why the provider refused, if it did."""
+        """Status and headers of an answer. Raises the provider's error response."""
         about = {"request_id": self.call.request_id, "provider": self.row.provider.name}
         model = getattr(self.request, "model", None)
         tell_response(self.http, response, began, self.key, **about, model=model, attempt=None)
@@ -319,7 +321,7 @@ class _Attempt:
         return head
 
     def _signed(self, error: AdapterError) -> AllmError:
-        """`error` as the capability's own, with the call's id, and certainly without the key."""
+        """`error` as the capability's own, with the call's id, and without the key."""
         own = as_refusal(error, self.row) if type(error) is AdapterError else error
         return _signed(own, self.row, self.call, self.key, *hidden_in(self.http.headers, self.http.url))
 
@@ -329,7 +331,7 @@ def _signed(error: AllmError, row: Service, call: Call, *keys: Secret | None) ->
 
 
 def deadlines_of(row: Service, call: Call) -> Deadlines:
-    """An answer may be silent for as long as it may take, unless the call says otherwise."""
+    """The deadlines of an attempt. By default only the whole answer has a limit, not a silence before or within it."""
     options = call.options
     patience = CAPABILITIES[row.span].patience
     return Deadlines(
@@ -360,9 +362,9 @@ def _connect(call: Call) -> float | None:
 
 
 def _total(call: Call, patience: float | None) -> float | None:
-    """A little more than the call may take: who calls has the same deadline, and comes first.
+    """A little more than the call may take, so that the caller's deadline, which is the same, passes first.
 
-    A request that is given up for two reasons at once may leave its connection open: the second interrupts the closing.
+    Two deadlines at once could leave a connection open: the second would interrupt its closing.
     """
     seconds = seconds_of(
         "request_timeout", call.request_timeout, call.options.get("request_timeout"), patience

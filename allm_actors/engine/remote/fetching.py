@@ -1,8 +1,8 @@
-"""Pictures behind URLs, fetched for a provider that takes only their bytes.
+"""Images given by URL, fetched for a provider that takes only their bytes.
 
-Rule of this file: what a URL names is not trusted. It is asked for without any key, at addresses that everybody can
-reach, over a few redirects, for so many seconds and bytes, and must say that it is a picture. What was had is had: a
-call that is tried again sends what its first attempt has fetched.
+Rule of this file: a URL's target is not trusted. It is requested without any key, at public addresses only,
+with limits on redirects, seconds and bytes, and must have an image's content type. Nothing is fetched twice:
+a retried call sends what its first attempt has fetched.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _KINDS: Final = {f"image/{name}": f"image/{name}" for name in ("png", "jpeg", "w
 
 
 def is_remote(image: Any) -> bool:
-    """Whether a picture is somewhere else."""
+    """Whether it is an image given by URL."""
     return isinstance(image, Image) and image.source[0] == "url"
 
 
 def without_pictures(request: ImageRequest) -> ImageRequest:
-    """The request with nothing in the place of what would have to be fetched: to see whether the rest can be sent."""
+    """The request with empty images in place of those to be fetched, to check whether the rest can be sent."""
     nothing = Image.from_bytes(b"", "image/png")
     return msgspec.structs.replace(
         request,
@@ -50,9 +50,9 @@ def without_pictures(request: ImageRequest) -> ImageRequest:
 async def with_pictures(
     request: ImageRequest, row: Service, transport: Transport, kept: dict[Any, Any]
 ) -> ImageRequest:
-    """The request with the bytes of its pictures and of its mask. Raises the capability's error.
+    """The request with the bytes of its images and of its mask. Raises the capability's error.
 
-    What is fetched is put into `kept`, and what is there is not fetched.
+    Fetched images are put into `kept`; those that are there are not fetched again.
     """
     places = [("input_images", image) for image in request.input_images]
     if request.operation == "edit" and request.mask is not None:
@@ -67,7 +67,7 @@ async def with_pictures(
 
 
 async def _together(wanted: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """What they give, in order. Raises what the first of them raises; then the others are ended."""
+    """Run them concurrently and return their results in order. Raises the first exception and cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in wanted]
@@ -95,7 +95,7 @@ async def _had(image: Image, field: str, row: Service, transport: Transport, kep
 
 
 async def _fetch(url: str, transport: Transport) -> tuple[str, bytes]:
-    """The MIME type and the bytes of what is there. Raises `AdapterError`."""
+    """The MIME type and the bytes at the URL. Raises `AdapterError`."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     for _ in range(MOST_REDIRECTS + 1):
@@ -118,7 +118,7 @@ def _check(url: str) -> None:
         parts, usable = urlsplit(""), False
     if not usable:
         raise _refused("its URL must begin with http:// or https:// and a host")
-    if "@" in parts.netloc:  # it would go over a stack that looks a name up once more after it was judged
+    if "@" in parts.netloc:  # httpx's stack would resolve the name again, after the check
         raise _refused("its URL has a user name, and pictures are fetched without credentials: leave it out")
 
 

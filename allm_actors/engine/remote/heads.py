@@ -1,6 +1,6 @@
-"""What is told of a provider's answer as soon as its head is here.
+"""Telemetry of a provider's answer, as soon as its head has come.
 
-Rule of this file: for those who measure, and only while somebody does; headers are read, never handed on.
+Rule of this file: only done while somebody listens; headers are read, never passed on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the options of a call mean for a provider behind HTTP: where it is, who asks, how long to wait.
+"""The options of a call to a provider behind HTTP: base URL, headers, key, deadlines.
 
-Rule of this file: what can never work is refused here, before anything is sent, by the name of its option.
+Rule of this file: what can never work is refused here, before anything is sent, naming the option.
 
 `adapter_opts`: `base_url`, `region`, `project`, `organization`, `app_name`, `app_url` (each of those whose row has it),
 `headers`, `query`, `endpoint` (see `routes`), `transport` (a `Transport`, or an httpx transport), `max_response_bytes`
@@ -46,8 +46,8 @@ _OPTIONS = (
     *("stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
-_MOST_BYTES = 256 * 1024 * 1024  # more than any answer takes, with all its framing
-# They become parts of a host's name and of a path.
+_MOST_BYTES = 256 * 1024 * 1024  # more than any answer needs, with all its framing
+# Restricted, because they become parts of a host name and of a path.
 _PLACES = {"region": re.compile(r"[a-z0-9-]+"), "project": re.compile(r"[a-z0-9.:-]+")}
 _IN_A_URL = re.compile(r"[^\s\x00-\x1f\x7f<>\"\\^`{|}]+")
 _EXAMPLES = {"region": "us-east-1", "project": "my-project"}
@@ -55,7 +55,7 @@ _EXAMPLES = {"region": "us-east-1", "project": "my-project"}
 
 def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
     """Raises TypeError for an adapter option that does not exist, naming the nearest one."""
-    # A misspelt base_url would send what was meant for one server to another.
+    # A misspelt base_url would send a request to another server than the one meant.
     for name in options:
         if name not in _OPTIONS:
             near = get_close_matches(name, _OPTIONS, n=1)
@@ -78,7 +78,7 @@ def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
 
 
 def base_url_of(row: Provider, options: Mapping[str, Any]) -> str:
-    """Where requests go, without a slash at its end. Raises `EngineError("invalid_engine")`."""
+    """The base URL, without a trailing slash. Raises `EngineError("invalid_engine")`."""
     url = options.get("base_url") or os.environ.get(row.base_url_name) or row.base_url
     if url is None:
         message = f"{row.name} needs adapter_opts={{'base_url': 'http://…/v1'}}, or {row.base_url_name}"
@@ -87,24 +87,24 @@ def base_url_of(row: Provider, options: Mapping[str, Any]) -> str:
         places = {place: place_of(row, place, options) for place in row.places}
         url = row.base_url.format(**places).replace(
             "//global-", "//"
-        )  # Vertex's one place without a host of its own
+        )  # Vertex's only region without a host of its own
     wrong = _misfit(url)
     if wrong:
-        # The URL is not quoted: there are some with a password.
+        # The URL is not quoted, because it may contain a password.
         message = f"base_url of {row.name} must be like 'https://host:8080/v1': {wrong}"
         raise EngineError("invalid_engine", provider=row.name, message=message)
     return str(url).strip().rstrip("/")
 
 
 def _misfit(url: object) -> str:
-    """Why paths cannot be put behind this URL; empty when they can."""
+    """Why this is not a valid base URL; empty if it is."""
     if not isinstance(url, str):
         return f"it must be a text, not {type(url).__name__}"
     if not url.strip().lower().startswith(("http://", "https://")):
         return "it must begin with http:// or https://"
     try:
         host = urlsplit(url.strip()).hostname
-    except ValueError:  # what it says may quote a password
+    except ValueError:  # its text may quote a password
         return "its host is neither a name nor an address"
     try:
         _port = urlsplit(url.strip()).port
@@ -120,7 +120,7 @@ def _misfit(url: object) -> str:
 
 
 def place_of(row: Provider, place: str, options: Mapping[str, Any]) -> str:
-    """The region, or the project, of a row that has one, and the empty text of any other."""
+    """The region or project for a row that needs one, else an empty text. Raises `EngineError("invalid_engine")`."""
     names = row.places.get(place, ())
     found = options.get(place) or next(filter(None, map(os.environ.get, names)), "")
     if not names or (isinstance(found, str) and _PLACES[place].fullmatch(found)):
@@ -131,7 +131,7 @@ def place_of(row: Provider, place: str, options: Mapping[str, Any]) -> str:
 
 
 def with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
-    """The request with the query of the adapter's options over its own."""
+    """The request with the `query` of the adapter's options merged over its own."""
     given: Mapping[str, str] = options.get("query") or {}
     if not given:
         return http
@@ -149,12 +149,12 @@ def key_for(row: Provider, call: Call) -> Secret | None:
 
 
 def answers_by_itself(call: Call) -> bool:
-    """Whether nobody is asked: a recording needs no key."""
+    """Whether the transport needs no key, as one that plays a recording."""
     return getattr(call.options.get("transport") or call.transport, "needs_no_key", False)
 
 
 def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
-    """The headers that say who asks, and those of the call."""
+    """The headers with the key, those of the row's options, and those of the call."""
     headers = {}
     if key is not None:
         scheme = "Bearer " if row.key_header == "authorization" else ""
@@ -168,7 +168,7 @@ def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -
 
 
 def most_bytes_of(options: Mapping[str, Any]) -> int:
-    """How long a streamed answer may be. Raises ValueError for what is no number of bytes."""
+    """How many bytes a streamed answer may have. Raises ValueError for what is no number of bytes."""
     most = options.get("max_response_bytes")
     if most is None:
         return _MOST_BYTES
@@ -178,7 +178,7 @@ def most_bytes_of(options: Mapping[str, Any]) -> int:
 
 
 def deadlines_of(call: Call) -> Deadlines:
-    """How long each part of a call may take. Raises ValueError for what is no time."""
+    """How long each phase of a call may take. Raises ValueError for what is no time."""
     options = call.options
     idle = seconds_of("stream_timeout", call.stream_timeout, options.get("stream_timeout"), 60.0)
     return Deadlines(
@@ -194,7 +194,7 @@ def deadlines_of(call: Call) -> Deadlines:
 
 
 def seconds_of(name: str, *values: Any) -> float | None:
-    """The first value that was given; infinity is no deadline."""
+    """The first value that is not None, in seconds; infinity gives None, no deadline."""
     value = next((value for value in values if value is not None), None)
     if value is None:
         return None
@@ -204,10 +204,10 @@ def seconds_of(name: str, *values: Any) -> float | None:
 
 
 def transport_for(call: Call) -> Transport:
-    """What a call is sent through: its option, else its host's, else the process's."""
+    """The transport of a call: its option, else its host's, else the process's."""
     given = call.options.get("transport")
     if given is None:
         return call.transport if call.transport is not None else default_transport()
     if not hasattr(given, "handle_async_request"):
         return cast(Transport, given)
-    return HttpxTransport(given)  # the connections are the given one's; to keep this would keep that for ever
+    return HttpxTransport(given)  # not cached, or the given one would live for ever

@@ -1,8 +1,9 @@
 """Requests signed for AWS, by botocore.
 
-Rule of this file: the one door to botocore, which is an extra and is imported when a request is signed. Credentials are
-looked for at each request, the environment's first; then those of a profile, a single sign-on, a container or an
-instance, as botocore finds and renews them. That may read files and ask the network, so it has a thread of its own.
+Rule of this file: the only use of botocore, which is an extra and is imported when a request is signed.
+Credentials are looked up for each request, the environment's first; then those of a profile, a single
+sign-on, a container or an instance, as botocore finds and renews them. That may read files and use the
+network, so it runs on a thread of its own.
 
 Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html.
 """
@@ -26,9 +27,9 @@ _SERVICE = "bedrock"
 
 
 def signer(row: Provider, region: str) -> Sign:
-    """What signs requests to `row` in `region`. Raises `EngineError("missing_key")` where botocore is not installed.
+    """A signer of requests to `row` in `region`. Raises `EngineError("missing_key")` if botocore is not installed.
 
-    It raises `AdapterError("authentication_failed")` when there are no credentials.
+    The signer raises `AdapterError("authentication_failed")` if there are no credentials.
     """
     if find_spec("botocore") is None:
         variables = " or ".join(row.key_names)

@@ -1,4 +1,4 @@
-"""Laws for what others implement: adapters of every kind, tool executors, encoders. Subclass one, and pytest runs it.
+"""Conformance suites for adapters of every kind, tool executors and encoders. Subclass one, and pytest runs it.
 
     from allm_actors.testing.conformance import AdapterSuite, Scene, Stage
 
@@ -12,8 +12,9 @@
                     sent=lambda: [request.body for request in server.requests],
                 )
 
-Rule of this package: a law is a method with a name that says it; what a law needs is a hook with one question. Nothing
-here knows how the adapter works: it is looked at through `generate`, `stream_generate` and `step`, as users look at it.
+Rule of this package: a law is a test method whose name states it; what a law needs comes from one hook.
+Nothing here knows how the adapter works: it is used only through `generate`, `stream_generate` and `step`, as
+users do.
 """
 
 from .adapter import AdapterSuite

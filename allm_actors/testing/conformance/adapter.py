@@ -1,4 +1,4 @@
-"""Laws of one answer: what a provider says comes back, and what it fails with is said in the common words.
+"""Laws of one answer: the provider's answer comes back, and its failures become the library's errors.
 
 Rule of this file: a failure may be raised by the call or be in the response; either way it is an `AdapterError` with
 the right reason, and nothing else is ever raised.
@@ -23,7 +23,7 @@ class AdapterSuite(HistoryLaws):
     """Subclass it, and implement `stage`; without `requests` and `sent` in the `Stage`, some laws are skipped."""
 
     patience = 0.3
-    """The `request_timeout` of the laws about time, in seconds; more, if your provider needs that long to be asked."""
+    """The `request_timeout` of the laws about time, in seconds; raise it if your provider needs longer to start."""
 
     def test_an_answer_comes_back(self) -> None:
         """The text, a way it ended, and an assistant's message."""
@@ -180,7 +180,7 @@ class AdapterSuite(HistoryLaws):
             assert generate(stage.engine, [question()], request_timeout=30.0).finish_reason == "stop"
 
     def hides_the_key(self, reason: str) -> None:
-        """Look that the key is in nothing that an error says."""
+        """Check that no part of an error contains the key."""
         scene = Scene(kind="refuses", reason=reason)
         with self.stage(scene) as stage:
             if stage.key is None:
@@ -202,7 +202,7 @@ class AdapterSuite(HistoryLaws):
         request_id: str | None = None,
         **options: Any,
     ) -> AdapterError:
-        """The error that a call ends with, after a look at its reason."""
+        """The error that a call ends with, after checking its reason."""
         scene = Scene(kind="refuses", reason=reason, retry_after_ms=retry_after_ms, request_id=request_id)
         options = options if request_id is None else {**options, "request_id": request_id}
         with self.stage(scene) as stage:
@@ -210,7 +210,7 @@ class AdapterSuite(HistoryLaws):
 
 
 def _error_of(scene: Scene, stage: Stage, **options: Any) -> AdapterError:
-    """What a call that asks once fails with, after a look that it is the error of the scene."""
+    """The error of a call without retries, after checking that it is the scene's."""
     try:
         response = generate(stage.engine.merge(retry=False), [question()], **options)
     except AdapterError as raised:

@@ -1,6 +1,6 @@
-"""Laws of sound: what is spoken, and what is heard.
+"""Laws of speech and transcription.
 
-Rule of this file: a clip is its bytes, and a stream comes to the same as the whole call.
+Rule of this file: a clip is its bytes, and a stream gives the same result as the whole call.
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ class SpeechSuite(CallSuite):
         require(got == CLIP, scene, "clip", message)
 
     def test_the_voice_is_sent_or_refused(self) -> None:
-        """Nobody asks for a voice who does not care whose it is."""
+        """A caller who names a voice must not silently get another."""
         self.sends("voice", "voice-of-the-suite", "voice-of-the-suite")
 
     def test_the_format_is_sent_or_refused(self) -> None:
-        """A player that knows one format plays no other."""
+        """A caller that can play only one format must not get another."""
         self.sends("format", "opus", "opus", "ogg")
 
     def test_the_sample_rate_is_sent_or_refused(self) -> None:
-        """In Hz, or in kHz: sound at another rate is too slow, or too fast."""
+        """In Hz, or in kHz: at another rate the sound is too slow, or too fast."""
         self.sends("sample_rate", 22050, "22050", "22.05", "22khz")
 
     def test_the_instructions_are_sent_or_refused(self) -> None:
-        """How it has to sound."""
+        """They say how the text is to be spoken."""
         self.sends("instructions", "like a pirate", "pirate")
 
     def test_the_speed_is_sent_or_refused(self) -> None:
@@ -156,11 +156,11 @@ class TranscriptionSuite(CallSuite):
         )
 
     def test_the_prompt_is_sent_or_refused(self) -> None:
-        """Names and words that nobody could spell who only hears them."""
+        """It has names and words whose spelling cannot be heard."""
         self.sends("prompt", "with the pirate Schellenursli", "schellenursli")
 
     def test_the_language_is_sent_or_refused(self) -> None:
-        """A clip that is taken for another language becomes nonsense."""
+        """A clip transcribed as another language becomes nonsense."""
         self.sends("language", "haw", "haw")
 
     def test_a_stream_ends_with_all_that_it_committed(self) -> None:

@@ -1,7 +1,7 @@
-"""Laws for adapters of what is not chat, whichever it is: the plainest answer, every failure, and how often it asks.
+"""Laws for adapters of every capability besides chat: the simplest answer, every failure, and the number of requests.
 
-Rule of this file: a law is a method with a name that says it. The adapter is looked at as its users look at it, through
-the facade. What a provider never does, its `stage` skips with `pytest.skip`.
+Rule of this file: a law is a test method whose name states it. The adapter is used as its users do, through
+the facade. If a provider never does what a scene says, its `stage` skips the law with `pytest.skip`.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ class CallSuite:
 
     name: ClassVar[str]
     words: ClassVar[tuple[str, ...]] = ()
-    """What `ask` asks about, as it must be found in what is sent."""
+    """The words of `ask` that must be found in the request that is sent."""
     model: ClassVar[str] = "the-model-of-the-suite"
     """The model that the law about it asks for; another, if your adapter takes only those that it knows."""
 
     def stage(self, scene: CallScene) -> AbstractContextManager[Engine | Stage]:
-        """A stage whose provider does that, for the time of a `with` block.
+        """A context manager that gives a stage whose provider does what the scene says.
 
-        An engine alone will do, and skips the laws that count requests, or read them.
+        Giving only an engine is enough, but skips the laws that count requests, or read them.
         """
         raise NotImplementedError(
             f"{type(self).__name__} needs stage(scene), a context manager of a Stage, or of an Engine"
@@ -196,7 +196,7 @@ class CallSuite:
         )
 
     def sends(self, wish: str, value: Any, *words: str) -> None:
-        """Look that a wish is sent, in one of these words. Skips the law where the adapter refuses it."""
+        """Check that an option (a "wish") is sent, as one of these words. Skips the law if the adapter refuses it."""
         with self.ready(CallScene()) as stage:
             self.tries(stage, wish, lambda: self.ask(stage.engine, **{wish: value}))
             sent = stage.all_sent().casefold()
@@ -206,12 +206,12 @@ class CallSuite:
 
     @property
     def send_or_refuse(self) -> str:
-        """What an adapter does with a wish."""
+        """The text of a failure: what an adapter must do with a wish."""
         error = CAPABILITIES[self.name].error.__name__
         return f'send it, or raise {error}("unsupported_feature", …) before anything is sent'
 
     def tries(self, stage: Stage, wish: str, ask: Callable[[], Any]) -> None:
-        """Make a call with a wish, whatever comes of it. Skips the law where the adapter refuses the wish."""
+        """Make a call with a wish, whatever its outcome. Skips the law if the adapter refuses the wish."""
         try:
             ask()
         except (AdapterError, ValidationError, TypeError, ValueError) as error:
@@ -227,7 +227,7 @@ class CallSuite:
             return self.ask(stage.engine, **options)
 
     def refused(self, reason: str, *, retry: Any) -> tuple[int, AdapterError]:
-        """How many requests a call that is refused takes, and its error. Skips the law where nobody counts."""
+        """How many requests a refused call takes, and its error. Skips the law if the stage does not count them."""
         scene = CallScene(reason=reason)
         with self.ready(scene) as stage:
             stage.asked()  # skips at once where nobody counts
@@ -235,13 +235,13 @@ class CallSuite:
             return stage.asked(), error
 
     def fails(self, reason: str, retry_after_ms: int | None = None) -> AdapterError:
-        """The error of a provider that refuses, after a look at it."""
+        """The error of a provider that refuses, after checking it."""
         scene = CallScene(reason=reason, retry_after_ms=retry_after_ms)
         with self.ready(scene) as stage:
             return self.error_of(scene, stage.engine.merge(retry=False))
 
     def error_of(self, scene: CallScene, engine: Engine) -> AdapterError:
-        """The error that a call raises, after a look that it is that of the scene."""
+        """The error that a call raises, after checking that it is the scene's."""
         try:
             answer = self.ask(engine, request_id=REQUEST_ID)
         except AdapterError as raised:
@@ -255,6 +255,6 @@ class CallSuite:
 
     @contextmanager
     def ready(self, scene: CallScene) -> Iterator[Stage]:
-        """The stage, also where `stage` gives an engine alone."""
+        """The stage, even if `stage` gives only an engine."""
         with self.stage(scene) as given:
             yield given if isinstance(given, Stage) else Stage(engine=given)

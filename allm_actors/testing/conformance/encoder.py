@@ -1,6 +1,6 @@
 """Laws of a tool result encoder: equal values, equal texts, and nothing that a model needs is lost.
 
-Rule of this file: an encoder need not write JSON; one that does is held to it (`json = True`).
+Rule of this file: an encoder need not write JSON; with `json = True` it is checked that it does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["EncoderSuite"]
 
 
 LARGE = 2**53 + 1
-"""The first whole number that a float cannot be."""
+"""The first whole number that no float can represent."""
 
 
 class EncoderSuite:
@@ -36,7 +36,7 @@ class EncoderSuite:
         self.stays('It "rains"\nin Lisbon')
 
     def test_a_text_stays_as_long_as_it_is(self) -> None:
-        """What was left out the model makes up."""
+        """What is left out, the model invents."""
         self.stays("It rains in Lisbon. " * 1000)
 
     def test_a_text_keeps_all_its_letters(self) -> None:
@@ -44,7 +44,7 @@ class EncoderSuite:
         self.stays("  Olá, 世界 🎉\n\tchove\n")
 
     def test_an_empty_text_stays_empty(self) -> None:
-        """Nothing is not a word."""
+        """It must not be replaced by a word such as "None"."""
         self.stays("")
 
     def test_a_map(self) -> None:
@@ -65,11 +65,11 @@ class EncoderSuite:
         self.keeps({"a": [{"b": {"c": [{"d": {"e": [[["f"]]]}}]}}]})
 
     def test_what_is_empty_is_kept(self) -> None:
-        """That there is none of a thing is said, too."""
+        """An empty list or dict is information, too."""
         self.keeps({"until": None, "rain": [], "wind": {}, "unit": "", "mm": 0, "dry": False})
 
     def test_a_large_number_is_kept(self) -> None:
-        """To the last digit, also where a float has no place for it: an id, or an amount."""
+        """To the last digit, even if a float cannot represent it: an id, or an amount."""
         self.keeps(LARGE)
         self.keeps({"id": -LARGE})
 
@@ -120,7 +120,7 @@ class EncoderSuite:
                 assert list(_read(text)) == ["error"], f"{text!r} is not marked as an error"
 
     def test_equal_values_have_equal_texts(self) -> None:
-        """Whatever the order in which a map was made: what does not change is not paid for twice by a prompt cache."""
+        """Whatever the order of a map's keys: otherwise a prompt cache would not recognize what has not changed."""
         there, back = self.text({"a": 1, "b": [2]}), self.text(dict([("b", [2]), ("a", 1)]))  # noqa: C406
         assert there == back, (
             f"one value became {there!r} and {back!r}: sort the keys of maps, at every depth"
@@ -132,7 +132,7 @@ class EncoderSuite:
         assert self.text({"a": 1}) == self.text({"a": 1}), "the same value became two texts"
 
     def stays(self, value: str) -> None:
-        """Look that a text is given as it is."""
+        """Check that a text is returned unchanged."""
         text = self.text(value)
         assert text == value, (
             f"the text {value!r} became {text!r}: return a str unchanged, without quotes, because the model "
@@ -140,15 +140,15 @@ class EncoderSuite:
         )
 
     def keeps(self, value: Any, as_: Any = None) -> None:
-        """Look that the text of a value says the value."""
+        """Check that the text of a value contains the whole value."""
         text = self.text(value, wrapped=as_ is not None)
         if self.json:
             wanted = value if as_ is None else as_
             assert _read(text) == wanted, f"{value!r} became {text!r}, which is not JSON for {wanted!r}"
 
     def text(self, value: Any, *, wrapped: bool = False, by: ToolResultEncoder | None = None) -> str:
-        """What the model reads when a handler gives this: `by` an encoder, or a new one. `wrapped` values are not the
-        handler's own `Ok` or `Err`.
+        """What the model reads when a handler returns this value, encoded `by` an encoder, or by a new one.
+        `wrapped`: an `Ok` or `Err` is the value itself, not the handler's marker.
         """
         given = Ok(value) if wrapped and isinstance(value, Ok) else value
         calls = [script.tool_call("forecast", {}, id="c0"), script.finish("tool_calls")]

@@ -1,10 +1,10 @@
-"""Laws of a tool executor: what a handler answers arrives as it is, and what it does wrong is said.
+"""Laws of a tool executor: a handler's answer arrives unchanged, and its failures are reported.
 
     class Plain:
         def execute(self, tool, arguments, context):
             return tool.run(arguments, context)
 
-Rule of this file: an executor is looked at through a step in which a scripted model calls one tool.
+Rule of this file: an executor is tested by a step in which a scripted model calls one tool.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ExecutorSuite:
     """Subclass it, and implement `executor`."""
 
     patience = 5.0
-    """Seconds for what takes a moment."""
+    """Seconds to wait for what should take only a moment."""
 
     def executor(self) -> ToolExecutor | None:
         """A new executor; None is the library's own."""
@@ -92,7 +92,7 @@ class ExecutorSuite:
             assert kept, f"a handler returned {value!r}, but execute() returned {raw!r}: {UNCHANGED}"
 
     def test_a_value_that_json_has_no_form_for_is_one(self) -> None:
-        """What the model reads of it is the encoder's to say."""
+        """How it becomes text is the encoder's business."""
         values: tuple[Any, ...] = (("Lisbon", 3), {"Lisbon"}, b"rain", {1: 2})
         for value in values:
             self.passes(value, Ok(value))
@@ -136,7 +136,7 @@ class ExecutorSuite:
             )
 
     def test_equal_calls_are_run_each(self) -> None:
-        """Who pays twice, pays twice: an answer is that of its call, and of no other one."""
+        """Two equal calls are two: each is run, and gets its own answer."""
         runs: list[Any] = []
 
         def handler(arguments: Any) -> Any:
@@ -284,7 +284,7 @@ class ExecutorSuite:
         )
 
     def has_its_own(self, at_once: int) -> None:
-        """Look that each of several calls is run with its own arguments and context, and gets its own answer."""
+        """Check that each of several calls is run with its own arguments and context, and gets its own answer."""
 
         def handler(arguments: Any, context: Any) -> Any:
             Event().wait(0.003)  # as handlers do, so that calls at once meet
@@ -301,7 +301,7 @@ class ExecutorSuite:
         )
 
     def passes(self, given: Any, arrives: Any = None) -> None:
-        """Look that a handler's answer arrives as it is, or as what is said."""
+        """Check that a handler's answer arrives unchanged, or as `arrives`."""
         raw = self.raw(lambda _: given)
         assert raw == (given if arrives is None else arrives), (
             f"a handler returned {given!r}, but execute() returned {raw!r}: {UNCHANGED}"
@@ -351,7 +351,7 @@ class ExecutorSuite:
 
 
 def _is_of_the_call(context: Any, engine: Engine) -> None:
-    """Look that a handler was given the context of its call."""
+    """Check that a handler was given the context of its call."""
     say = "the handler did not get the context that execute() received"
     assert isinstance(context, ToolContext), f"{say}, but {context!r}: {WITH_CONTEXT}"
     assert context.context == {"user": "Ana"}, say

@@ -1,7 +1,8 @@
-"""What a provider does in one law, and where the law finds it.
+"""Scenes, which say what a provider does in one law, and stages, which give the law access to it.
 
-Rule of this file: a scene says what happens, never how; whoever implements `stage` makes it happen. A scene knows which
-of its fields were looked at: a law about a field that nobody has looked at was not played, and is skipped, not failed.
+Rule of this file: a scene says what happens, never how; the implementation of `stage` makes it happen. A
+scene records which of its fields were read: if the stage has not read the field that a law is about, the law
+is skipped, not failed.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ STATUSES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Looked:
-    """A scene that keeps the names of its fields that were looked at in `looked_at`."""
+    """The base of scenes; the names of fields that were read are in `looked_at`."""
 
     looked_at: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
@@ -78,7 +79,7 @@ class Looked:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene(Looked):
-    """What the provider does when it is asked."""
+    """What the provider does when it gets a request."""
 
     kind: Literal["answers", "refuses", "breaks", "stalls"]
     """`answers` says all of it; `refuses` fails before anything is said; `breaks` says the first piece of `text`, and
@@ -115,7 +116,7 @@ class Scene(Looked):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The provider, ready; what is counted is counted there, not in the adapter."""
+    """A provider that is ready to play a scene; requests are counted at the provider, not in the adapter."""
 
     engine: Engine
     """An engine whose adapter is the one to be tried, in its slot, with all that it needs: a URL, a key."""
@@ -216,7 +217,7 @@ def skip(why: str) -> NoReturn:
 
 
 def require(held: bool, scene: Looked, name: str, message: str) -> None:
-    """Fail with the message unless `held`; skip where the stage has not looked at the field that the law is about."""
+    """Fail with the message unless `held`; skip if the stage has not read the field that the law is about."""
     if held:
         return
     if name not in scene.looked_at:
@@ -228,7 +229,7 @@ def require(held: bool, scene: Looked, name: str, message: str) -> None:
 
 
 def is_refusal(error: Exception, wish: str, asked: int) -> bool:
-    """Whether an adapter says with it that it cannot send what was wished for, as it may before it has asked."""
+    """Whether the error says that the adapter cannot send the wish, as it may, provided that it has sent nothing."""
     if isinstance(error, AdapterError | ValidationError):
         return error.reason in REFUSALS or (error.reason == "invalid_request" and asked == 0)
     return asked == 0 and wish in str(error)

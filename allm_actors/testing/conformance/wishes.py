@@ -1,7 +1,7 @@
-"""Laws of wishes that have no word to look for: a request that has one is another request than one that has it not.
+"""Laws of options ("wishes") that have no word to search for: a request with one must differ from a request without.
 
-Rule of this file: two requests are compared as they arrived, and differ in one wish of the caller's. Where they are the
-same the wish was left out. How a provider is told of it is nobody's business here.
+Rule of this file: two requests, whose callers differ in one wish, are compared as they arrived. If they are
+equal, the wish was left out. How it is encoded does not matter here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class WishLaws(RequestLaws):
     `strict` is skipped where it makes no difference: many providers always do, or never."""
 
     def test_a_temperature_of_zero_is_sent_or_refused(self) -> None:
-        """Zero is a temperature, the lowest that there is, and not none."""
+        """Zero is a temperature, the lowest one, and not the same as None."""
         cold, plain = self.compared("temperature", 0.0, None)
         warm = self.finds([question()], [_WARM], "request.temperature", temperature=float(_WARM))
         if cold in (warm.replace(_WARM, "0.0"), warm.replace(_WARM, "0")):
@@ -73,7 +73,7 @@ class WishLaws(RequestLaws):
         _differ("what is `required` in the schema of a tool", *sent)
 
     def compared(self, name: str, *wishes: Any, **options: Any) -> list[str]:
-        """The requests with each of the wishes, after a look that the last of them is the same each time."""
+        """The requests with each of the wishes, after checking that the last one is the same each time."""
         told = [self.finds([question()], [], name, **options, **{name: wish}) for wish in wishes]
         if self.finds([question()], [], name, **options, **{name: wishes[-1]}) != told[-1]:
             skip(

@@ -402,6 +402,24 @@ def test_a_trace_shows_messages_until_it_is_ended_and_disturbs_nobody(system: Sy
     end()
 
 
+def test_a_trace_shows_what_handlers_get_and_no_timeouts(system: System, log: Log) -> None:
+    class Idler(GenServer):
+        def handle_cast(self, request: Any) -> None:
+            self.idle_timeout(0.0)
+
+        def handle_timeout(self) -> None:
+            log("idle")
+
+    ref = Idler.start()
+    seen: list[Any] = []
+    trace(ref, seen.append)
+    cast(ref, ("idle", 1))
+    assert log.take(1) == ["idle"]
+    ref.tell("info")
+    ref.stop()
+    assert seen == [("idle", 1), "info"]
+
+
 def test_an_operator_learns_that_there_is_nothing_to_look_at(system: System) -> None:
     ref = Account.start()
     ref.stop()

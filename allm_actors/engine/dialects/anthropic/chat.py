@@ -1,7 +1,7 @@
 """Anthropic's messages: a request to its JSON.
 
-Rule of this file: pure. What this format has no word for travels in `request.options`, which has the last word over
-every field but the forced tool of structured output.
+Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override
+every field except the forced tool of structured output.
 
     ours                              on the wire
     system messages, wherever         system, joined by empty lines
@@ -11,9 +11,9 @@ every field but the forced tool of structured output.
     tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
     response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
                                       called in their place; see `events`
-    max_tokens                        max_tokens, 1024 when nobody says
+    max_tokens                        max_tokens, 1024 by default
     documents                         document blocks: a PDF, or a text, which is text/plain whatever kind it is
-    prompt_cache                      cache_control of the whole request; a key has no place on this wire
+    prompt_cache                      cache_control of the whole request; a cache key has no field in this format
 
 Source: https://docs.anthropic.com/en/api/messages, and recorded exchanges.
 """
@@ -153,9 +153,9 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
 
 
 def _has_answered(messages: Iterable[Message]) -> bool:
-    """Whether the step at the end calls the tool for JSON as any other: asked once more, it would do so for ever.
+    """Whether the last step has a call of the JSON tool as an ordinary tool call: forced again, it would never end.
 
-    No answer that is read here has such a call, for it is the answer; what somebody else made of one may.
+    No answer decoded here has such a call, because it becomes the answer's text; messages from elsewhere may.
     """
     spoken = [message for message in messages if message.role != "system"]
     step = takewhile(lambda message: message.role != "user", reversed(spoken))
@@ -163,8 +163,8 @@ def _has_answered(messages: Iterable[Message]) -> bool:
 
 
 def _forced(name: str, *, beside: bool, thinks: bool) -> dict[str, Any]:
-    # A model that must answer at once cannot call the tools that it would need for the answer, and makes one up.
-    # And one that thinks may not be forced to anything: the API refuses the request.
+    # A model that is forced to answer at once cannot call the tools it needs for the answer, and invents one.
+    # And a thinking model may not be forced to call a tool: the API refuses the request.
     if beside:
         return {"type": "auto" if thinks else "any"}
     forced = {"type": "auto"} if thinks else {"type": "tool", "name": name}
@@ -172,7 +172,7 @@ def _forced(name: str, *, beside: bool, thinks: bool) -> dict[str, Any]:
 
 
 def _thinks_too_late(body: Mapping[str, Any]) -> bool:
-    """Whether it shall think in the middle of a step that was begun without: the API wants the thoughts from before."""
+    """Whether thinking is turned on in the middle of a step that began without: the API wants the earlier thoughts."""
     thinking = body.get("thinking")
     if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
         return False
@@ -268,7 +268,7 @@ _DOCUMENTS = Documents(roles=frozenset({"user", "tool"}), urls=ANYWHERE, failure
 
 
 def _assistant(message: Message, *, goes_on: bool) -> str | list[dict[str, Any]]:
-    """What an assistant's message said. Its answer `goes_on` when nothing follows: the model takes it up again."""
+    """The content of an assistant's message. It `goes_on` if no message follows: the model continues it."""
     text = flat_text(message)
     blocks = provider_state(message, STATE)
     if isinstance(blocks, list):
@@ -283,9 +283,10 @@ def _assistant(message: Message, *, goes_on: bool) -> str | list[dict[str, Any]]
 
 
 def _with_text(blocks: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
-    """The blocks, with the message's text if it is not what they say.
+    """The blocks, with the message's text inserted if the text blocks do not have it.
 
-    A structured answer came through a tool that there is none of, so it goes back as a text, before any calls.
+    A structured answer came as a call of a tool that is not the user's, so it goes back as text, before any
+    calls.
     """
     if text == "".join(text_of(block.get("text")) or "" for block in blocks if block.get("type") == "text"):
         return blocks
@@ -295,7 +296,7 @@ def _with_text(blocks: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
 
 
 def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
-    """Whether a block may go back: a call can have been taken out, a text be blank, a thought have no signature."""
+    """Whether a block may be sent back: not a call that was removed, a blank text, or a thought without signature."""
     match block.get("type"):
         case "tool_use":
             return text_of(block.get("id")) in called
@@ -308,7 +309,7 @@ def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
 
 
 def _read(block: Mapping[str, Any]) -> tuple[str, Any]:
-    """A block's kind and the id of its call, as `without_loose_ends` takes them."""
+    """A block's kind and the id of its call, as `without_loose_ends` expects them."""
     if block.get("type") in _SERVED:
         return "served", block.get("id")
     if "tool_use_id" in block:

@@ -6,11 +6,11 @@ that. An answer is whole at `message_stop`; only then is a tool call complete.
     on the wire                                    events
     message_start                                  id, model and the first usage; a second one in mid-answer is an error
     a text block's text_delta                      TextDelta
-    a thinking block                               RawChunk(("thinking_start", {"index": …})), told or not
+    a thinking block                               RawChunk(("thinking_start", {"index": …})), even without thoughts
     its thinking_delta                             RawChunk(("thinking_delta", {"index": …, "delta": …}))
     a tool_use block, its input_json_delta         ToolCallStarted, ToolCallDelta per fragment
     a tool_use of `respond_with_json_…`            TextDelta per fragment: it is the answer, not a call; another one in
-                                                   the same answer is nothing
+                                                   the same answer is ignored
     message_delta                                  stop_reason and usage
     message_stop                                   RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
@@ -18,9 +18,9 @@ that. An answer is whole at `message_stop`; only then is a tool call complete.
     an event that is none of these                 RawChunk(("unknown_event", name, data))
     the end before message_stop                    ErrorEvent(network_error), metadata partial
 
-When the answer has blocks besides text and calls (signed thoughts, the provider's own tools and what they brought), all
-blocks are kept in order as `provider_state`, because the provider wants them back; but not the call that is the answer,
-which is the message's text.
+When the answer has blocks besides text and calls (signed thoughts, the provider's own tools and their
+results), all blocks are kept in order as `provider_state`, because the provider wants them back; except the
+call that is the answer, which is the message's text.
 
 Source: https://docs.anthropic.com/en/api/messages-streaming, and recorded streams.
 """
@@ -33,9 +33,10 @@ from typing import Any, Final
 import msgspec
 
 from allm_actors.data import AdapterError, Event, FinishReason
+from allm_actors.data.encoding import json_text
 from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import PartialCall, json_text
+from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
@@ -51,7 +52,7 @@ from allm_actors.engine.sse import ServerEvent, SseDecoder
 __all__ = ["JSON_TOOL", "STATE", "Decoder", "usage_fields"]
 
 JSON_TOOL: Final = "respond_with_json_"
-"""How the tool is named that a structured answer is forced through."""
+"""The prefix of the name of the tool that forces a structured answer."""
 
 STATE: Final = "anthropic"
 
@@ -191,7 +192,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._answer.pass_on(kind, read_object(data) or {}, events)
 
     def _on_event(self, kind: str | None, wire: Wire, events: list[Event]) -> bool:
-        """Whether there is such an event."""
+        """Handle one event. Returns False for an unknown kind."""
         if kind == "content_block_delta":
             block = self._blocks.get(wire.index or 0)
             if block is not None and wire.delta is not None:
@@ -222,7 +223,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         self._on_usage(dict_of(message.get("usage")))
 
     def _on_usage(self, usage: dict[str, Any] | None) -> None:
-        # Later counts are totals, too, and leave out what has not changed.
+        # Later counts are totals, too, and omit what has not changed.
         said = {name: value for name, value in (usage or {}).items() if value is not None}
         if said:
             self._answer.usage = (self._answer.usage or {}) | said
@@ -269,7 +270,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             block.signature.append(delta.signature)
         elif delta.citation is not None:
             block.citations.append(delta.citation)
-        elif delta.content is not None:  # a summary of what was compacted comes in one piece
+        elif delta.content is not None:  # the summary of a compaction comes in one piece
             block.wire = {**block.wire, "content": delta.content}
 
     def _on_json(self, block: Block, fragment: str, events: list[Event]) -> None:
@@ -294,7 +295,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         self._answer.complete(finish, self._stop, events)
 
     def _tell_structured(self, answer: Block) -> None:
-        # What was said beside the structure is no part of it.
+        # Text beside the structured answer is not part of it.
         self._answer.text = ["".join(answer.fragments)]
         self._answer.metadata["structured_output_tool"] = True
 
@@ -314,7 +315,7 @@ _BODIES = ("message", "error", None)
 
 
 def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
-    """`Usage` fields of a wire's usage: what was read from a cache, or written to one, was input, too."""
+    """`Usage` fields of a wire's usage; tokens read from a cache, or written to one, are added to the input."""
     extra = dict(wire)
     uncached = count_of(extra.pop("input_tokens", None))
     read = count_of(extra.pop("cache_read_input_tokens", None))

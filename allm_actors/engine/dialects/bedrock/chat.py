@@ -1,23 +1,23 @@
 """Bedrock's Converse: a request to its JSON.
 
-Rule of this file: pure. What this format has no word for travels in `request.options`, which has the last word: the
-request's own fields stay where they are, names of `inferenceConfig` go there, and all others are parameters of the
-model, in `additionalModelRequestFields`.
+Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override
+every field: names of the wire request's own fields stay at its top level, names of `inferenceConfig` go
+there, and all others are parameters of the model, in `additionalModelRequestFields`.
 
     ours                              on the wire
     model                             in the path: an id, an inference profile, or an ARN
     system messages, wherever         system, a block each
-    messages in a row of one side     one message; tool messages are toolResult blocks of the user's. Blank ones are
-                                      none: the sides must alternate
+    successive messages of one role   one message; tool messages are toolResult blocks of the user's. Blank ones are
+                                      left out: the roles must alternate
     documents                         document blocks; see `documents`
     an assistant's calls              toolUse blocks; thoughts and server tools go back as they came, but for what was
                                       cut off: it would be refused for as long as the conversation lasts
     max_tokens, temperature           inferenceConfig
     tool_choice required, a name      {"any": {}}, {"tool": {"name": …}}
-    tool_choice none                  no tools, but for those in the conversation: the format wants them declared
+    tool_choice none                  no tools, except those called in the conversation, which must be declared
     response_format json_schema       outputConfig
     pictures                          bytes; a URL is refused
-    prompt_cache                      a cachePoint after the system's blocks, and one at the end; a key has no place
+    prompt_cache                      a cachePoint after the system's blocks, and one at the end; no cache key
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html, and recorded exchanges.
 """
@@ -41,8 +41,9 @@ from allm_actors.data import (
     ToolCall,
     ValidationError,
 )
+from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import json_text, provider_state
+from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.bedrock.documents import DOCUMENTS, document_block, named
 from allm_actors.engine.dialects.bedrock.events import STATE, Decoder
 from allm_actors.engine.dialects.body import check_turns, flat_text, json_body
@@ -61,7 +62,7 @@ _FIELDS = (
     *("performanceConfig", "serviceTier", "outputConfig", "additionalModelResponseFieldPaths"),
     "projectIdentifier",
 )
-_PROMPT = ":prompt/"  # in the ARN of a prompt that is kept there, and has messages of its own
+_PROMPT = ":prompt/"  # in the ARN of a managed prompt, which has messages of its own
 _KINDS = {"reasoningContent": "thought", "toolUse": "call", "toolResult": "result"}
 _INFERENCE = ("maxTokens", "temperature", "topP", "stopSequences")
 
@@ -109,7 +110,7 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
 
 
 def _thinks_too_late(extra: Mapping[str, Any], turns: list[dict[str, Any]]) -> bool:
-    """Whether Claude shall think in the middle of a step that was begun without, which it refuses."""
+    """Whether thinking is turned on for Claude in the middle of a step that began without, which the API refuses."""
     thinking = extra.get("thinking")
     if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
         return False
@@ -134,7 +135,7 @@ def _format(wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mark(body: Mapping[str, Any], cache: Mapping[str, Any]) -> None:
-    """Ask for what comes before the marks to be kept; the first covers the tools, too."""
+    """Set the cache points: what comes before them is cached. The first one covers the tools, too."""
     long = {"ttl": "1h"} if cache.get("retention") == "long" else {}
     for blocks in (body.get("system"), body["messages"][-1]["content"] if body["messages"] else None):
         if blocks:
@@ -148,7 +149,7 @@ def _tool_config(request: Request) -> dict[str, Any] | None:
     choice = _tool_choice(request)
     tools = request.tools if request.tool_choice != "none" else []
     if not tools:
-        # A conversation with calls in it is refused unless there are tools.
+        # A conversation with calls in it is refused unless those tools are declared.
         used = (call.name for message in request.messages for call in message.tool_calls)
         tools = [Tool(name=name, description="", schema={"type": "object"}) for name in dict.fromkeys(used)]
     if not tools:
@@ -237,7 +238,7 @@ def _part(part: Part, row: Provider) -> list[dict[str, Any]]:
 
 
 def _assistant(message: Message, vendor: str, *, goes_on: bool) -> list[dict[str, Any]]:
-    """What an assistant's message said. Its answer `goes_on` when nothing follows: the model takes it up again."""
+    """The content of an assistant's message. It `goes_on` if no message follows: the model continues it."""
     blocks = provider_state(message, STATE)
     if isinstance(blocks, list):
         called = {call.id for call in message.tool_calls}
@@ -247,7 +248,7 @@ def _assistant(message: Message, vendor: str, *, goes_on: bool) -> list[dict[str
 
 
 def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
-    """Whether a block that came may go back: a call can have been taken out of the answer, and a text be blank."""
+    """Whether a block may be sent back: not a call that was removed from the message, or a blank text."""
     if "text" in block:
         return bool(_text(text_of(block["text"]) or ""))
     kind, id = _read(block)
@@ -255,7 +256,7 @@ def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
 
 
 def _read(block: Mapping[str, Any]) -> tuple[str, Any]:
-    """A block's kind and the id of its call, as `without_loose_ends` takes them."""
+    """A block's kind and the id of its call, as `without_loose_ends` expects them."""
     name = next((name for name in _KINDS if name in block), "")
     inner = dict_of(block.get(name))
     served = name == "toolUse" and inner.get("type") == "server_tool_use"
@@ -263,9 +264,9 @@ def _read(block: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _is_for(block: Mapping[str, Any], vendor: str) -> bool:
-    """Whether a block may go to a model of this vendor's: who made it is not on the wire, but only Claude signs.
+    """Whether a block may go to a model of this vendor. The wire does not name a block's maker, but only Claude signs.
 
-    Claude refuses thoughts that are not signed, and all others those that are.
+    Claude refuses unsigned thoughts, and all other models refuse signed ones.
     """
     if "reasoningContent" not in block or not vendor:
         return True

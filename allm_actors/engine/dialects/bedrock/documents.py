@@ -1,7 +1,7 @@
 """Bedrock's documents: a block each, with a format and a name that no other document of the request has.
 
-Rule of this file: pure. A name is what the provider takes as one (letters, digits, single spaces, hyphens and
-brackets), and the same in every request of a conversation, so that what was cached stays so.
+Rule of this file: pure. A name has only characters that the provider accepts (letters, digits, single spaces,
+hyphens and brackets), and is the same in every request of a conversation, so that a prompt cache stays valid.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_DocumentBlock.html.
 """
@@ -25,7 +25,7 @@ _FORMATS = {
     for format in ("pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md")
 }
 _FOREIGN = re.compile(r"[^A-Za-z0-9\-()\[\]]+")
-_LONGEST = 190  # of 200, so that a number fits behind it
+_LONGEST = 190  # characters of the 200 allowed, so that a number can be appended
 
 
 def _failure(document: Document) -> str | None:
@@ -38,7 +38,7 @@ DOCUMENTS = Documents(roles=frozenset({"user", "tool"}), urls=("s3://",), failur
 
 
 def document_block(document: Document) -> dict[str, Any]:
-    """A document that has its name already."""
+    """The block of a document that `named` has given a title."""
     kind, value = document.source
     source = {"s3Location": {"uri": value}} if kind == "url" else {"bytes": document_data(document)}
     format = _FORMATS[str(document.mime_type)]
@@ -46,7 +46,7 @@ def document_block(document: Document) -> dict[str, Any]:
 
 
 def named(messages: Iterable[Message]) -> Iterator[Message]:
-    """The messages, in which each document has a title of its own: its title, as far as it may, or `Document 1`."""
+    """The messages with a unique title for each document: its own in allowed characters, or `Document 1`, …"""
     taken: set[str] = set()
     for message in messages:
         if isinstance(message.content, str):

@@ -5,7 +5,7 @@ that. An answer is whole at `messageStop`; `metadata`, which follows it, brings 
 
     on the wire                                    events
     a text block's deltas                          TextDelta
-    reasoningContent, but what is redacted of it   RawChunk(("thinking_start", {"index": …})), told or not,
+    reasoningContent, except redacted parts        RawChunk(("thinking_start", {"index": …})), with or without text,
                                                    RawChunk(("thinking_delta", {"index": …, "delta": …}))
     a toolUse block, its input's deltas            ToolCallStarted, ToolCallDelta per fragment
     messageStop, then metadata or the end          RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
@@ -15,9 +15,10 @@ that. An answer is whole at `messageStop`; `metadata`, which follows it, brings 
     a frame with a wrong checksum                  ErrorEvent(malformed_event)
     the end before messageStop                     ErrorEvent(network_error), metadata partial
 
-When the answer has blocks besides text and calls (thoughts and their signatures, tools that ran on the server and what
-they brought, citations), all blocks are kept in order as `provider_state`, because the provider wants them back.
-Neither an id of the answer nor its model is on this wire; a prompt router says whom it chose.
+When the answer has blocks besides text and calls (thoughts and their signatures, tools that ran on the server
+and their results, citations), all blocks are kept in order as `provider_state`, because the provider wants
+them back. This format has neither an id of the answer nor its model; only a prompt router names the model
+that it chose.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html, and recorded streams.
 """
@@ -30,9 +31,10 @@ from typing import Any, Final
 import msgspec
 
 from allm_actors.data import AdapterError, Event, FinishReason
+from allm_actors.data.encoding import json_text
 from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import PartialCall, json_text
+from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
@@ -66,7 +68,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Block:
-    """One content block while it arrives. `kind` is its field on the wire, `wire` what its beginning said."""
+    """One content block while it arrives. `kind` is its field on the wire, `wire` the data of its start."""
 
     __slots__ = ("call", "citations", "fragments", "kind", "results", "signature", "text", "wire")
 
@@ -82,7 +84,7 @@ class Block:
 
     @property
     def is_plain(self) -> bool:
-        """Whether a message says all that is in the block."""
+        """Whether a `Message` can hold everything that is in the block."""
         return self.kind in _PLAIN and not self.citations and (self.kind == "text" or self.call is not None)
 
     def whole(self) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class Block:
                 arguments, _ = read_arguments("".join(self.fragments))
                 said = {
                     k: v for k, v in self.wire.items() if (k, v) != ("type", "tool_use")
-                }  # never taken back
+                }  # the API sends this but refuses it when it is sent back
                 return {"toolUse": {**said, "input": arguments}}
             case "toolResult" if self.results:
                 return {"toolResult": {**self.wire, "content": self.results}}
@@ -209,7 +211,7 @@ class Decoder(AnswerDecoder[Frame]):
                     pass
 
     def _block(self, index: int, kind: str, events: list[Event]) -> Block:
-        """The block at `index`; texts and thoughts have no beginning on this wire."""
+        """The block at `index`, made if need be: texts and thoughts have no start event in this format."""
         block = self._blocks.get(index)
         return block if block is not None and block.kind == kind else self._on_start(index, kind, {}, events)
 
@@ -299,10 +301,10 @@ class Decoder(AnswerDecoder[Frame]):
 
 
 def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
-    """`Usage` fields of a wire's usage: what was read from a cache, or written to one, was input, too."""
+    """`Usage` fields of a wire's usage; tokens read from a cache, or written to one, are added to the input."""
     extra = dict(wire)
     for name in ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"):
-        extra.pop(name, None)  # the same again, in older words
+        extra.pop(name, None)  # duplicates under older names
     uncached = count_of(extra.pop("inputTokens", None))
     read = count_of(extra.pop("cacheReadInputTokens", None))
     written = count_of(extra.pop("cacheWriteInputTokens", None))

@@ -1,13 +1,13 @@
 """Cohere's chat, version 2: a request to its JSON.
 
-Rule of this file: pure. What this format has no word for (documents, thinking, citation and safety modes) travels in
-`request.options`, which has the last word over every field.
+Rule of this file: pure. Parameters that `Request` has no field for (documents, thinking, citation and safety
+modes) are in `request.options`, which override every field.
 
     ours                              on the wire
     an assistant's thoughts           content of type thinking, and tool_plan, as they came; see `events`
     an assistant's calls              tool_calls, with the arguments as text
     tool_choice required, none        REQUIRED, NONE
-    tool_choice, a name               REQUIRED, and that tool alone: a name has no place on this wire
+    tool_choice, a name               REQUIRED, and only that tool: this format has no field for a name
     response_format                   json_object, with json_schema when there is a schema; not beside tools
     pictures                          image_url, with a URL or a data URI
 

@@ -1,7 +1,8 @@
 """Cohere's embed, version 2: a request to its JSON, an answer to vectors.
 
-Rule of this file: pure. The format wants to be told what the vectors are for: texts to be found, unless `task_type`
-says otherwise; it has no word for `similarity`. `options` are part of the request, under our fields.
+Rule of this file: pure. The format requires an input type: that of documents to be searched, unless
+`task_type` says otherwise; it has none for `similarity`. `options` are part of the request; our fields
+override them.
 
 Source: https://docs.cohere.com/reference/embed, and a recorded exchange.
 """

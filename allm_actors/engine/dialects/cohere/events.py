@@ -4,7 +4,7 @@ Rule of this file: total. No bytes make the decoder raise; what it cannot read i
 that. An answer is whole at `message-end`; only then is a tool call complete.
 
     on the wire                                    events
-    message-start                                  the answer's id; which model answers is not said on this wire
+    message-start                                  the answer's id; this format does not name the model
     content-delta with text                        TextDelta
     content-delta with thinking, tool-plan-delta   RawChunk(("thinking_start", {"index": …})), once each,
                                                    RawChunk(("thinking_delta", {"index": …, "delta": …}))
@@ -16,8 +16,8 @@ that. An answer is whole at `message-end`; only then is a tool call complete.
     an event that is none of these                 RawChunk(("unknown_event", name, data))
     the end before message-end                     ErrorEvent(network_error), metadata partial
 
-A tool plan is what the model thinks before it calls, so it is told as a thought. Both kinds of thought are kept as
-`provider_state`, because the provider wants them back, each in its own field.
+A tool plan is what the model thinks before it calls, so it is reported as a thought. Both kinds of thought
+are kept as `provider_state`, because the provider wants them back, each in its own field.
 
 Source: https://docs.cohere.com/v2/docs/streaming, and recorded streams.
 """
@@ -205,7 +205,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
 
 def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
-    """`Usage` fields of a wire's usage: the tokens that the model saw and wrote. What is billed is kept in `extra`."""
+    """`Usage` fields of a wire's usage: the tokens that the model read and wrote. Billed units are kept in `extra`."""
     extra = dict(wire)
     tokens = dict_of(extra.pop("tokens", None))
     inputs, output = count_of(tokens.get("input_tokens")), count_of(tokens.get("output_tokens"))

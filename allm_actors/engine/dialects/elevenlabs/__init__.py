@@ -1,1 +1,1 @@
-"""What ElevenLabs speaks and hears."""
+"""ElevenLabs' speech and transcription."""

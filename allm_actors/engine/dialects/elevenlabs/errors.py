@@ -1,6 +1,7 @@
-"""Why ElevenLabs refused.
+"""ElevenLabs' error responses.
 
-Rule of this file: what its error says comes before the status, which is 401 for an empty account as for a wrong key.
+Rule of this file: the error in the body comes before the status, which is 401 for an empty account as for a
+wrong key.
 
     code, status or type in the body                                      reason
     --------------------------------------------------------------------  ------------------------
@@ -43,7 +44,7 @@ _STATUSES: Final[Mapping[int, str]] = {
 
 
 def elevenlabs_refusal(failure: HttpFailure, row: Service) -> AdapterError:
-    """The capability's error for an answer with a status that is not 2xx."""
+    """The capability's error for an error response."""
     headers = {name.lower(): value for name, value in failure.headers.items()}
     detail = _detail(failure.body)
     words = {text_of(detail.get(name)) for name in ("code", "status", "type")} - {None}
@@ -82,7 +83,7 @@ def _detail(body: bytes) -> dict[str, Any]:
     detail = wire.get("detail", wire)
     if (
         isinstance(detail, list) and detail and isinstance(detail[0], dict)
-    ):  # what a web framework finds wrong
+    ):  # the validation errors of a web framework
         where = ".".join(str(part) for part in detail[0].get("loc") or [] if isinstance(part, str | int))
         return {"message": f"{where}: {text_of(detail[0].get('msg')) or 'invalid'}"}
     if isinstance(detail, str):

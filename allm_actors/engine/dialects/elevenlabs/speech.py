@@ -1,7 +1,7 @@
 """ElevenLabs' speech: a text to its JSON; the answer is the clip.
 
-Rule of this file: pure. Format and sample rate are one word in the query, and not all pairs of them have one. `options`
-are sent under our fields; `voice_settings` among them keeps what we say about speed, and `query` goes into the URL.
+Rule of this file: pure. Format and sample rate are one word in the query, and not every pair of them has one.
+Our fields override `options`; in `voice_settings` only the speed is ours, and `query` goes into the URL.
 
     ours    sample rates                       on the wire
     mp3     22050, 24000, 44100 (default)      mp3_22050_32, mp3_24000_48, mp3_44100_128
@@ -32,7 +32,7 @@ _VOICE = "JBFqnCBsd6RMkjVDRZzb"
 _RESERVED: Final = frozenset({"output_format", "model_id", "text", "query"})
 _MP3: Final = {44_100: "mp3_44100_128", 22_050: "mp3_22050_32", 24_000: "mp3_24000_48"}
 _RATES: Final = (24_000, 8_000, 16_000, 22_050, 32_000, 44_100, 48_000)
-# The first rate of each is the one that is meant by none.
+# The first rate of each format is its default.
 _WORDS: Final[dict[str, dict[int, str]]] = {
     "mp3": _MP3,
     "opus": {48_000: "opus_48000_64"},
@@ -71,11 +71,11 @@ class ElevenLabsSpeech:
         return spoken(answer, request, row, _rate(request, row), provider_request_id(answer.headers), raw)
 
     def started(self, answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechStarted:
-        """What the head of an answer says; `answer` has no body. Raises `malformed_response`."""
+        """The first event, from the head of an answer; `answer` has no body. Raises `malformed_response`."""
         return speech_started(answer, request, row, _rate(request, row))
 
     def completed(self, answer: HttpFailure, request: SpeechRequest) -> SpeechCompleted:
-        """The end of a stream with this head."""
+        """The last event of a stream with this head."""
         cost = _cost(answer)
         more = {"character_cost": cost} if cost is not None else None
         return speech_completed(request, provider_request_id(answer.headers), more)

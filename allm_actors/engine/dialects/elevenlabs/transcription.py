@@ -1,7 +1,7 @@
 """ElevenLabs' speech to text: a clip to a form, an answer to its text.
 
-Rule of this file: pure. The format has no word for a prompt. `options` are fields of the form, a list one for each
-value.
+Rule of this file: pure. The format has no field for a prompt. `options` are fields of the form; a list
+becomes one field for each value.
 
 Source: https://elevenlabs.io/docs/api-reference/speech-to-text/convert.
 """

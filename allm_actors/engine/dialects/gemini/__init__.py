@@ -1,1 +1,1 @@
-"""Gemini's generateContent, for whatever is made by it, and its embeddings."""
+"""Gemini's generateContent, for chat, images and transcription, and its embeddings."""

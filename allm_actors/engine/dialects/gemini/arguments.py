@@ -1,7 +1,7 @@
-"""A call's arguments that arrive value by value, each with the path of its place.
+"""A call's arguments that arrive value by value, each with its JSON path.
 
-Rule of this file: total. A path or a value that makes no sense changes nothing, and nothing it says can make the
-arguments larger than what was sent.
+Rule of this file: total. An invalid path or value changes nothing, and no path can make the arguments larger
+than what was sent.
 
     {"jsonPath": "$.city", "stringValue": "Zür", "willContinue": true}
     {"jsonPath": "$.city", "stringValue": "ich"}
@@ -20,7 +20,7 @@ from typing import Any
 
 __all__ = ["PartialArguments"]
 
-_DEEPEST = 100  # steps; what is deeper no JSON of ours could hold
+_DEEPEST = 100  # steps of a path; deeper data could not be stored
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,6})\]|\['([^']*)'\]")
 
 
@@ -31,17 +31,17 @@ class PartialArguments:
 
     def __init__(self) -> None:
         self._value: dict[str, Any] = {}
-        self._open: dict[str, _Text] = {}  # by path: texts that go on
+        self._open: dict[str, _Text] = {}  # by path: texts of which more will come
 
     def add(self, wires: Iterable[Mapping[str, Any]]) -> None:
-        """Take in what one part brings."""
+        """Take the partial arguments of one part."""
         for wire in wires:
             path = wire.get("jsonPath")
             if isinstance(path, str):
                 self._put(path, wire)
 
     def finish(self) -> dict[str, Any]:
-        """The arguments, with the texts that were not ended as far as they came."""
+        """The arguments; texts that were not ended are as long as they came."""
         for path in list(self._open):
             self._close(path)
         return self._value
@@ -73,7 +73,7 @@ class PartialArguments:
 
 
 class _Text:
-    """A text that is not over; its pieces are joined once."""
+    """A text of which more will come; its fragments are joined once, at the end."""
 
     __slots__ = ("fragments", "holder", "step")
 
@@ -84,7 +84,7 @@ class _Text:
 
 
 def _steps(path: str) -> list[str | int]:
-    """The steps of a path such as `$.days[0].hot`; none of one that is no path."""
+    """The steps of a path such as `$.days[0].hot`; empty for an invalid path."""
     steps: list[str | int] = []
     at = 1 if path.startswith("$") else 0
     while at < len(path):
@@ -115,7 +115,7 @@ def _get(holder: Any, step: str | int) -> Any:
 
 
 def _inside(holder: Any, step: str | int, empty: Any) -> Any:
-    """What is at `step`, made if nothing is; None when it is something else."""
+    """The container at `step`, set to `empty` if there is none yet; None if another kind of value is there."""
     inner = _get(holder, step)
     if inner is None and _set(holder, step, empty):
         return empty

@@ -1,16 +1,16 @@
 """Gemini's generateContent: a request to its JSON.
 
-Rule of this file: pure. What this format has no word for travels in `request.options`, which has the last word: names
-of the request's own fields stay there, all others are fields of `generationConfig`. Of `generationConfig` and
-`toolConfig` it has the last word field by field.
+Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override
+every field: names of the wire request's own fields stay at its top level, all others go into
+`generationConfig`. `generationConfig` and `toolConfig` are overridden field by field.
 
     ours                              on the wire
     system messages, wherever         systemInstruction, joined by empty lines
     tool messages                     functionResponse parts; those in a row are one content
     an assistant's messages           those in a row are one content
-    an assistant's calls              functionCall parts with their signatures; what was kept goes back as it came
-    tools                             functionDeclarations; a schema that `parameters` refuses, or of which it knows a
-                                      part, is parametersJsonSchema
+    an assistant's calls              functionCall parts with their signatures; parts in `provider_state` unchanged
+    tools                             functionDeclarations; a schema that `parameters` does not support fully is sent as
+                                      parametersJsonSchema
     tool_choice                       toolConfig.functionCallingConfig
     documents                         inlineData, or fileData with a URL
     response_format json_schema       responseMimeType, and responseSchema or responseJsonSchema
@@ -64,7 +64,7 @@ _OPTIONS = {
     "response_mime_type": "responseMimeType",
     "response_schema": "responseSchema",
 }
-# The words of a JSON Schema that `parameters` and `responseSchema` understand; any other needs the other fields.
+# The JSON Schema keywords that `parameters` and `responseSchema` support; a schema with any other needs `…JsonSchema`.
 _SCHEMA_WORDS = frozenset(
     (
         *("type", "format", "title", "description", "nullable", "enum", "default", "example", "pattern"),
@@ -78,7 +78,7 @@ _FORMATS = {
     "integer": ("int32", "int64"),
 }
 _DROPPED_WORDS = ("additionalProperties", "$schema")
-# Newer models refuse a call without the signature that they made for it; this stands for "made by somebody else".
+# Newer models refuse a call without their signature; a call that another model made gets a placeholder instead.
 _SIGNS = re.compile(r"gemini-(?:[3-9]|\d\d|[a-z-]+-latest)", re.IGNORECASE)
 _FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 
@@ -144,7 +144,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _schema(schema: Any, plain: str, full: str) -> dict[str, Any]:
-    """The schema under the field that understands all of its words."""
+    """The schema under the field, `plain` or `full`, that supports all of it."""
     return {plain: _without(schema)} if _is_simple(schema, of_all=True) else {full: schema}
 
 
@@ -156,13 +156,13 @@ def _without(schema: Any) -> Any:
     kept = {name: value for name, value in schema.items() if name not in _DROPPED_WORDS}
     properties = kept.get("properties")
     made = {name: _without(value) for name, value in kept.items()}
-    if isinstance(properties, dict):  # here a name is a name, and no word of the schema
+    if isinstance(properties, dict):  # the keys here are names of properties, not schema keywords
         made["properties"] = {name: _without(value) for name, value in properties.items()}
     return made
 
 
 def _is_simple(schema: Any, *, of_all: bool = False) -> bool:
-    """Whether the plain field takes the schema and means the same by it; `of_all` is that of all arguments."""
+    """Whether the plain field supports the schema with the same meaning; `of_all`: the schema of all arguments."""
     if isinstance(schema, list):
         return all(map(_is_simple, schema))
     if not isinstance(schema, dict):
@@ -180,7 +180,7 @@ def _is_simple_kind(schema: Mapping[str, Any], *, of_all: bool) -> bool:
     if isinstance(kind, list) or isinstance(schema.get("additionalProperties"), Mapping):
         return False
     if kind is None and "anyOf" not in schema and not of_all:
-        return False  # the plain field wants to know a kind
+        return False  # the plain field requires a type
     name = str(kind).lower()
     if "format" in schema and schema["format"] not in _FORMATS.get(name, ()):
         return False
@@ -220,7 +220,7 @@ def _contents(request: Request) -> Iterable[dict[str, Any]]:
         if role == "user":
             yield from ({"role": "user", "parts": parts} for _, parts in group)
             continue
-        # A call has to come right after what a user said, or a tool, and its answers together right after it.
+        # Calls have to come right after a message of the user or of tools, and all their answers right after them.
         sender = "user" if role == "tool" else "model"
         yield {"role": sender, "parts": [part for _, parts in group for part in parts]}
 
@@ -293,7 +293,7 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 
 def _kept(parts: list[dict[str, Any]], calls: list[ToolCall]) -> list[dict[str, Any]]:
-    """The parts as they came; but if calls were taken out, which those parts do not name, with the calls there are."""
+    """The parts as they came; if calls were removed from the message since, its calls replace those among the parts."""
     if sum("functionCall" in part for part in parts) == len(calls):
         return parts
     return [*(part for part in parts if "functionCall" not in part), *map(_call, calls)]

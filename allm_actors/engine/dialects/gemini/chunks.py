@@ -1,8 +1,8 @@
 r"""Gemini's stream of responses to events.
 
 Rule of this file: total. No bytes make the decoder raise; what it cannot read is one `ErrorEvent`, and nothing follows
-that. Every event of the stream is a whole response with the next parts. The answer is whole at the end of the stream,
-if a `finishReason` was seen: counts of tokens may still come after it.
+that. Every event of the stream is a whole response with the next parts. The answer is complete at the end of
+the stream, if a `finishReason` was seen: token counts may still come after that.
 
     on the wire                                    events
     a part with text                               TextDelta
@@ -32,8 +32,9 @@ from typing import Any, Final
 import msgspec
 
 from allm_actors.data import AdapterError, Event, FinishReason
+from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import PartialCall, json_text
+from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.gemini.arguments import PartialArguments
@@ -51,7 +52,7 @@ __all__ = ["BROKEN_FINISHES", "FINISHES", "STATE", "SYNTHETIC_ID", "Decoder", "u
 
 STATE: Final = "gemini"
 SYNTHETIC_ID: Final = "synthetic_id"
-"""In a call's metadata: the id is ours, the provider knows of none."""
+"""In a call's metadata: the id was made here, because the provider sent none."""
 
 FINISHES: dict[str, FinishReason] = {
     "STOP": "stop",
@@ -95,7 +96,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
     def __init__(self, row: Provider) -> None:
         super().__init__(row, SseDecoder(), usage_fields)
         self._parts: list[Part] = []
-        self._call: PartialCall | None = None  # whose arguments are still coming
+        self._call: PartialCall | None = None  # the call whose arguments are still coming
         self._arguments = PartialArguments()
         self._finish: str | None = None
 
@@ -140,7 +141,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         answer.id = answer.id or text_of(wire.get("responseId"))
         answer.model = answer.model or text_of(wire.get("modelVersion"))
         for candidate in dicts_of(wire.get("candidates")):
-            if not candidate.get("index"):  # one answer is read: asking for more is the request's own doing
+            if not candidate.get("index"):  # only the first candidate is read
                 self._on_candidate(candidate, events)
         usage = wire.get("usageMetadata")
         if isinstance(usage, dict) and usage:
@@ -245,7 +246,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
 
 def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
-    """`Usage` fields of a wire's usage. What a model thought is output of its own, beside that of the answer."""
+    """`Usage` fields of a wire's usage. The wire counts thoughts apart from the answer's output."""
     extra = dict(wire)
     answered = count_of(extra.pop("candidatesTokenCount", None))
     if answered is None:
@@ -267,5 +268,5 @@ def _is_plain(part: Mapping[str, Any]) -> bool:
 
 
 def _is_known(part: Mapping[str, Any]) -> bool:
-    """Whether a message says all that is in the part."""
+    """Whether a `Message` can hold everything that is in the part."""
     return set(part) == {"text"} or set(part) == {"functionCall"}

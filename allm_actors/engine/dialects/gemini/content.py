@@ -1,7 +1,7 @@
-"""Gemini's generateContent for one question and one whole answer: what pictures and transcripts have in common.
+"""Gemini's generateContent without streaming: what images and transcription have in common.
 
-Rule of this file: pure. An option that is a field of the request's own stays there; all others belong to
-`generationConfig`. Our fields win over them.
+Rule of this file: pure. An option that is a field of the request itself stays at its top level; all others
+belong to `generationConfig`. Our fields override them.
 
 Source: https://ai.google.dev/api/generate-content, and recorded exchanges.
 """
@@ -32,7 +32,7 @@ def asked(
     row: Service,
     base_url: str,
 ) -> HttpRequest:
-    """The request that asks `model` about `parts`. Raises `invalid_request` for files that are too large together."""
+    """The request that sends `parts` to `model`. Raises `invalid_request` if its files are too large together."""
     body = {name: value for name, value in options.items() if name in TOP_LEVEL}
     others = {name: value for name, value in options.items() if name not in TOP_LEVEL}
     wanted: dict[str, Any] = {**dict_of(body.get("generationConfig")), **others}
@@ -54,17 +54,17 @@ def asked(
 
 
 def inline(data: bytes, mime_type: str) -> dict[str, Any]:
-    """A part that has the bytes in it."""
+    """A part that contains the bytes."""
     return {"inlineData": {"mimeType": mime_type, "data": base64.b64encode(data).decode()}}
 
 
 def parts_of(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a candidate says."""
+    """The parts of a candidate."""
     return dicts_of(dict_of(candidate.get("content")).get("parts"))
 
 
 def blocked(wire: Mapping[str, Any], row: Service, status: int) -> AdapterError | None:
-    """The `content_filter` error of an answer that was withheld, or None for any other."""
+    """The `content_filter` error for an answer that was withheld, or None for any other."""
     feedback = dict_of(wire.get("promptFeedback"))
     why = text_of(feedback.get("blockReason"))
     for candidate in dicts_of(wire.get("candidates")):
@@ -77,7 +77,7 @@ def blocked(wire: Mapping[str, Any], row: Service, status: int) -> AdapterError 
 
 
 def usage_of(wire: Mapping[str, Any]) -> Usage:
-    """The tokens that an answer says it took."""
+    """The token usage that an answer reports."""
     counts = dict_of(wire.get("usageMetadata"))
     written = [count_of(counts.get(name)) for name in ("candidatesTokenCount", "thoughtsTokenCount")]
     known = [count for count in written if count is not None]

@@ -1,7 +1,8 @@
 """Gemini's batchEmbedContents: a request to its JSON, an answer to vectors.
 
-Rule of this file: pure. Each text is a request of its own in one call; `options` are part of each, under our fields.
-Vectors that were cut to fewer dimensions are not of length 1 as they come (about 0.585 at 768), and are made so.
+Rule of this file: pure. Each text is a request of its own in one call; `options` are part of each, and our
+fields override them. Vectors that were cut to fewer dimensions do not have length 1 (about 0.585 at 768), and
+are normalized.
 
 Source: https://ai.google.dev/api/embeddings, and recorded exchanges.
 """

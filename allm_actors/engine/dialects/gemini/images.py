@@ -1,7 +1,7 @@
-"""Gemini's pictures: generateContent that may answer with them.
+"""Gemini's images: generateContent that may answer with images.
 
-Rule of this file: pure. Of sizes it knows only proportions; a size that has none of them is refused. What it has no
-word for (`quality`, `style`, `background`) is not sent.
+Rule of this file: pure. The format has only aspect ratios; a size with none of them is refused. Fields that
+it does not have (`quality`, `style`, `background`) are not sent.
 
 Source: https://ai.google.dev/gemini-api/docs/image-generation, and recorded exchanges.
 """
@@ -116,7 +116,7 @@ def _image(part: dict[str, Any], request: ImageRequest, row: Service) -> Image |
     try:
         return made_image(held["data"], mime, request.response_format, row, prompt=request.prompt)
     except AdapterError:
-        return None  # one that cannot be read is none; when there is no other, that is said
+        return None  # unreadable: left out; if no image is left, that is an error
 
 
 DIALECT = GeminiImages()

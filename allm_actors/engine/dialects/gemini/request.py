@@ -1,6 +1,7 @@
-"""What all of Gemini's requests have in common: which fields are the request's own, and how large one may be.
+"""What all of Gemini's requests have in common: which fields are at the top level, and how large one may be.
 
-Rule of this file: pure. A request is as large as what is sent: Base64 is a third more than the bytes.
+Rule of this file: pure. The size of a request is that of its body, where Base64 is a third more than the
+bytes.
 
 Source: https://ai.google.dev/api/generate-content; https://blog.google/innovation-and-ai/technology/developers-tools/
 gemini-api-new-file-limits (12 January 2026: 100 MB, as Base64, where it was 20).
@@ -18,7 +19,7 @@ TOP_LEVEL: Final = frozenset(
         *("cachedContent", "labels", "modelArmorConfig"),
     )
 )
-"""The fields of a request; everything else belongs to `generationConfig`."""
+"""The top-level fields of a request; everything else belongs to `generationConfig`."""
 
 MOST_BYTES: Final = 100_000_000
 """How large a request with files in it may be, in bytes."""

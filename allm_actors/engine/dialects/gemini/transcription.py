@@ -1,7 +1,7 @@
-"""Gemini's transcripts: generateContent, asked to write down what it hears.
+"""Gemini's transcription: generateContent with a clip and the instruction to transcribe it.
 
-Rule of this file: pure. What it is told to do is text beside the clip. An answer that was cut for its length is still
-an answer, and its metadata says so; one that was withheld is `content_filter`.
+Rule of this file: pure. The instruction is text beside the clip. An answer that was cut for its length is
+still an answer, and its metadata says so; one that was withheld is `content_filter`.
 
 Source: https://ai.google.dev/gemini-api/docs/audio, and recorded exchanges of the same format.
 """
@@ -82,7 +82,7 @@ class GeminiTranscription:
 
 
 def _unfinished(finish: str | None) -> dict[str, str]:
-    """What metadata says of a transcript that is not whole."""
+    """Metadata for a transcript that is not complete."""
     if finish is None or FINISHES.get(finish) == "stop":
         return {}
     if finish in FINISHES:

@@ -1,1 +1,1 @@
-"""Ollama's own API, which says more than the one that it has of OpenAI's."""
+"""Ollama's own API, which offers more than its imitation of OpenAI's."""

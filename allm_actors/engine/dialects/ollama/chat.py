@@ -1,7 +1,8 @@
 """Ollama's own chat format: a request to its JSON.
 
-Rule of this file: pure. What this format has no word for travels in `request.options`, which has the last word: names
-of the request's own fields stay there, all others are parameters of the model, in `options`.
+Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override
+every field: names of the wire request's own fields stay at its top level, all others are model parameters, in
+`options`.
 
     ours                              on the wire
     max_tokens, temperature           options.num_predict, options.temperature
@@ -9,7 +10,7 @@ of the request's own fields stay there, all others are parameters of the model, 
     an assistant's calls              tool_calls, with the arguments as an object
     pictures                          images, Base64; a URL is refused
     response_format                   format: "json", or the schema itself
-    tool_choice none                  no tools; that a tool must be called cannot be said, and is refused
+    tool_choice none                  no tools; required, or a name, is refused, because this format has neither
 
 Source: https://github.com/ollama/ollama/blob/main/docs/api.md, and recorded exchanges.
 """

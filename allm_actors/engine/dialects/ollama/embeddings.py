@@ -1,6 +1,6 @@
 """Ollama's embed: a request to its JSON, an answer to vectors.
 
-Rule of this file: pure. Options that are no field of the request are options of the model, as in its chat.
+Rule of this file: pure. Options that are not fields of the wire request are model parameters, as in chat.
 
 Source: https://github.com/ollama/ollama/blob/main/docs/api.md (generate embeddings).
 """

@@ -1,7 +1,7 @@
 r"""Ollama's lines of JSON to events.
 
 Rule of this file: total. No bytes make the decoder raise; what it cannot read is one `ErrorEvent`, and nothing follows
-that. An answer is whole with the line that says `done`; calls come whole, and without ids.
+that. An answer is complete with the line that says `done`; calls come whole, and without ids.
 
     on the wire                                    events
     message.content                                TextDelta
@@ -25,8 +25,8 @@ from typing import Any
 import msgspec
 
 from allm_actors.data import Event, FinishReason
+from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import json_text
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
@@ -77,7 +77,7 @@ class Decoder(AnswerDecoder[bytes]):
             self._answer.truncated(events)
 
     def _is_whole(self, line: bytes) -> bool:
-        """Whether a line that was not ended is an object all the same, and not the beginning of one."""
+        """Whether a line without a line end is a complete object, and not just the beginning of one."""
         return read_object(line) is not None
 
     def _on_frame(self, frame: bytes, events: list[Event]) -> None:
@@ -111,13 +111,13 @@ class Decoder(AnswerDecoder[bytes]):
     def _on_call(self, wire: dict[str, Any], events: list[Event]) -> None:
         function = dict_of(wire.get("function"))
         call = self._answer.call()
-        # The time of the answer keeps ids of one conversation apart.
+        # The time of the answer makes ids unique in a conversation.
         made = f"call_{self._made_at or 'unnamed'}_{len(self._answer.calls) - 1}"
         self._answer.name(
             call, events, id=text_of(wire.get("id")) or made, name=text_of(function.get("name"))
         )
         given = function.get("arguments")
-        # What is no object is kept as it came: it is said to be broken before anybody runs anything with it.
+        # Arguments that are no object are kept unchanged: `read_arguments` reports them before any tool is run.
         self._answer.extend(
             call, given if isinstance(given, str) else json_text({} if given is None else given), events
         )
@@ -130,7 +130,7 @@ class Decoder(AnswerDecoder[bytes]):
 
 
 def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
-    """`Usage` fields of the last line; how long it took is kept in `extra`, in nanoseconds."""
+    """`Usage` fields of the last line; durations are kept in `extra`, in nanoseconds."""
     inputs, outputs = (count_of(wire.get(name)) for name in _COUNTS)
     fields: dict[str, Any] = {
         "input_tokens": inputs,

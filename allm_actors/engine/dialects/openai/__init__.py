@@ -1,1 +1,1 @@
-"""OpenAI's two endpoints of chat, which many others have, too, and its other services."""
+"""OpenAI's two chat endpoints, which many other servers imitate, and its other services."""

@@ -1,20 +1,20 @@
 """OpenAI's chat completions: a request to its JSON.
 
-Rule of this file: pure. What a server does differently is in its catalogue row; what this format has no word
-for travels in `request.options`, which has the last word over every field, as far as the row allows it.
+Rule of this file: pure. What a server does differently is in its catalogue row. Parameters that `Request` has
+no field for are in `request.options`, which override every field, as far as the row allows it.
 
     ours                              on the wire
     max_tokens                        max_tokens or max_completion_tokens, see the row
     tools                             {"type": "function", "function": {name, description, parameters}}
     tool_choice, a tool's name        {"type": "function", "function": {"name": …}}
-    prompt_cache                      prompt_cache_key, prompt_cache_retention; as far as the row knows them
+    prompt_cache                      prompt_cache_key, prompt_cache_retention; those that the row lists
     response_format json_schema       {"type": "json_schema", "json_schema": {name, schema, strict}}
     content, nothing but texts         one string, joined by newlines
     documents                         file, or what the row calls it
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
-    reasoning_effort, verbosity       as they are, to models that reason; see the row
-    what the model thought            reasoning_content or reasoning_details, to those who want it back, see the row
-    a user's message after a tool's   with an assistant's between, for those who want one, see the row
+    reasoning_effort, verbosity       unchanged, only to models that reason; see the row
+    what the model thought            reasoning_content or reasoning_details, if the server wants it back; see the row
+    a user's message after a tool's   with an assistant's in between, if the server requires one; see the row
 
 Source: https://platform.openai.com/docs/api-reference/chat/create.
 """
@@ -52,13 +52,13 @@ __all__ = ["DIALECT", "Decoder", "encode"]
 
 _PATH = "/chat/completions"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
-# By the word that a server has for them, see `Quirks`.
+# By the content type that a server has for them, see `Quirks`.
 _DOCUMENTS = {
     "file": Documents(),
     "file or URL": Documents(urls=ANYWHERE),
     "document_url": Documents(urls=ANYWHERE),
 }
-# The models that refuse `max_tokens`, or will, and those that were tuned from them.
+# The models that refuse `max_tokens`, or will, and their fine-tuned versions.
 _COMPLETION_TOKENS = re.compile(
     r"(?:ft:)?(?:gpt-4o|gpt-4\.1|gpt-(?:[5-9]|[1-9]\d)|o[1-9]|chatgpt-)", re.IGNORECASE
 )
@@ -73,7 +73,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     check_parts(request.messages, row, documents, in_answers=False)
     body = obeying(_body(request, row) | request.options, row)
     if body.get("stream") is False:
-        body.pop("stream_options", None)  # a server refuses the one without the other
+        body.pop("stream_options", None)  # servers refuse `stream_options` without `stream`
     url = endpoint_url(base_url, row, "openai_chat", _PATH, body.get("model"))
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 
@@ -152,7 +152,7 @@ def _thoughts(message: Message, field: str) -> dict[str, Any]:
     state = provider_state(message, STATE)
     if isinstance(state, Mapping) and field in state:
         return {field: state[field]}
-    # DeepSeek refuses a call that came of no thoughts, unless it is told so: somebody else made it, or nobody.
+    # DeepSeek refuses a call without the field; it is empty if another model, or the caller, made the call.
     return {field: ""} if field == "reasoning_content" and message.tool_calls else {}
 
 

@@ -16,8 +16,8 @@ is a tool call complete.
     the end before a finish_reason                 ErrorEvent(network_error), metadata partial
 
 Chunks are decoded into typed structs, and only a chunk that does not fit them is read leniently, field by
-field. What the answer cites and what was searched is in the response's metadata. Where the row says that a server wants
-back what the model thought, that is `provider_state`.
+field. Citations and search results are in the response's metadata. If the row says that a server wants the
+model's thoughts back, they are `provider_state`.
 
 Source: https://platform.openai.com/docs/api-reference/chat-streaming, and recorded streams of sixteen providers.
 """
@@ -27,8 +27,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from allm_actors.data import AdapterError, Event, FinishReason, TextDelta
+from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import PartialCall, json_text
+from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import UNREADABLE, dicts_of, read_object, text_of
@@ -106,7 +107,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         if chunk is None:
             self._answer.malformed("an event of the stream is not a JSON object", events)
         elif frame.event == "error" and not (chunk.error or chunk.choices):
-            self._answer.fail(self._reported(read_object(data)), events)  # as some gateways say it
+            self._answer.fail(self._reported(read_object(data)), events)  # as some gateways report an error
         else:
             self._on_chunk(chunk, events)
 
@@ -119,7 +120,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         choices = chunk.choices
         if choices:
             for choice in choices:
-                if not choice.index:  # one answer is read: asking for more is the request's own doing
+                if not choice.index:  # only the first choice is read, whatever was asked for
                     self._on_choice(choice, events)
         if chunk.usage is not None:
             answer.usage = chunk.usage
@@ -155,7 +156,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         if delta.tool_calls:
             for position, fragment in enumerate(delta.tool_calls):
                 if choice.delta is None and fragment.index is None:
-                    fragment.index = position  # what came whole lists its calls
+                    fragment.index = position  # in an answer that came whole, calls have no index
                 self._on_call(fragment, events)
         if delta.refusal:
             self._answer.refusal.append(delta.refusal)
@@ -199,7 +200,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         call = self._by_index.get(index) if index is not None else (calls[-1] if calls else None)
         unnumbered = index is None and not fragment.id
         if call is not None and unnumbered and function.name and (call.is_whole or _differs(call, function)):
-            call = None  # nothing says that it is another one but that the last one is complete, or of another function
+            call = None  # another call: the last one is complete, or of another function
         if call is None or (fragment.id and call.wire_id and function.name and fragment.id != call.wire_id):
             call = self._answer.call()
         if index is not None:

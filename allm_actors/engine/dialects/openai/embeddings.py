@@ -1,12 +1,12 @@
-"""OpenAI's embeddings, and those of servers that have taken them over: a request to its JSON, an answer to vectors.
+"""OpenAI's embeddings, and those of servers with the same format: a request to its JSON, an answer to vectors.
 
-Rule of this file: pure. What the servers call things, and which of these they have, is in the row's `vectors`.
+Rule of this file: pure. Which of these fields a server has, and under which names, is in the row's `vectors`.
 
     ours            on the wire
     dimensions      dimensions, or output_dimension
-    task_type       input_type, where there is one; otherwise nothing
-    truncate=False  truncation: false, where there is one; otherwise nothing
-    options         as they are, under these
+    task_type       input_type, if there is one; otherwise nothing
+    truncate=False  truncation: false, if there is one; otherwise nothing
+    options         unchanged; the fields above override them
 
 Source: https://platform.openai.com/docs/api-reference/embeddings, https://docs.voyageai.com/reference/embeddings-api,
 https://docs.mistral.ai/api/endpoint/embeddings, and recorded exchanges.

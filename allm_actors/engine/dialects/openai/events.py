@@ -6,24 +6,24 @@ that. An answer is whole at `response.completed` or `response.incomplete`, and o
     on the wire                                    events
     response.created                               id and model
     response.output_text.delta                     TextDelta
-    response.output_item.added, a reasoning        RawChunk(("thinking_start", {"index": …})), told or not
-    response.reasoning_summary_text.delta,         RawChunk(("thinking_delta", {"index": …, "delta": …})), the parts set
-    response.reasoning_text.delta                  apart by an empty line; the index is that of the item
+    response.output_item.added, a reasoning        RawChunk(("thinking_start", {"index": …})), even if no text follows
+    response.reasoning_summary_text.delta,         RawChunk(("thinking_delta", {"index": …, "delta": …})), parts joined
+    response.reasoning_text.delta                  with an empty line; the index is that of the item
     response.output_item.added, a function_call    ToolCallStarted
     response.function_call_arguments.delta         ToolCallDelta
     response.refusal.delta                         kept; the finish becomes content_filter
-    response.output_item.done                      what of the item did not come in pieces, as if it had
+    response.output_item.done                      the parts of the item that no delta brought, as if one had
     response.completed, response.incomplete        RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
     response.failed, error, response.error         RawChunk(("usage", …)) if it came, ErrorEvent
     the end before any of these                    ErrorEvent(network_error), metadata partial
-    what is no part of an item, nor its end        RawChunk(("unknown_event", name, data)): how far the provider's own
-                                                   tools are, and what was added since
+    any other event                                RawChunk(("unknown_event", name, data)): progress of the provider's
+                                                   own tools, and events added to the format later
 
 When the answer has items besides plain text and calls (sealed reasoning, the provider's own tools, messages in phases),
-all items are kept in order as `provider_state`, because the provider wants them back. What messages cite is
-`citations` of the response's metadata; in its `reasoning` are `text`, all that was thought aloud, `summary`, what of it
-was told as a summary, and `effort`, as the provider says it.
+all items are kept in order as `provider_state`, because the provider wants them back. In the response's
+metadata, `citations` has what messages cite, and `reasoning` has `text` (all thoughts that were sent),
+`summary` (those sent as a summary) and `effort` (as the provider reports it).
 
 Source: https://platform.openai.com/docs/api-reference/responses-streaming, and recorded streams of five providers.
 """
@@ -50,7 +50,7 @@ STATE: Final = "openai_responses"
 _INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _SILENT = frozenset(
     {
-        # What they bring comes in pieces, and again with the end of the item.
+        # Their content comes in deltas, and again with the end of the item.
         *("response.content_part.added", "response.content_part.done"),
         *("response.output_text.done", "response.refusal.done", "response.function_call_arguments.done"),
         *("response.reasoning_summary_part.added", "response.reasoning_summary_part.done"),
@@ -62,7 +62,7 @@ _UNDECIDED = ("in_progress", "queued")
 
 
 class Item:
-    """One item of the output while it arrives; `wire` is what is known of it as a whole."""
+    """One item of the output while it arrives; `wire` is the latest version of the whole item."""
 
     __slots__ = ("call", "refused", "said", "thought", "whole", "wire")
 
@@ -72,7 +72,7 @@ class Item:
         self.said = False
         self.refused = False
         self.whole = False
-        self.thought: tuple[str, int] | None = None  # which part of its thoughts came last
+        self.thought: tuple[str, int] | None = None  # the part of its thoughts that came last
 
 
 class Decoder(AnswerDecoder[ServerEvent]):
@@ -118,7 +118,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._answer.pass_on(kind, read_object(data) or {}, events)
 
     def _on_event(self, kind: str, wire: Wire, events: list[Event]) -> bool:
-        """Whether there is such an event."""
+        """Handle one event. Returns False for an unknown kind."""
         handler = self._handlers.get(kind)
         if handler is not None:
             handler(self, kind, wire, events)
@@ -174,7 +174,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         self._think(self._place(wire), part, wire.delta, events)
 
     def _think(self, place: int, part: tuple[str, int], thought: str, events: list[Event]) -> None:
-        """More of a part of what an item thought; its kind says whether that is its summary."""
+        """More of a part of an item's thoughts; the part's kind says whether it belongs to the summary."""
         item = self._items[place]
         apart = "\n\n" if item.thought != part else ""
         item.thought = part
@@ -195,7 +195,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         return known if known is not None else wire.output_index or 0
 
     def _item(self, wire: Wire) -> Item:
-        """The item that an event is about. Some servers never say that there is one."""
+        """The item that an event is about, made if need be: some servers never announce it."""
         place = self._place(wire)
         item = self._items.get(place)
         if item is None:
@@ -220,7 +220,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         return place
 
     def _on_whole(self, place: int, events: list[Event]) -> None:
-        """The item is whole: what of it did not come in pieces comes now."""
+        """The item is complete: report what no delta has brought."""
         kept = self._items[place]
         kept.whole = True
         item = kept.wire
@@ -245,7 +245,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         if arguments.startswith(told):
             self._answer.extend(call, arguments[len(told) :], events)
         else:
-            call.fragments = [arguments]  # what is said in the end is what counts
+            call.fragments = [arguments]  # the final arguments count, not the fragments
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,12 @@
-"""OpenAI's pictures: generations as JSON, edits and variations as forms.
+"""OpenAI's images: generations as JSON, edits and variations as forms.
 
-Rule of this file: pure. Which fields a model takes is a table; a field of ours that its model has no word for is not
-sent. `options` are sent as they are, under our fields.
+Rule of this file: pure. Which fields a model takes is a table; a field of ours that its model does not take
+is not sent. `options` are sent unchanged; our fields override them.
 
     model        operations                  fields besides model, prompt, n, size
-    dall-e-2     generate, edit, variation   response_format; an edit takes one picture, as any variation does
+    dall-e-2     generate, edit, variation   response_format; an edit takes one image, as any variation does
     dall-e-3     generate                    response_format, quality, style
-    gpt-image-…  generate, edit              quality, background; pictures always come as Base64
+    gpt-image-…  generate, edit              quality, background; images always come as Base64
     any other    all                         response_format, quality, style
 
 Source: https://platform.openai.com/docs/api-reference/images, and recorded exchanges.
@@ -143,7 +143,7 @@ def _family(model: str | None) -> _Family:
 
 
 def _check_several(request: ImageRequest, model: str | None, family: _Family, row: Service) -> None:
-    """Raises `unsupported_feature` for more pictures than there is a place for: none of them is left out."""
+    """Raises `unsupported_feature` for more images than the model takes, rather than leaving some out."""
     count = len(request.input_images)
     taken = family.several and request.operation == "edit"
     if request.operation == "generate" or count == 1 or taken:
@@ -194,7 +194,7 @@ def _image(item: Any, mime: str, request: ImageRequest, row: Service) -> Image:
 
 
 def _without_picture(item: Any) -> Any:
-    """The pictures are in `images`; a second copy of megabytes serves nobody."""
+    """The item without its image data, for `raw`: the images are in `images`, and a second copy may be megabytes."""
     return {name: value for name, value in item.items() if name != "b64_json"}
 
 

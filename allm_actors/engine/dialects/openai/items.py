@@ -48,7 +48,7 @@ decode = msgspec.json.Decoder(Wire).decode
 
 
 def read_leniently(data: bytes) -> Wire | None:
-    """An event out of anything that is a JSON object: fields of an unexpected kind count as missing."""
+    """An event from any JSON object: fields of an unexpected kind count as missing. None if it is no object."""
     wire = read_object(data)
     if wire is None:
         return None
@@ -78,28 +78,28 @@ def spoken(item: Mapping[str, Any]) -> str:
 
 
 def refusal(item: Mapping[str, Any]) -> str:
-    """Why the model will not answer, from a message."""
+    """The refusal in a message."""
     return "".join(_texts(item.get("content"), "refusal", "refusal"))
 
 
 def thoughts(item: Mapping[str, Any]) -> list[str]:
-    """What the model thought, from a reasoning item: the parts of the summary, and then the thoughts themselves."""
+    """The thoughts in a reasoning item: the parts of the summary, then the thoughts themselves."""
     return [*summaries(item), *_texts(item.get("content"), "reasoning_text", "text")]
 
 
 def summaries(item: Mapping[str, Any]) -> list[str]:
-    """The parts of the summary of what the model thought."""
+    """The parts of the summary in a reasoning item."""
     return list(_texts(item.get("summary"), "summary_text", "text"))
 
 
 def citations(item: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a message cites, as it came."""
+    """The citations in a message, unchanged."""
     parts = dicts_of(item.get("content")) if item.get("type") == "message" else []
     return [note for part in parts for note in dicts_of(part.get("annotations"))]
 
 
 def is_plain(item: Mapping[str, Any]) -> bool:
-    """Whether an item is told in full by the text and the calls of a message."""
+    """Whether a `Message` can hold everything that is in the item."""
     if item.get("type") == "function_call":
         return not item.get("namespace") and not item.get("caller")
     parts = dicts_of(item.get("content"))

@@ -1,7 +1,8 @@
 """OpenAI's moderations: content to its JSON, an answer to verdicts.
 
-Rule of this file: pure, and nothing is ever taken for clean: an answer without a readable verdict for each item is
-`malformed_response`. Texts are judged one by one; as soon as a picture is among them, all of it is one item.
+Rule of this file: pure, and nothing counts as clean by default: an answer without a readable verdict for each
+item is `malformed_response`. Texts are judged one by one; if there is an image among them, the whole input is
+one item.
 
 Source: https://platform.openai.com/docs/api-reference/moderations.
 """

@@ -1,6 +1,6 @@
-"""What OpenAI's two endpoints have in common in a request.
+"""What requests to OpenAI's two chat endpoints have in common.
 
-Rule of this file: pure. A caller need not know which of the two a model is asked through.
+Rule of this file: pure. A caller need not know which of the two endpoints a model uses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _CHOICES = ("auto", "none", "required")
 
 
 def forced_name(choice: str | Mapping[str, Any]) -> str | None:
-    """The function that must be called, in the shape of either endpoint or by its name; None for another choice."""
+    """The name of the function that must be called, from the shape of either endpoint or a name; None otherwise."""
     match choice:
         case str():
             return None if choice in _CHOICES else choice
@@ -25,7 +25,7 @@ def forced_name(choice: str | Mapping[str, Any]) -> str | None:
 
 
 def prompt_cache(cache: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """The fields for `Request.prompt_cache`, of those that the server knows."""
+    """The fields for `Request.prompt_cache`, limited to those that the server knows."""
     wire: dict[str, Any] = {}
     if "key" in known and cache.get("key") is not None:
         wire["prompt_cache_key"] = cache["key"]

@@ -1,13 +1,13 @@
-"""OpenAI's responses: a request to its JSON.
+"""OpenAI's Responses API: a request to its JSON.
 
-Rule of this file: pure, and without a memory of the server's: the whole thread is sent each time, nothing is stored
-(`store: false`), and so what the model thought is asked for in sealed form where the row says that there is one, and
-sent back as it came. What this format has no word for travels in `request.options`, which has the last word over every
-field; whoever gives `previous_response_id`, `conversation` or `background` gives `store: true` with it.
+Rule of this file: pure and stateless: the whole thread is sent each time and nothing is stored
+(`store: false`). Therefore thoughts are requested in sealed form, where the row says that there is one, and
+sent back unchanged. Parameters that `Request` has no field for are in `request.options`, which override every
+field; `previous_response_id`, `conversation` and `background` need `store: true` with them.
 
     ours                              on the wire
     messages                          input, one item each
-    an assistant's calls              function_call items; everything else of an answer goes back as it came
+    an assistant's calls              function_call items; everything else of an answer goes back unchanged
     a tool's message                  function_call_output
     pictures                          input_image, of a user's message or of a tool's
     documents                         input_file, likewise
@@ -17,8 +17,8 @@ field; whoever gives `previous_response_id`, `conversation` or `background` give
     response_format                   text.format, its schema beside its type
     reasoning_effort, reasoning_summary, verbosity, of the options: reasoning.effort, reasoning.summary, text.verbosity
 
-A tool is `strict` only when its `metadata` says so: a server that is told nothing makes every optional argument
-mandatory.
+A tool is `strict` only if its `metadata` says so; `strict: false` is sent otherwise, because without the
+field a server makes every optional argument mandatory.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create and its guides to function calling and to
 reasoning (2026-09), and recorded exchanges.
@@ -60,7 +60,7 @@ _PATH = "/responses"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 _DOCUMENTS = Documents(roles=frozenset({"user", "tool"}), urls=ANYWHERE)
 _SEALED = "reasoning.encrypted_content"
-# Where an option goes that has a place of its own.
+# The places of options that are not top-level fields.
 _PLACES: Mapping[str, tuple[str, str]] = {
     "reasoning_effort": ("reasoning", "effort"),
     "reasoning_summary": ("reasoning", "summary"),
@@ -193,9 +193,10 @@ def _assistant(message: Message, *, stored: bool) -> Iterable[dict[str, Any]]:
 def _going_back(
     output: list[dict[str, Any]], called: Mapping[str, ToolCall], *, stored: bool
 ) -> list[dict[str, Any]]:
-    """The items without calls that nobody answers, and without thoughts that the server would refuse.
+    """The items without calls that have no answer, and without thoughts that the server would refuse.
 
-    It refuses those of which it has nothing but an id, and those that what came of them does not follow.
+    It refuses thoughts that consist only of an id, and thoughts that are not followed by the items they led
+    to.
     """
     kept: list[dict[str, Any]] = []
     follows = False
@@ -212,7 +213,7 @@ def _going_back(
         call = called.get(text_of(item.get("call_id")) or text_of(item.get("id")) or "")
         follows = call is not None
         if call is not None:
-            # As they came, arguments that are not JSON would be refused.
+            # Sent back unchanged, arguments that are not JSON would be refused.
             kept.append({**item, "arguments": arguments_text(call)})
     return kept[::-1]
 

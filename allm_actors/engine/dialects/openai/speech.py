@@ -1,7 +1,7 @@
 """OpenAI's speech: a text to its JSON; the answer is the clip.
 
-Rule of this file: pure. Raw sound comes at 24 000 Hz only, and other formats say for themselves what they are.
-`options` are sent under our fields, but for `stream_format`: an answer in events is not read here.
+Rule of this file: pure. Raw PCM comes at 24 000 Hz only; other formats contain their own rate. Our fields
+override `options`; `stream_format` among them is not sent, because an answer in events is not read here.
 
 Source: https://platform.openai.com/docs/api-reference/audio/createSpeech.
 """
@@ -65,11 +65,11 @@ class OpenAISpeech:
         return spoken(answer, request, row, _rate(request), provider_request_id(answer.headers), None)
 
     def started(self, answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechStarted:
-        """What the head of an answer says; `answer` has no body. Raises `malformed_response`."""
+        """The first event, from the head of an answer; `answer` has no body. Raises `malformed_response`."""
         return speech_started(answer, request, row, _rate(request))
 
     def completed(self, answer: HttpFailure, request: SpeechRequest) -> SpeechCompleted:
-        """The end of a stream with this head."""
+        """The last event of a stream with this head."""
         return speech_completed(request, provider_request_id(answer.headers))
 
     def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:

@@ -1,7 +1,8 @@
 """OpenAI's transcriptions: a clip to a form, an answer to its text.
 
-Rule of this file: pure. The server goes by the extension of the file's name; a clip without one gets that of its MIME
-type. `options` are fields of the form, a list one for each value; of `response_format` only those that are JSON.
+Rule of this file: pure. The server relies on the extension of the file's name; a clip without one gets that
+of its MIME type. `options` are fields of the form; a list becomes one field for each value; `response_format`
+must be a JSON one.
 
 Source: https://platform.openai.com/docs/api-reference/audio/createTranscription, and a recorded exchange.
 """

@@ -37,7 +37,7 @@ class Function(msgspec.Struct, gc=False):
 
 
 class Call(msgspec.Struct, gc=False):
-    """A fragment of a call; `index` says of which."""
+    """A fragment of a call; `index` says which call."""
 
     index: int | None = None
     id: str | None = None
@@ -57,7 +57,9 @@ class Delta(msgspec.Struct, gc=False):
 
 
 class Choice(msgspec.Struct, gc=False):
-    """One of the answers; `message` is what a server that does not stream has for `delta`. Some have usage here."""
+    """One of the answers; `message` takes the place of `delta` in an answer that is not streamed. Some
+    servers put usage here.
+    """
 
     index: int | None = None
     delta: Delta | None = None
@@ -67,7 +69,7 @@ class Choice(msgspec.Struct, gc=False):
 
 
 class Groq(msgspec.Struct, gc=False):
-    """What Groq says beside the format."""
+    """Groq's additions to the format."""
 
     usage: dict[str, Any] | None = None
     error: Any = None
@@ -91,11 +93,11 @@ class Chunk(msgspec.Struct, gc=False):
 decode = msgspec.json.Decoder(Chunk).decode
 
 FOUND = ("citations", "search_results", "images", "related_questions")
-"""What a server that searches says beside its answer: fields of a chunk, and of the response's metadata."""
+"""Fields that a server with web search adds: names in a chunk, and in the response's metadata."""
 
 
 def merge_details(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Reasoning details out of their pieces: texts of the same detail are joined, and what comes late is added."""
+    """Reasoning details from their pieces: texts of the same detail are joined, and later fields are added."""
     whole: list[dict[str, Any]] = []
     texts: list[dict[str, list[str]]] = []
     for piece in pieces:
@@ -145,7 +147,7 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_leniently(data: bytes) -> Chunk | None:
-    """A chunk out of anything that is a JSON object: fields of an unexpected kind count as missing."""
+    """A chunk from any JSON object: fields of an unexpected kind count as missing. None if it is no object."""
     wire = read_object(data)
     if wire is None:
         return None
