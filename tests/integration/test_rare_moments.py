@@ -49,6 +49,21 @@ def fake(*scripts: list[Any], **fields: Any) -> allm.Engine:
     return allm.Engine(adapter="fake", adapter_opts={"scripts": list(scripts)}, **fields)
 
 
+def test_a_cancel_that_could_not_be_told_is_told_with_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(turn_id: str) -> None:
+        raise MemoryError
+
+    with allm.Host() as host:
+        session = host.session("s", fake(SAYS))
+        turn = session.reply("one")
+        with monkeypatch.context() as patch:
+            patch.setattr("allm_actors.actors.sessions.session.Cancel", out_of_memory)
+            with pytest.raises(MemoryError):
+                turn.close()
+        assert session.reply("two").result().halted_reason == "completed"
+        assert turn.result().halted_reason == "cancelled"
+
+
 class Says:
     """An adapter that is asked on a thread, and says many things at once."""
 
