@@ -40,7 +40,7 @@ __all__ = ["names_the_process", "supervised"]
 
 A = TypeVar("A", bound=pykka.Actor)
 
-# By the id of the plain class, which its derived class keeps alive. Weak, so that classes made at run time can be freed.
+# By the id of the plain class, which its derived class keeps alive. Weak: both can be freed when nobody uses them.
 _derived: WeakValueDictionary[tuple[int, bool | None], type[pykka.Actor]] = WeakValueDictionary()
 _deriving = threading.RLock()  # reentrant: `__init_subclass__` is the user's, and may derive another
 _STARTING = object()
