@@ -12,7 +12,7 @@ from allm_actors.data import (
     ModerationResponse,
     ModerationResult,
 )
-from allm_actors.engine.mismatch import misplaced, mismatch
+from allm_actors.engine.mismatch import mismatch, misplaced
 
 ASKED = ModerationRequest(input=["a", "b", "c"])
 
