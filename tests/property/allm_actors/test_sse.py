@@ -58,8 +58,8 @@ def read_naively(stream: bytes) -> list[ServerEvent]:
             data.append(value)
         elif name in (b"event", b"id") and colon:
             fields[name.decode()] = value.decode("utf-8", "replace")
-        elif name == b"retry" and re.fullmatch(rb"[0-9]+", value) and int(value) > 0:
-            fields["retry"] = int(value)
+        elif name == b"retry" and re.fullmatch(rb"[0-9]+", value):
+            fields["retry"] = int(value) or None  # the last one counts, and no time at all is none
     return told
 
 
@@ -115,8 +115,15 @@ def test_the_limit_is_to_the_byte_and_what_came_before_is_told_in_any_chunking(e
         assert told == ([small] if size > 40 else [small, large, small])
 
 
-def test_a_time_to_reconnect_of_very_many_digits_is_none():
-    assert SseDecoder().feed(b"retry: " + b"9" * 5000 + b"\ndata: x\n\n") == [ServerEvent(b"x")]
+@pytest.mark.parametrize("digits", [b"0", b"9" * 5000], ids=["no time", "very many digits"])
+def test_a_time_to_reconnect_that_means_nothing_is_none(digits):
+    assert SseDecoder().feed(b"retry: " + digits + b"\ndata: x\n\n") == [ServerEvent(b"x")]
+
+
+def test_a_name_of_bytes_that_are_no_text_is_a_name_all_the_same():
+    assert SseDecoder().feed(b"event: a\xff\nid: \xfe\ndata: x\n\n") == [
+        ServerEvent(b"x", "a\ufffd", "\ufffd")
+    ]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
