@@ -211,7 +211,7 @@ def test_too_many_zombies_are_an_exit_code(log: Log) -> None:
 class Saving(Process):
     """Takes its time to end: until it may."""
 
-    shutdown: ClassVar[Any] = 0.01
+    shutdown: ClassVar[Any] = 0.5  # enough for `terminate` to begin, also on a busy machine
     dispatcher = "blocking"
 
     def __init__(self, log: Log, may: threading.Event) -> None:
