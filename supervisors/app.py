@@ -274,7 +274,7 @@ class Application:
                 case _RootEnded(reason) if _was_killed(reason) and self._shutdown != "brutal_kill":
                     code = max(code, EXIT_FAILED)
                 case _StopAsked(by) if not self._killing.is_set():
-                    log.warning("killing the processes that are left: %s was received again", by)
+                    log.warning("killing the processes that are left: %s was asked for again", by)
                     code = max(code, EXIT_FAILED)
                     self._killing.set()
                     self._phase_ends.put(None)

@@ -143,8 +143,13 @@ class Ports:
             lost(str(error), False)
             return
         late(ref)
+
         # The session may have died before it learnt of this worker.
-        job.session.add_exit_callback(lambda _reason: self.dismiss(ref, SHUTDOWN))
+        def dismiss(_reason: Reason) -> None:
+            self.dismiss(ref, SHUTDOWN)
+
+        job.session.add_exit_callback(dismiss)
+        ref.add_exit_callback(lambda _reason: job.session.remove_exit_callback(dismiss))
 
     def _spawn(
         self, name: str, worker: type[Process], job: ModelJob | ToolJob, lost: Callable[[str, bool], object]

@@ -16,6 +16,7 @@ import types
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import pykka
 from pykka import messages
@@ -39,7 +40,8 @@ __all__ = ["names_the_process", "supervised"]
 
 A = TypeVar("A", bound=pykka.Actor)
 
-_derived: dict[tuple[type[pykka.Actor], bool | None], type[pykka.Actor]] = {}
+# By the id of the plain class, which its derived class keeps alive. Weak: both can be freed when nobody uses them.
+_derived: WeakValueDictionary[tuple[int, bool | None], type[pykka.Actor]] = WeakValueDictionary()
 _deriving = threading.RLock()  # reentrant: `__init_subclass__` is the user's, and may derive another
 _STARTING = object()
 # How to read signatures whose annotations name what only type checkers see (PEP 649).
@@ -68,8 +70,9 @@ def supervised(cls: type[A], *, crash_on_ask_error: bool | None = None) -> type[
             f"{cls.__name__} has a {taken[0]!r} of its own, which supervision would hide: rename it"
         )
     with _deriving:
-        key = cls, crash_on_ask_error
-        if key not in _derived:
+        key = id(cls), crash_on_ask_error
+        derived = _derived.get(key)
+        if derived is None:
             body: dict[str, object] = {
                 "__module__": cls.__module__,
                 "__qualname__": cls.__qualname__,
@@ -77,10 +80,10 @@ def supervised(cls: type[A], *, crash_on_ask_error: bool | None = None) -> type[
             }
             if crash_on_ask_error is not None:
                 body["crash_on_ask_error"] = crash_on_ask_error
-            _derived[key] = types.new_class(
+            derived = _derived[key] = types.new_class(
                 cls.__name__, (_Adopted, cls), exec_body=lambda ns: ns.update(body)
             )
-        return cast("type[A]", _derived[key])
+        return cast("type[A]", derived)
 
 
 def names_the_process(cls: type[pykka.Actor]) -> bool:

@@ -32,6 +32,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ANY_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"`((?:allm_actors|supervisors|tests|docs|examples|benchmarks)/[\w./-]*)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+TO_HEADING = re.compile(r"\]\(([^)\s]*#[^)\s]+)\)")
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -75,6 +76,23 @@ def run(page: Path) -> None:
 def test_the_links_of_the_page_lead_somewhere(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=page_id)
+def test_the_headings_that_the_page_links_to_are_there(page: Path) -> None:
+    links = [link.partition("#") for link in TO_HEADING.findall(page.read_text()) if "://" not in link]
+    assert [
+        path + "#" + heading
+        for path, _, heading in links
+        if path.endswith(".md") or not path
+        if heading not in headings(page.parent / path if path else page)
+    ] == []
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as the site and forges make them."""
+    titles = re.findall(r"^#+ (.+)$", ANY_BLOCK.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=page_id)

@@ -49,6 +49,21 @@ def fake(*scripts: list[Any], **fields: Any) -> allm.Engine:
     return allm.Engine(adapter="fake", adapter_opts={"scripts": list(scripts)}, **fields)
 
 
+def test_a_cancel_that_could_not_be_told_is_told_with_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(turn_id: str) -> None:
+        raise MemoryError
+
+    with allm.Host() as host:
+        session = host.session("s", fake(SAYS))
+        turn = session.reply("one")
+        with monkeypatch.context() as patch:
+            patch.setattr("allm_actors.actors.sessions.session.Cancel", out_of_memory)
+            with pytest.raises(MemoryError):
+                turn.close()
+        assert session.reply("two").result().halted_reason == "completed"
+        assert turn.result().halted_reason == "cancelled"
+
+
 class Says:
     """An adapter that is asked on a thread, and says many things at once."""
 
@@ -209,6 +224,29 @@ def test_a_worker_that_comes_late_to_a_session_that_has_died_does_not_stay(
         assert in_time(turn.result).halted_reason == "error"
         assert come.wait(SOON)
         until(lambda: not any(issubclass(each.actor_class, WORKERS) for each in host.system.processes()))
+
+
+def test_a_session_keeps_nothing_of_a_worker_that_came_late_and_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hire, late = Ports.hire, []
+
+    def hire_from_the_dead(self: Ports, *job: Any) -> Any:
+        exit_process(host.system.whereis("adapters"), "kill")
+        worker = hire(self, *job)
+        late.append(worker is None)
+        return worker
+
+    with allm.Host() as host:
+        session = host.session("s", allm.Engine(adapter=Says()))
+        session.reply("hi").result()
+        ref: Any = host.system.whereis(("sessions", "s"))
+        before = len(ref.ties.watchers)
+        with monkeypatch.context() as patch:
+            patch.setattr(Ports, "hire", hire_from_the_dead)
+            assert in_time(session.reply("hi").result).halted_reason == "completed"
+        assert late == [True]
+        until(lambda: len(ref.ties.watchers) == before)
 
 
 def test_a_dropped_turn_ends_although_its_session_died_as_it_was_asked(
@@ -434,8 +472,9 @@ def test_a_turn_whose_end_was_told_when_its_session_died_is_not_begun_by_the_nex
     monkeypatch.setattr(Ledger, "save", killed_first)
     with allm.Host() as host:
         chat = host.session("s", fake(SAYS, SAYS))
-        assert in_time(chat.reply("lost").result).halted_reason == "error"
-        assert not dies
+        with pytest.raises(StoreError, match="is not known") as refused:
+            chat.reply("lost")
+        assert (refused.value.reason, dies) == ("unconfirmed", [])
         assert in_time(chat.reply("said").result).halted_reason == "completed"
         assert [message.content for message in chat.messages] == ["said", "Hello."]
 
@@ -589,7 +628,7 @@ def test_an_attached_host_whose_tree_has_died_is_not_started_on_its_loop() -> No
             with pytest.raises(allm.EngineError, match="enter a new one, which goes on from the store"):
                 host.session("s", fake(SAYS))
             began = time.monotonic()
-            with pytest.raises(RuntimeError, match="leave the `async with` block, and enter a new one"):
+            with pytest.raises(RuntimeError, match="leave the `async with` block and enter a new one"):
                 host.start()
             assert time.monotonic() - began < SOON
 

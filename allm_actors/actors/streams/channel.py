@@ -155,6 +155,11 @@ class Channel:
         """Whether the window has room for more events. After False, `on_demand` is called when the reader caught up."""
         return self._draining or self._ended or self._hurried or self._window.is_open()
 
+    def cancel_again(self) -> None:
+        """If the reader has cancelled, tell the writer once more: memory may have run out the first time."""
+        if self._cancelled:
+            self.cancel()
+
     def hurry(self) -> None:
         """Let the turn go on without its reader from now on: somebody waits for its end."""
         self._hurried = True

@@ -273,6 +273,7 @@ class TurnRun:
         if effect.turn == self._acting and not asks:
             return True
         if not self.spec.channel.may_act():
+            self.spec.channel.cancel_again()
             return False
         self._acting = -1 if asks else effect.turn
         return True

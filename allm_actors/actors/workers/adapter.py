@@ -327,7 +327,8 @@ class Pump:
                         self._room.clear()
                         await self._room.wait()
                     window.send()
-                    session.tell(_batch(job, events))
+                    if not session.send(_batch(job, events)):
+                        return  # it died, and its death ends us
             finally:
                 if way is not None:
                     way.direct = None  # or it and this pump would be a reference cycle
@@ -339,8 +340,7 @@ class Pump:
         if self._cancelled or not job.window.is_open():
             return False
         job.window.send()
-        job.session.tell(ModelBatch(job.token, events))
-        return True
+        return job.session.send(ModelBatch(job.token, events))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():

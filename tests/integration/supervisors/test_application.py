@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import signal
 import subprocess
@@ -88,8 +89,9 @@ def test_two_signals_kill_what_is_left(daemon: Any) -> None:
     while it.line() != "terminate SHUTDOWN":
         pass
     it.signal(signal.SIGTERM)
-    code, lines, _ = it.end()
+    code, lines, err = it.end()
     assert (code, lines) == (1, ["after_stop", "code 1"])
+    assert "killing the processes that are left: SIGTERM was asked for again" in err
 
 
 def test_two_signals_cut_a_phase_short(daemon: Any) -> None:
@@ -209,7 +211,7 @@ def test_too_many_zombies_are_an_exit_code(log: Log) -> None:
 class Saving(Process):
     """Takes its time to end: until it may."""
 
-    shutdown: ClassVar[Any] = 0.01
+    shutdown: ClassVar[Any] = 0.5  # enough for `terminate` to begin, also on a busy machine
     dispatcher = "blocking"
 
     def __init__(self, log: Log, may: threading.Event) -> None:
@@ -244,6 +246,20 @@ def test_a_root_that_had_to_be_killed_is_an_exit_code(log: Log, by_function: boo
     assert root.exit_reason is KILLED
     may.set()
     assert log.next() == ("saved", True)
+    thread.join(SOON)
+
+
+def test_another_process_that_had_to_be_killed_is_not_the_root(log: Log) -> None:
+    may = threading.Event()
+    application = Application(child(Root, log))
+    thread, codes = running(application)
+    root = log.next()
+    with application.system.activated():
+        other = Saving.start(log, may)
+    application.stop()
+    assert codes.get(timeout=SOON) == 0
+    assert (other.exit_reason, root.exit_reason) == (KILLED, SHUTDOWN)
+    may.set()
     thread.join(SOON)
 
 
@@ -380,6 +396,41 @@ def test_who_is_told_to_stop_twice_begins_no_other_phase(log: Log) -> None:
     may.set()
     thread.join(SOON)
     assert log.rest() == []
+
+
+def test_who_is_told_to_stop_twice_waits_for_none_of_the_tasks(log: Log) -> None:
+    may = threading.Event()
+    tasks = [lambda: (log("drains"), may.wait(3 * SOON))] * 3
+    application = Application(
+        child(Root, log), phases={"drain": Phase(tasks, timeout=None)}, deadline=3 * SOON
+    )
+    thread, codes = running(application)
+    root = log.next()
+    application.stop()
+    assert log.take(3) == ["drains"] * 3
+    application.stop()
+    assert codes.get(timeout=SOON) == 1
+    assert root.exit_reason is not None
+    may.set()
+    thread.join(SOON)
+
+
+def test_who_asked_for_a_stop_and_again_is_logged(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+    may = threading.Event()
+    application = Application(child(Saving, log, may).replace(shutdown=math.inf))
+    thread, codes = running(application)
+    log.next()
+    with caplog.at_level(logging.INFO, "supervisors"):
+        for _ in range(2):
+            application.stop()
+        assert codes.get(timeout=SOON) == 1
+    said = [record.getMessage() for record in caplog.records]
+    assert [words for words in said if "stop()" in words] == [
+        "stopping: stop()",
+        "killing the processes that are left: stop() was asked for again",
+    ]
+    may.set()
+    thread.join(SOON)
 
 
 @pytest.mark.parametrize("limit", [None, math.inf, 1e300])

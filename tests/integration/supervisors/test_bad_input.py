@@ -233,6 +233,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: Application(Echo, phases={"drain": [3]}),  # type: ignore[list-item]
         lambda: Phase(3),  # type: ignore[arg-type]
         lambda: Phase(each for each in [3]),  # type: ignore[misc]
+        lambda: Phase([print, 3]),  # type: ignore[list-item]
         lambda: Phase(timeout="1"),  # type: ignore[arg-type]
         lambda: Phase(timeout=-1.0),
         lambda: Phase(timeout=math.nan),

@@ -103,16 +103,46 @@ def test_a_frame_that_is_too_large_or_contradicts_itself_is_refused_by_its_lengt
         return fed(lengths + struct.pack(">I", zlib.crc32(lengths)))[1]
 
     assert begun(MAX_FRAME_BYTES, 0) is None  # the rest of it may come
+    assert begun(2**20, 128 * 1024) is None
     assert "larger than" in begun(MAX_FRAME_BYTES + 1, 0)
     for length, header_length in [(15, 0), (0, 0), (100, 85), (2**20, 128 * 1024 + 1)]:
         assert "contradict" in begun(length, header_length)
 
 
-def test_a_repeated_header_is_refused():
-    once = b"\1a\7\0\1b"
-    lengths = struct.pack(">II", 2 * len(once) + 16, 2 * len(once))
-    most = lengths + struct.pack(">I", zlib.crc32(lengths)) + once + once
-    assert fed(most + struct.pack(">I", zlib.crc32(most))) == ([], "the headers of a frame cannot be read")
+def framed(head):
+    lengths = struct.pack(">II", len(head) + 16, len(head))
+    most = lengths + struct.pack(">I", zlib.crc32(lengths)) + head
+    return most + struct.pack(">I", zlib.crc32(most))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\1a\7\0\1b" * 2,
+        b"\0",
+        b"\1a",
+        b"\1a\4\0\0\0",
+        b"\1a\7\0",
+        b"\1a\7\0\2b",
+        b"\1a\x0a",
+        b"\1\xff\0",
+        b"\1a\7\0\1\xff",
+    ],
+    ids=[
+        *("a name comes again", "no type after no name", "no type", "half a number", "half a length"),
+        *("half a text", "no such type", "a name is no UTF-8", "a text is no UTF-8"),
+    ],
+)
+def test_headers_that_cannot_be_are_refused(head):
+    assert fed(framed(head)) == ([], "the headers of a frame cannot be read")
+
+
+def test_nothing_follows_what_was_damaged():
+    decoder = EventStreamDecoder()
+    assert decoder.feed(framed(b"\0")) == []
+    broken = decoder.broken
+    assert decoder.feed(framed(b"\1a\0")) == []
+    assert decoder.broken == broken
 
 
 def test_work_is_linear_in_the_number_of_bytes():

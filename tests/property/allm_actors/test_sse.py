@@ -13,7 +13,16 @@ from allm_actors.engine.sse import ServerEvent, SseDecoder
 LINES = st.sampled_from(
     [
         *(b"data: {}", b"data:x", b"data: ", b"data", b"data:  two", b": ping", b"nonsense", b"", b"", b""),
-        *(b"event: error", b"id: 7", b"retry: 30", b"retry: x", b"data: \xff\xfe", b"\xef\xbb\xbfdata: y"),
+        *(
+            b"event: error",
+            b"id: 7",
+            b"retry: 30",
+            b"retry: 0",
+            b"retry: x",
+            b"data: \xff\xfe",
+            b"\xef\xbb\xbfdata: y",
+        ),
+        *(b"event: \xff", b"id: \xff"),
         "data: é\u2028\u0085\x0b€".encode(),
     ]
 )
@@ -49,8 +58,8 @@ def read_naively(stream: bytes) -> list[ServerEvent]:
             data.append(value)
         elif name in (b"event", b"id") and colon:
             fields[name.decode()] = value.decode("utf-8", "replace")
-        elif name == b"retry" and re.fullmatch(rb"[0-9]+", value) and int(value) > 0:
-            fields["retry"] = int(value)
+        elif name == b"retry" and re.fullmatch(rb"[0-9]+", value):
+            fields["retry"] = int(value) or None  # the last one counts, and no time at all is none
     return told
 
 
@@ -78,6 +87,43 @@ def test_an_event_over_the_limit_ends_the_decoder_at_the_same_event_in_any_chunk
     assert [e.data for e in told] == (
         [b"ok"] + ([b"x" * size] if size else []) + [b"ok"] if fits else [b"ok"]
     )
+
+
+@pytest.mark.parametrize("first", [b"\n", b"\r\n", b"\r"])
+def test_line_ends_of_all_kinds_may_be_mixed_and_cut(first):
+    for second, third, step in itertools.product(
+        [b"\n", b"\r\n", b"\r"], [b"\n", b"\r\n", b"\r"], range(1, 9)
+    ):
+        stream = b"data: a" + first + second + b"data: b" + second + third + b"data: c" + third + first
+        decoder = SseDecoder()
+        told = [e for at in range(0, len(stream), step) for e in decoder.feed(stream[at : at + step])]
+        assert told == read_naively(stream)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [39, 40, 41])
+@pytest.mark.parametrize("lines", [[], [b"data: x"] * 3])
+def test_the_limit_is_to_the_byte_and_what_came_before_is_told_in_any_chunking(end, size, lines):
+    last = b"x" * (size - len(b"\n".join([*lines, b"data: "])))
+    big = end.join([*lines, b"data: " + last])
+    stream = end.join([b"data: ok", b"", big, b"", b"data: ok", b"", b""])
+    small, large = b"ok", b"\n".join([b"x"] * len(lines) + [last])
+    for step in range(1, len(stream) + 1):
+        decoder = SseDecoder(max_event_bytes=40)
+        told = [e.data for at in range(0, len(stream), step) for e in decoder.feed(stream[at : at + step])]
+        assert decoder.overflowed is (size > 40)
+        assert told == ([small] if size > 40 else [small, large, small])
+
+
+@pytest.mark.parametrize("digits", [b"0", b"9" * 5000], ids=["no time", "very many digits"])
+def test_a_time_to_reconnect_that_means_nothing_is_none(digits):
+    assert SseDecoder().feed(b"retry: " + digits + b"\ndata: x\n\n") == [ServerEvent(b"x")]
+
+
+def test_a_name_of_bytes_that_are_no_text_is_a_name_all_the_same():
+    assert SseDecoder().feed(b"event: a\xff\nid: \xfe\ndata: x\n\n") == [
+        ServerEvent(b"x", "a\ufffd", "\ufffd")
+    ]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

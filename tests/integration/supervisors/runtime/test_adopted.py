@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -457,3 +459,13 @@ def test_a_constructor_may_name_types_that_are_there_for_type_checkers_only(syst
     ref = supervised(module["Named"]).start(name="mine")
     assert system.whereis("mine") is None
     ref.stop()
+
+
+def test_a_plain_class_made_at_run_time_can_be_freed_when_its_processes_are_gone(system: System) -> None:
+    made = type("Made", (Plain,), {})
+    supervised(made).start().stop()
+    assert supervised(made) is supervised(made)
+    freed = weakref.ref(made)
+    del made
+    gc.collect()
+    assert freed() is None

@@ -303,6 +303,32 @@ def test_of_a_suspended_server_too_the_oldest_message_is_dropped(system: System,
     assert log.take(3) == [6, 7, 8]
 
 
+def test_what_is_held_is_older_than_what_it_has_not_seen() -> None:
+    class Kept(GenServer):
+        mailbox = MailboxConfig(maxlen=2, policy="drop_old")
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[Any] = []
+
+        def handle_call(self, request: Any, from_: Any) -> Any:
+            return self.seen
+
+        def handle_info(self, msg: Any) -> None:
+            self.seen.append(msg)
+
+    with Sim() as sim:
+        ref = Kept.start()
+        suspend(ref)
+        ref.tell("held")
+        suspend(ref)
+        for message in ("not seen", "new"):
+            ref.tell(message)
+        resume(ref)
+        sim.run_until_idle()
+        assert call(ref, "seen") == ["not seen", "new"]
+
+
 def test_what_is_dropped_while_it_is_held_is_no_signal(system: System, log: Log) -> None:
     class Kept(GenServer):
         mailbox = MailboxConfig(maxlen=1, policy="drop_old")

@@ -215,6 +215,17 @@ def test_who_stops_after_putting_aside_stops(asked: bool, system: System) -> Non
     assert tired.exit_reason == "tired"
 
 
+def test_what_has_come_back_comes_back_once(system: System) -> None:
+    door = Door.start()
+    for message in (1, 2, "open", "close", 3, "open", "close", "open"):
+        door.tell(message)
+    assert door.ask("seen", timeout=SOON) == [1, 2, 3]
+    door.tell("close")
+    door.tell(4)
+    door.stop()
+    assert system.dead_letters.count == 1
+
+
 def test_the_load_counts_what_comes_back(system: System) -> None:
     class Bounded(Door):
         mailbox = MailboxConfig(maxlen=7)

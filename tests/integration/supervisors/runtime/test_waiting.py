@@ -441,6 +441,28 @@ def test_a_sender_outside_waits_for_room(blocking_system: System) -> None:
     short.ask(lambda self: [self.ref.tell(n) for n in range(2)] and None, timeout=SOON)
 
 
+def test_all_senders_that_wait_for_room_get_in(blocking_system: System, log: Log) -> None:
+    gate, entered = Event(), Event()
+
+    def block(self: Process) -> None:
+        entered.set()
+        with self.blocking():
+            gate.wait(SOON)
+
+    ref = bounded("block", SOON).start()
+    ref.tell(block)
+    assert entered.wait(SOON)
+    for number in range(2):
+        ref.tell(partial(lambda number, _self: log(number), number))
+    senders = [
+        beside(partial(ref.tell, partial(lambda number, _self: log(number), number))) for number in (2, 3, 4)
+    ]
+    gate.set()
+    for sender in senders:
+        sender.get(timeout=SOON)
+    assert sorted(log.take(5)) == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.real("blocks without a word")
 def test_a_sender_that_has_waited_long_enough_leaves_nothing_behind(blocking_system: System) -> None:
     gate, entered = threading.Event(), threading.Event()

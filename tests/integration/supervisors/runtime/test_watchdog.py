@@ -169,6 +169,24 @@ def test_a_class_may_want_to_be_killed(
     assert "handler_overdue" in [report.kind for report in reports]
 
 
+def test_who_is_killed_is_a_zombie_with_its_stack_and_not_late(
+    timed: System, clock: Clock, reports: list[Report], log: Log, go: threading.Event
+) -> None:
+    class Telling(Slow):
+        def take_its_time(self) -> None:
+            self.log("takes its time")
+            super().take_its_time()
+
+    ref = Telling.start(log, go)
+    ref.tell("work")
+    assert log.take(2) == ["works", "takes its time"]
+    exit(ref, "kill")
+    clock.advance(100)
+    assert "handler_overdue" not in [report.kind for report in reports]
+    (stack,) = (report.detail for report in reports if report.kind == "zombie")
+    assert stack.index("in on_receive") < stack.index("in take_its_time"), "the most recent call comes last"
+
+
 def test_more_zombies_than_allowed_stop_the_system(log: Log) -> None:
     go = threading.Event()
 

@@ -24,6 +24,8 @@ def test_the_environment_names_defaults(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("ALLM_ADAPTER", "groq")
     assert parse(["chat"]).adapter == "groq"
     assert parse(["chat", "--adapter", "xai"]).adapter == "xai"
+    monkeypatch.setenv("ALLM_ADAPTER", "")
+    assert parse(["chat"]).adapter is None
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,8 @@ def test_what_was_typed_wins_over_the_environment(
         ["run", "x", "--jsno"],
         ["run", "x", "--timeout", "0"],
         ["run", "x", "--timeout", "soon"],
+        ["run", "x", "--timeout", "nan"],
+        ["run", "x", "--max-tokens", "²"],
         ["run", "x", "--max-tokens", "0"],
         ["run", "x", "--max-tokens", "1_000"],
         ["chat", "--max-tokens", "99999999999999999999"],
@@ -72,6 +76,17 @@ def test_what_means_nothing_is_refused_with_usage(
         parse(words)
     assert refusal.value.code == 2
     assert "usage: allm" in capsys.readouterr().err
+
+
+def test_some_options_have_one_letter() -> None:
+    assert parse(["sessions", "-l"]).long
+    assert parse(["run", "-v", "hi"]).verbose
+
+
+def test_a_word_too_many_is_no_misspelt_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["sessions", "stores", "-long"])
+    assert "did you mean" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["chat"], ["run"], ["sessions"], ["providers"]], ids=" ".join)

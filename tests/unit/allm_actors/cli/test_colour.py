@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from allm_actors.cli.colour import Paint, harmless, wants_colour
+from allm_actors.cli.colour import Paint, harmless, harmless_name, wants_colour
 
 
 class Screen(io.StringIO):
@@ -45,3 +45,7 @@ def test_control_characters_are_shown_instead_of_obeyed() -> None:
 
 def test_lines_and_tabs_and_letters_stay_as_they_are() -> None:
     assert harmless("one\n\ttwo 水 é 🙂") == "one\n\ttwo 水 é 🙂"
+
+
+def test_a_name_is_on_one_line_and_of_one_piece() -> None:
+    assert harmless_name("one\n\ttwo\x1b") == "one␊␉two␛"

@@ -2,20 +2,26 @@
 
 import io
 
+import pytest
+
 from allm_actors.cli.terminal import Terminal
-from allm_actors.cli.transcript import Transcript, call_text, cut, tokens_of
+from allm_actors.cli.transcript import Transcript, call_text, count_text, cut, tokens_of
 from allm_actors.data import (
     AdapterError,
+    AskUserRequested,
     ChatResult,
     Err,
     Event,
+    Message,
     Ok,
     Response,
+    Session,
     StepResult,
     TextDelta,
     Thread,
     ToolExecutionCompleted,
     ToolExecutionStarted,
+    ToolHalt,
     ToolResultEncoded,
     Usage,
 )
@@ -64,6 +70,52 @@ def test_a_failed_turn_says_why_on_stderr() -> None:
     assert complaint == "allm: too fast; wait 3 s\n"
 
 
+@pytest.mark.parametrize(
+    ("reason", "out", "complaint"),
+    [
+        ("tool_error", [], "allm: the turn failed without giving a reason\n"),
+        ("cancelled", ["stopped; what has arrived so far is kept"], ""),
+        ("interrupted", ["stopped; what has arrived so far is kept"], ""),
+        ("max_turns", [], "allm: stopped after 2 model calls, all of which called tools\n"),
+    ],
+)
+def test_how_a_turn_ended_is_said_on_a_line_of_its_own(reason: str, out: list[str], complaint: str) -> None:
+    steps = [StepResult(thread=Thread())] * 2
+    assert printed(TextDelta("Well"), result=ChatResult(halted_reason=reason, steps=steps)) == (
+        ["Well", *out],
+        complaint,
+    )
+
+
+def test_only_a_turn_that_came_to_its_end_is_as_it_should_be() -> None:
+    def good(reason: str, finish: str = "stop") -> bool:
+        response = Response(message=Message(role="assistant", content="hi"), finish_reason=finish)
+        result = ChatResult(halted_reason=reason, final_response=response)
+        terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO(), {})
+        return Transcript(terminal).end(result)
+
+    assert good("completed")
+    assert not any(map(good, ("error", "tool_error", "cancelled", "interrupted", "max_turns")))
+    assert not good("completed", "length")
+
+
+def test_a_tool_that_asks_or_ends_the_turn_says_so() -> None:
+    lines, _ = printed(
+        ToolExecutionStarted("c0", "choose", {}),
+        AskUserRequested(tool_call_id="c0", tool_name="choose", question="Window?"),
+        ToolExecutionStarted("c1", "enough", {}),
+        ToolHalt(tool_call_id="c1", reason="late"),
+    )
+    assert [lines[1][:20], lines[3][:34]] == ["  ✓ choose  asks you", "  ✓ enough  ends the turn: late"]
+
+
+def test_messages_are_counted() -> None:
+    thread = Thread()
+    assert count_text(Session(thread=thread)) == "0 messages"
+    assert count_text(Session(thread=thread.add_user("a"))) == "1 message"
+    assert count_text(Session(thread=thread.add_user("a").add_user("b"))) == "2 messages"
+
+
 def test_a_call_is_written_as_a_programmer_would() -> None:
     assert call_text("f", {"a": "é", "b": [1, True]}) == 'f(a="é", b=[1, true])'
 
@@ -71,6 +123,8 @@ def test_a_call_is_written_as_a_programmer_would() -> None:
 def test_what_is_long_is_cut_to_one_line() -> None:
     assert cut("one\ntwo\x1b", 50) == "one two␛"
     assert cut("x" * 100, 30) == "x" * 29 + "…"
+    assert cut("x" * 30, 30) == "x" * 30
+    assert cut("x" * 100, 3) == "x" * 19 + "…", "there is always a little room"
 
 
 def test_tokens_are_added_up_as_far_as_they_are_known() -> None:

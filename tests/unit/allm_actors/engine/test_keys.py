@@ -62,7 +62,7 @@ def test_a_missing_key_says_where_it_was_looked_for():
     error = missing.value
     assert (error.reason, error.provider) == ("missing_key", "p")
     assert error.metadata["checked_sources"] == ["opts", "runtime", "app_config", "env"]
-    assert all(name in error.message for name in NAMES)
+    assert f"set {NAMES[0]} or {NAMES[1]}, or pass api_key=" in error.message
     keys.configure(load_dotenv=True, dotenv_path="does-not-exist.env")
     with pytest.raises(EngineError, match="dotenv"):
         keys.fetch("p", NAMES)
@@ -72,7 +72,7 @@ def test_a_missing_key_says_where_it_was_looked_for():
     ("call", "message"),
     [
         (lambda: keys.put("p", None), r"got NoneType; keys\.delete\('p'\) removes one"),
-        (lambda: keys.put("p", 4), "keys.put takes a key that is text or a Secret, got int"),
+        (lambda: keys.put("p", 4), "keys.put takes a key that is text or a Secret, got int$"),
         (
             lambda: keys.put("", "x"),
             "keys.put takes the name of a provider, such as 'openai', got an empty text",
@@ -94,13 +94,39 @@ def test_what_is_no_key_or_no_name_is_refused(call, message):
     assert found() is None
 
 
+def test_the_space_around_a_key_is_no_part_of_it(monkeypatch):
+    for key in (" k \n", Secret(" k \n")):
+        assert found(api_key=key) == ("k", "opts")
+        keys.put("p", key)
+        assert found() == ("k", "runtime")
+        keys.clear()
+        keys.configure({"p": key})
+        assert found() == ("k", "app_config")
+        keys.clear()
+    monkeypatch.setenv(NAMES[0], " k ")
+    assert found() == ("k", "env")
+
+
+def test_what_is_cleared_is_forgotten_at_every_level(tmp_path):
+    (tmp_path / ".env").write_text(f"{NAMES[0]}=dotenv")
+    keys.put("p", "runtime")
+    keys.configure({"p": "config"}, load_dotenv=True, dotenv_path=tmp_path / ".env")
+    keys.clear()
+    assert found() is None
+
+
 def test_a_configured_key_of_none_is_none():
     keys.configure({"p": None})
     assert found() is None
 
 
-def test_a_key_of_a_misspelt_provider_is_spoken_of():
-    keys.put("opnai", "x")
+@pytest.mark.parametrize(
+    "said",
+    [lambda: keys.put("opnai", "x"), lambda: keys.configure({"opnai": "x"})],
+    ids=["put", "configured"],
+)
+def test_a_key_of_a_misspelt_provider_is_spoken_of(said):
+    said()
     with pytest.raises(EngineError, match="there is a key for 'opnai': is one of the two misspelled"):
         keys.fetch("openai", NAMES)
 
@@ -135,6 +161,8 @@ def test_a_source_that_is_none_stays_to_be_refused(wrong):
 def test_a_secret_never_shows_itself():
     secret = Secret("sk-123")
     assert "sk-123" not in f"{secret} {secret!r} {secret:>30} {[secret]}"
+    assert secret == Secret("sk-123")
+    assert secret != "sk-123"
     with pytest.raises(TypeError):
         pickle.dumps(secret)
     with pytest.raises(TypeError):
@@ -154,10 +182,29 @@ def test_a_key_of_spaces_is_none(tmp_path):
     assert found() is None
 
 
+def test_every_variable_may_be_in_the_dotenv(tmp_path):
+    (tmp_path / ".env").write_text(f"{NAMES[1]}=dotenv")
+    keys.configure(load_dotenv=True, dotenv_path=tmp_path / ".env")
+    assert found() == ("dotenv", "dotenv")
+
+
+@pytest.mark.parametrize("before", [None, "", f"{NAMES[0]}=first"], ids=["none", "empty", "a key"])
+def test_a_dotenv_is_read_once(tmp_path, before):
+    file = tmp_path / ".env"
+    if before is not None:
+        file.write_text(before)
+    keys.configure(load_dotenv=True, dotenv_path=file)
+    first = found()
+    file.write_text(f"{NAMES[0]}=second")
+    assert found() == first
+    keys.configure(load_dotenv=True, dotenv_path=file)
+    assert found() == ("second", "dotenv")
+
+
 def test_the_dotenv_grammar():
     text = (
         "# A=comment\n\nexport A=1\r\n B = spaced \nC=\"quo ted\"\nD='single'\nE=a=b#c\n1F=no\nG\nH=\n"
-        'I="\nJ=""\nA_B2=last\nK = " in "'
+        'I="\nJ=""\nA_B2=last\nK = " in "\n  export L=1\nM=first\nM=second'
     )
     assert keys.parse_dotenv(text) == {
         "A": "1",
@@ -170,6 +217,8 @@ def test_the_dotenv_grammar():
         "J": "",
         "A_B2": "last",
         "K": " in ",
+        "L": "1",
+        "M": "second",
     }
 
 

@@ -38,14 +38,25 @@ SAID = {
         {"requests": {"limit": 20, "remaining": 0, "reset": 60}},
     ),
     "huggingface": ({"ratelimit": '"api";r=999;t=295'}, {"requests": {"remaining": 999, "reset": 295}}),
+    "more policies than one": (
+        {"ratelimit-limit": "60", "ratelimit": '"burst";r=5, "day";r=99;t=7'},
+        {"requests": {"limit": 60, "remaining": 5}},
+    ),
+    "a part of a second": (
+        {"anthropic-ratelimit-tokens-reset": "2025-03-15T08:58:28.5Z"},
+        {"tokens": {"reset": 8}},
+    ),
+    "space around": ({"x-ratelimit-reset-tokens": " 120ms "}, {"tokens": {"reset": 0.12}}),
     "azure": ({"x-ratelimit-reset-tokens": "7"}, {"tokens": {"reset": 7}}),
     "a day and more": ({"x-ratelimit-reset-requests": "1d2h3m4.5s"}, {"requests": {"reset": 93784.5}}),
     "an epoch that has passed": ({"ratelimit-reset": "1742029000"}, {"requests": {"reset": 0}}),
+    "a date that has passed": ({"ratelimit-reset": "2025-03-15T08:58:19Z"}, {"requests": {"reset": 0}}),
     "no sense": (
         {
             "x-ratelimit-limit-requests": "XXX",
             "x-ratelimit-reset-tokens": "",
             "x-ratelimit-remaining-tokens": "-1",
+            "x-ratelimit-limit-tokens": "inf",
             "x-ratelimit-key": "7",
             "anthropic-ratelimit-tokens-reset": "2025-99-99T99:99:99Z",
             "ratelimit": "?",

@@ -1,5 +1,6 @@
 """When a call is tried again, and how long after."""
 
+import math
 import re
 
 import pytest
@@ -36,6 +37,7 @@ def test_the_last_attempt_is_the_last():
         (AdapterError("provider_unavailable"), True),
         (AdapterError("rate_limited"), True),
         (AdapterError("rate_limited", metadata={"retry": False}), False),
+        (AdapterError("rate_limited", metadata={"retry": None}), True),
         (AdapterError("provider_unavailable", metadata={"partial": True}), False),
         (AdapterError("provider_unavailable", status=501), False),
         (AdapterError("timeout", metadata={"phase": "silence"}), False),
@@ -45,6 +47,13 @@ def test_the_last_attempt_is_the_last():
 )
 def test_what_is_tried_again(error, again):
     assert (next_delay(DEFAULT, 1, error, 0.0) is not None) is again
+
+
+def test_these_statuses_are_tried_again_and_no_others():
+    def again(status):
+        return next_delay(DEFAULT, 1, AdapterError("unknown", status=status), 0.0) is not None
+
+    assert [status for status in range(100, 600) if again(status)] == [429, 500, 502, 503, 504, 529]
 
 
 @pytest.mark.parametrize(
@@ -89,9 +98,14 @@ def test_the_servers_wait_is_kept_up_to_the_cap_and_beyond_it_the_error_is_retur
 
     assert next_delay(DEFAULT, 1, asked(1500), 0.0) == 1.5
     assert next_delay(DEFAULT, 1, asked(1500), 1.0) == 1.75
+    assert next_delay(DEFAULT, 1, asked(100), 0.0) == 0.1
     assert next_delay(DEFAULT, 1, asked(30_000), 1.0) == 30.0
     assert next_delay(DEFAULT, 1, asked(30_001), 0.0) is None
     assert next_delay(policy_of({"respect_retry_after": False}), 1, asked(30_001), 0.0) == 0.5
+
+
+def test_after_very_many_attempts_the_delay_is_the_cap():
+    assert next_delay(RetryPolicy(max_attempts=20_000), 10_000, BUSY, 1.0) == 30.0
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1), st.integers(0, 40_000))
@@ -119,7 +133,18 @@ def test_false_is_never_and_a_policy_is_itself():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_attempts": -1}, {"max_attempts": 1.5}, {"base_delay": -1}, {"jitter": "a"}]
+    "wrong",
+    [
+        {"max_attempts": -1},
+        {"max_attempts": 1.5},
+        {"max_attempts": True},
+        {"base_delay": -1},
+        {"base_delay": True},
+        {"max_delay": -1},
+        {"max_delay": math.nan},
+        {"jitter": "a"},
+    ],
+    ids=str,
 )
 def test_values_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -133,6 +133,61 @@ def test_what_an_adapter_raises_stays_what_it_is_without_the_key(raised, kind):
     assert without_key(raised, "another-secret") is raised
 
 
+@pytest.mark.parametrize("linked", ["__cause__", "__context__"])
+def test_a_key_in_what_led_to_an_error_is_taken_out_also_where_that_is_a_circle(linked):
+    told, first = RuntimeError("it failed"), RuntimeError(f"no {KEY}")
+    setattr(told, linked, first)
+    setattr(first, linked, told)
+    assert str(without_key(told, KEY)) == "RuntimeError: it failed"
+    assert without_key(told, "another-secret") is told
+
+
+def test_a_key_that_an_error_shows_in_its_repr_alone_is_taken_out():
+    class Quoting(Exception):
+        def __repr__(self):
+            return f"Quoting({KEY})"
+
+    assert str(without_key(Quoting("no"), KEY)) == "Quoting: no"
+
+
+def test_what_we_say_of_a_call_wins_over_what_others_say_of_it():
+    error = AdapterError("unknown", message="no", metadata={"host": "theirs", "more": 1})
+    assert without_keys(error, Secret(KEY), metadata={"host": "ours"}).metadata == {"host": "ours", "more": 1}
+
+
+def test_a_name_that_looks_like_a_key_taken_out_hides_no_key():
+    assert scrub({"[REDACTED]": 1, KEY: 1}, Secret(KEY)) == {"[REDACTED]": 1}
+
+
+def test_a_key_that_only_a_str_shows_is_taken_out():
+    class Says:
+        def __str__(self):
+            return KEY
+
+    assert scrub([Says()], Secret(KEY)) == ["[REDACTED]"]
+
+
+def test_the_space_around_a_key_hides_it_from_nobody():
+    assert scrub(f"no {KEY}!", Secret(f" {KEY}\n")) == "no [REDACTED]!"
+
+
+def test_twelve_characters_of_a_key_are_no_accident_wherever_they_are_in_it():
+    for at in range(len(KEY) - 11):
+        assert scrub(f"no {KEY[at : at + 12]}!", Secret(KEY)) == "no [REDACTED]!"
+        assert scrub(f"no {KEY[at : at + 11]}!", Secret(KEY)) == f"no {KEY[at : at + 11]}!"
+
+
+def test_what_holds_another_key_is_taken_out_before_it():
+    found = [secret.reveal() for secret in hidden_in({}, "https://user:password@host/?key=a%2Fb+c")]
+    assert "user:password" in found
+    assert [len(each) for each in found] == sorted(map(len, found), reverse=True)
+
+
+def test_a_long_word_of_letters_and_digits_is_a_key_under_whatever_name():
+    assert hidden_in({"x-trace": "a1" * 10}) == [Secret("a1" * 10)]
+    assert hidden_in({"x-trace": "a1" * 9 + "a"}) == []
+
+
 def test_who_asks_is_a_secret_of_recordings_and_not_of_errors():
     headers = {"OpenAI-Organization": "acme-and-sons", "x-session-id": "conversation-1", "x-api-key": KEY}
     assert [secret.reveal() for secret in hidden_in(headers)] == [KEY]
@@ -161,3 +216,20 @@ def test_a_function_that_is_killed_while_it_is_asked_is_not_taken_for_one_that_l
 
     with pytest.raises(ProcessKilled):
         Remembered(killed)()
+
+
+@pytest.mark.parametrize("key", [KEY, Secret(KEY)], ids=["text", "a Secret"])
+def test_what_a_function_has_said_is_taken_out_of_errors(key):
+    source = Remembered(lambda: key)
+    assert source() is key
+    assert str(without_key(RuntimeError(f"no {KEY}"), source)) == "RuntimeError: no [REDACTED]"
+
+
+def test_a_function_that_fails_is_asked_no_more():
+    def fails():
+        raise LookupError("no such vault")
+
+    source = Remembered(fails)
+    with pytest.raises(LookupError):
+        source()
+    assert not source.asking
