@@ -116,7 +116,7 @@ def test_a_module_is_found_by_name(file: Path, monkeypatch: pytest.MonkeyPatch) 
         ("{file}:none", "list, not a tool"),
         ("{file}:mixed", "list, not a tool"),
         ("{file}:Kept", "type, not a tool"),
-        ("json:nothing", "nothing called 'nothing'; there are: no tools"),
+        ("json:nothing", "no 'nothing'; it has: no tools"),
         ("nowhere.py", "no file nowhere.py"),
         ("no_such_module_at_all", "cannot be loaded: ModuleNotFoundError"),
         ("json", "has no tools"),

@@ -44,7 +44,7 @@ def test_every_variable_of_a_key_is_named() -> None:
     assert "set GEMINI_API_KEY or GOOGLE_API_KEY. For a server that needs no key, use --adapter" in line(
         EngineError("missing_key", provider="gemini")
     )
-    assert "set its variable" in line(EngineError("missing_key", provider="nobody"))
+    assert "set its environment variable" in line(EngineError("missing_key", provider="nobody"))
 
 
 def test_a_wrong_key_is_looked_for_where_it_came_from() -> None:
