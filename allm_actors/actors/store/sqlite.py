@@ -54,7 +54,8 @@ class SQLiteStore:
     """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than we are, or locked.
 
     A file that was open when the process was forked is refused in the child, where SQLite could not keep it whole.
-    One that is removed or replaced while it is open is refused, too: what is written to it nobody would find again.
+    One that is removed, replaced or cut short while it is open is refused, too, and so is one that loses the two files
+    beside it (`-wal`, `-shm`): what is written to it nobody would find again, or it would be written over by others.
     Several hosts may use one file, for different sessions: who saves a session that somebody else has saved since it
     was loaded is refused (`conflict`), so that nobody's messages are lost silently. So is who has seen a session that
     was deleted since, whatever has been begun under its name.
@@ -72,7 +73,9 @@ class SQLiteStore:
         self._patience = min(patience, _LONGEST)
         self._read_only = read_only and self.path != ":memory:"
         self._db: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None  # which file is open, whatever its name becomes
+        self._file: _Identity | None = None  # which file is open, whatever its name becomes
+        self._beside: tuple[tuple[str, _Identity], ...] = ()  # the log and its index, while SQLite has them
+        self._size = self._schema = 0  # of that file when we looked last
         self._seen: dict[str, int] = {}  # the revision of each session that we loaded or saved last
         # A killed actor's thread may still be inside SQLite, which nobody may close under its feet.
         self._turn = threading.RLock()
@@ -83,7 +86,7 @@ class SQLiteStore:
 
         Raises StoreError(`locked`) when what was interrupted has not ended within `patience`.
         """
-        if self._found() in _inherited:
+        if _found(self.path) in _inherited:
             advice = (
                 "was open when this process was forked from another, and SQLite cannot share it: start hosts after the "
                 "last fork, or let children begin with spawn"
@@ -95,7 +98,8 @@ class SQLiteStore:
         with self._errors(), self._alone():
             self.close()
             self._seen.clear()
-            self._file = None
+            self._file, self._beside = None, ()
+            self._check_none_is_left()
             self._db = sqlite3.connect(
                 self._uri() if self._read_only else self.path,
                 timeout=self._patience,
@@ -106,8 +110,8 @@ class SQLiteStore:
             try:
                 self._prepare(self._db)
                 self._check_rights()
-                self._file = self._found()
-                _open.add(self)
+                self._note_files(self._db)
+                _open[id(self)] = self
             except BaseException:
                 self.close()
                 raise
@@ -161,11 +165,18 @@ class SQLiteStore:
             return [id for (id,) in db.execute("SELECT id FROM sessions ORDER BY id")]
 
     def close(self) -> None:
-        """Close the file; the write-ahead log is folded into it."""
+        """Close the file; the write-ahead log is folded into it.
+
+        Not where another process has files of its own beside it, since ours were removed: it may have written there.
+        """
         with self._alone():
             db, self._db = self._db, None
-            _open.discard(self)
-            if db is not None:
+            _open.pop(id(self), None)
+            if db is None:
+                return
+            if self._is_overtaken():
+                _abandon(self._file, db)
+            else:
                 db.close()
 
     def leave_to_parent(self) -> None:
@@ -173,6 +184,15 @@ class SQLiteStore:
         if self._db is not None and self._file is not None:
             _inherited[self._file] = self._db
         self._db, self._turn = None, threading.RLock()
+
+    def has_strayed(self, file: _Identity | None) -> bool:
+        """Whether it has `file` open, and nobody finds any more what it has open beside it. Any thread."""
+        if self._file != file or not self._turn.acquire(blocking=False):
+            return False  # who is at work with it finds out himself
+        try:
+            return self._db is not None and any(_found(path) != known for path, known in self._beside)
+        finally:
+            self._turn.release()
 
     def _absolute(self, path: str | Path) -> str:
         try:
@@ -261,9 +281,8 @@ class SQLiteStore:
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         db = self._connection
-        if self._file is not None and self._found() != self._file:
-            advice = "was removed or replaced while it was in use; put it back, or restart the host on what is there"
-            raise self._error("unavailable", advice)
+        if self._file is not None:
+            self._check_files(db)
         db.execute(begin)
         try:
             if self._file is not None and begin != "BEGIN":
@@ -275,12 +294,68 @@ class SQLiteStore:
             raise
         db.execute("COMMIT")
 
-    def _found(self) -> tuple[int, int] | None:
+    def _note_files(self, db: sqlite3.Connection) -> None:
+        # SQLite opens those beside it when it reads first, keeps them until it is closed, and nobody else who goes
+        # through SQLite removes them meanwhile. A symbolic link has them where it leads to.
+        with self._transaction("BEGIN"):
+            self._schema = _pragma(db, "schema_version")
+            real = os.path.realpath(self.path)
+            beside = ((real + suffix, _found(real + suffix)) for suffix in ("-wal", "-shm"))
+            self._beside = tuple((path, known) for path, known in beside if known is not None)
+            if (status := _status(self.path)) is not None:
+                self._file, self._size = (status.st_dev, status.st_ino), status.st_size
+
+    def _check_files(self, db: sqlite3.Connection) -> None:
+        status = _status(self.path)
+        if status is None or (status.st_dev, status.st_ino) != self._file:
+            advice = "was removed or replaced while it was in use; put it back, or restart the host on what is there"
+            raise self._error("unavailable", advice)
+        for path, known in self._beside:
+            if _found(path) != known:
+                self._fold(db)
+                advice = (
+                    f"has lost {Path(path).name}, removed or replaced while it was in use; restart the host"
+                )
+                raise self._error("unavailable", advice)
+        if status.st_size < self._size:
+            self._check_not_cut(db, status.st_size)
+        self._size = status.st_size
+
+    def _fold(self, db: sqlite3.Connection) -> None:
+        # What has been stored is in the log, which only this process finds, and which would end with it.
+        if not self._is_overtaken():
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _check_not_cut(self, db: sqlite3.Connection, size: int) -> None:
+        # VACUUM makes it smaller, too, but never empty, and it counts the schema up.
         try:
-            found = Path(self.path).stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+            schema = _pragma(db, "schema_version") if size else self._schema
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:  # no database any more
+            schema = self._schema
+        if schema == self._schema:
+            raise self._error(
+                "unavailable", "was cut short while it was in use; stop the host and restore a backup"
+            )
+        self._schema = schema
+
+    def _check_none_is_left(self) -> None:
+        # SQLite has one index of the log for a file and a process, which who opens it anew would get.
+        file = _found(self.path)
+        stores = [store for each in _open.valuerefs() if (store := each()) is not None]
+        if file in _abandoned or any(store.has_strayed(file) for store in stores):
+            advice = (
+                "is still open in this process with files beside it that were removed or replaced; stop all hosts that "
+                "use it, or end the process, and start again"
+            )
+            raise self._error("unavailable", advice)
+
+    def _is_overtaken(self) -> bool:
+        return _found(self.path) == self._file and any(
+            _found(path) not in (None, known) for path, known in self._beside
+        )
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -365,16 +440,41 @@ class SQLiteStore:
         return StoreError(reason, path=self.path, message=f"the session store {self.path} {what}")
 
 
-_open: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+_Identity = tuple[int, int]
+
+_open: weakref.WeakValueDictionary[int, SQLiteStore] = weakref.WeakValueDictionary()
 # What was open when this process was forked. SQLite takes its parent's locks for its own, and the connection must be
 # neither used nor closed. Source: https://www.sqlite.org/howtocorrupt.html, 2.6, read 2026-11.
-_inherited: dict[tuple[int, int] | None, sqlite3.Connection] = {}
+_inherited: dict[_Identity | None, sqlite3.Connection] = {}
+# What must not be closed either, as long as the process lives.
+_abandoned: dict[_Identity | None, sqlite3.Connection] = {}
 
 
 def _leave_all_to_parent() -> None:
-    for store in list(_open):
+    for store in list(_open.values()):
         store.leave_to_parent()
     _open.clear()
+
+
+def _abandon(file: _Identity | None, db: sqlite3.Connection) -> None:
+    # Who closes it last has SQLite write his log over what others have stored since, and remove theirs. So it is kept
+    # from the end of the interpreter, too. (Python 3.12 can have SQLite close it without that, 3.11 cannot.)
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
+    _abandoned[file] = db
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116 - at each transaction, and a Path costs more than the look
+    except OSError:
+        return None
+
+
+def _found(path: str) -> _Identity | None:
+    status = _status(path)
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 if hasattr(os, "register_at_fork"):
