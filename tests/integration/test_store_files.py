@@ -1,4 +1,6 @@
-"""The files of a store in use: what is taken away from it is noticed, and what SQLite itself does is not."""
+"""The files of a store in use: what is taken away from it is noticed, and what SQLite itself does is not; and what
+happens while somebody else has them locked.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +20,7 @@ import pytest
 import allm_actors as allm
 from allm_actors.actors.store import Save, SQLiteStore
 from allm_actors.data import Session, Thread
+from allm_actors.testing import script
 
 SOON = 60
 ANOTHER = """
@@ -51,10 +56,10 @@ for line in sys.stdin:
 class Another:
     """A second process with a store on the file, which does what it is told."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, code: str = ANOTHER) -> None:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            [sys.executable, "-c", ANOTHER, str(path)], stdin=pipe, stdout=pipe, text=True
+            [sys.executable, "-c", code, str(path)], stdin=pipe, stdout=pipe, text=True
         )
 
     def begin(self, what: str) -> None:
@@ -304,3 +309,86 @@ def test_a_log_that_is_folded_and_begun_anew_is_the_same_one(path: Path, another
                 db.execute(f"PRAGMA wal_checkpoint({mode})")
             store.save([Save(session("b", *("x" * 3000 for _ in range(40))))])
     assert stored(path) == {"a": 240, "b": 40}
+
+
+LOCKS = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+for line in sys.stdin:
+    db.execute("BEGIN EXCLUSIVE" if line == "lock\\n" else "ROLLBACK")
+    print("done", flush=True)
+"""
+SAYS = [script.text("Hello."), script.finish("stop")]
+
+
+@pytest.fixture
+def locker(path: Path) -> Iterator[Another]:
+    """Somebody who locks the file, and unlocks it."""
+    locker = Another(path, LOCKS)
+    yield locker
+    locker.process.communicate(timeout=SOON)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_all_who_wait_for_a_locked_file_are_told_within_one_patience(
+    path: Path, locker: Another, fresh: bool
+) -> None:
+    engine = allm.Engine(adapter="fake", adapter_opts={"scripts": [SAYS] * 99})
+    patience, took = 1.0, list[float]()
+
+    def say(name: str) -> None:
+        began = time.monotonic()
+        with pytest.raises(allm.StoreError) as refused:
+            host.session(name, engine).reply("more")
+        assert refused.value.reason == "locked"
+        took.append(time.monotonic() - began)
+
+    with allm.Host(store=SQLiteStore(path, patience=patience)) as host:
+        names = [f"s{number}" for number in range(12)]
+        for name in names:
+            chat = host.session(name, engine)
+            chat.reply("Hi").result()
+            if fresh:
+                chat.stop()
+        locker.does("lock")
+        threads = [threading.Thread(target=say, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        assert host.session_ids() == sorted(names)
+        for thread in threads:
+            thread.join(SOON)
+        assert len(took) == len(names)
+        assert max(took) < 4 * patience, "and not one after the other"
+        locker.does("unlock")
+        for name in names:
+            assert host.session(name, engine).reply("more").result().halted_reason == "completed"
+
+
+def test_who_comes_after_a_wait_in_vain_waits_for_long_only_when_something_was_stored_since(
+    path: Path, locker: Another
+) -> None:
+    with contextlib.closing(SQLiteStore(path, patience=0.3)) as store:
+        store.open()
+
+        def waits() -> int:
+            """What SQLite does, in milliseconds."""
+            assert store._db is not None
+            return int(store._db.execute("PRAGMA busy_timeout").fetchone()[0])
+
+        for _ in range(2):
+            assert waits() == 300
+            locker.does("lock")
+            for _ in range(3):
+                with pytest.raises(allm.StoreError, match="is locked by another process"):
+                    store.save([Save(session("a", "1"))])
+                assert store.ids() == []
+            assert waits() == 100
+            locker.does("unlock")
+            store.save([Save(session("a", "1"))])
+            store.delete("a")
+        locker.does("lock")
+        with pytest.raises(allm.StoreError, match="is locked by another process"):
+            store.save([Save(session("a", "1"))])
+        locker.does("unlock")
+        store.open()
+        assert waits() == 300

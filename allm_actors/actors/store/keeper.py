@@ -1,7 +1,8 @@
 """StoreActor: the one process that touches the store.
 
 Rule of this file: saves that arrive together are stored together, in one transaction, and each is answered only after
-that. A store that fails answers with its error and stays: a full disk must not take the conversations down with it.
+that. What asks for a session comes after the saves of that session, and not after those of others. A store that fails
+answers with its error and stays: a full disk must not take the conversations down with it.
 """
 
 from __future__ import annotations
@@ -101,27 +102,27 @@ class StoreActor(Process):
         self._ask("open")
 
     def on_receive(self, message: Any) -> Any:
-        """Answer loads at once, after what was saved before them; collect saves."""
+        """Answer loads at once, after what was saved of that session before them; collect saves."""
         match message:
             case Save():
                 self._collect(message)
                 return NO_REPLY
             case Load(id, owner):
-                self._flush()
+                self._flush_if_of(id)
                 session = self._ask("load", id)
                 self._owners[id] = owner
                 return session
             case Check(id):
-                self._flush()
+                self._flush_if_of(id)
                 return self._ask("check", id) if hasattr(self._store, "check") else None
             case Create(session):
-                self._flush()
+                self._flush_if_of(str(session.id))
                 return self._create(session)
             case Delete(id):
-                self._flush()
+                self._flush_if_of(id)
                 return self._ask("delete", id)
             case Release(id, owner):
-                self._flush()
+                self._flush_if_of(id)
                 if self._owners.get(id) == owner:
                     del self._owners[id]
                     self._release(id)
@@ -172,6 +173,12 @@ class StoreActor(Process):
         if self.ref.load().waiting:
             self.ref.tell(Flush())  # comes after every save that waits already: those share the transaction
         else:
+            self._flush()
+
+    def _flush_if_of(self, id: str) -> None:
+        # Were each to store what others had saved, those would have no transaction in common, and while the file is
+        # locked no wait.
+        if any(save.session.id == id for save, _ in self._batch):
             self._flush()
 
     def _flush(self) -> None:

@@ -30,6 +30,7 @@ APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file f
 SCHEMA_VERSION = 2
 _LONGEST = 2e6  # seconds: SQLite counts milliseconds, in 32 bits
 _PAUSE = 0.01  # seconds between two looks at a file that somebody else has for himself
+_HURRIED = 0.1  # seconds to wait for one that was waited for in vain
 # Messages have row ids: without them a row is its own key, and to find a place among them SQLite reads the pictures in
 # their neighbours, anybody's. Source: https://www.sqlite.org/withoutrowid.html, 5, read 2026-11.
 _MESSAGES = """
@@ -63,7 +64,8 @@ class SQLiteStore:
     One that is `read_only` neither makes, upgrades nor changes a file; what would save to it is refused
     (`unavailable`).
 
-    Units: `patience` is how long it waits for another process to let go of the file, in seconds.
+    Units: `patience` is how long it waits for another process to let go of the file, in seconds. Who comes after it was
+    waited for in vain waits 0.1 at most, until something is stored again: a line of those who wait would never end.
     """
 
     def __init__(self, path: str | Path, *, patience: float = 5.0, read_only: bool = False) -> None:
@@ -76,6 +78,10 @@ class SQLiteStore:
         self._file: _Identity | None = None  # which file is open, whatever its name becomes
         self._beside: tuple[tuple[str, _Identity], ...] = ()  # the log and its index, while SQLite has them
         self._size = self._schema = 0  # of that file when we looked last
+        self._in_vain = (
+            False  # somebody else has had it for longer than our patience, and nothing was stored since
+        )
+        self._waits = self._patience  # what SQLite has been told last
         self._seen: dict[str, int] = {}  # the revision of each session that we loaded or saved last
         # A killed actor's thread may still be inside SQLite, which nobody may close under its feet.
         self._turn = threading.RLock()
@@ -92,6 +98,7 @@ class SQLiteStore:
                 "last fork, or let children begin with spawn"
             )
             raise self._error("unavailable", advice)
+        self._in_vain = False
         if (db := self._db) is not None:
             with contextlib.suppress(sqlite3.ProgrammingError):  # closed in between
                 db.interrupt()
@@ -100,6 +107,7 @@ class SQLiteStore:
             self._seen.clear()
             self._file, self._beside = None, ()
             self._check_none_is_left()
+            self._waits = self._patience
             self._db = sqlite3.connect(
                 self._uri() if self._read_only else self.path,
                 timeout=self._patience,
@@ -283,6 +291,9 @@ class SQLiteStore:
         db = self._connection
         if self._file is not None:
             self._check_files(db)
+        if self._waits != (wait := self._wait()):
+            db.execute(f"PRAGMA busy_timeout = {round(wait * 1000)}")
+            self._waits = wait
         db.execute(begin)
         try:
             if self._file is not None and begin != "BEGIN":
@@ -293,6 +304,8 @@ class SQLiteStore:
                 db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
+        if begin != "BEGIN" or self._read_only:  # others may read a file that is locked
+            self._in_vain = False
 
     def _note_files(self, db: sqlite3.Connection) -> None:
         # SQLite opens those beside it when it reads first, keeps them until it is closed, and nobody else who goes
@@ -357,9 +370,13 @@ class SQLiteStore:
             _found(path) not in (None, known) for path, known in self._beside
         )
 
+    def _wait(self) -> float:
+        return min(self._patience, _HURRIED) if self._in_vain else self._patience
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        if not self._turn.acquire(timeout=self._patience):
+        if not self._turn.acquire(timeout=self._wait()):
+            self._in_vain = True
             raise self._error(
                 "locked", "is still in use by a thread of this process; wait, or use another file"
             )
@@ -374,6 +391,7 @@ class SQLiteStore:
             yield
         except sqlite3.OperationalError as error:
             if _is_busy(error):
+                self._in_vain = True
                 advice = "is locked by another process; stop the other host, or use another file"
                 raise self._error("locked", advice) from error
             advice = f"cannot be used ({error}); check that its folder exists, can be written, and has room"
