@@ -392,3 +392,37 @@ def test_who_comes_after_a_wait_in_vain_waits_for_long_only_when_something_was_s
         locker.does("unlock")
         store.open()
         assert waits() == 300
+
+
+NO_FILES = """
+import os, resource, sys
+from allm_actors.actors.store import SQLiteStore
+from allm_actors.data import StoreError
+left, path = int(sys.argv[1]), sys.argv[2]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.dup(1))
+except OSError:
+    for _ in range(left):
+        os.close(taken.pop())
+try:
+    SQLiteStore(path).open()
+    print("opened")
+except StoreError as error:
+    print(error.reason, error)
+"""
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_who_may_open_no_more_files_is_told_so(path: Path, left: int) -> None:
+    pytest.importorskip("resource")
+    with contextlib.closing(SQLiteStore(path)) as store:
+        store.open()
+    told = subprocess.run(
+        [sys.executable, "-c", NO_FILES, str(left), str(path)], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    assert told.startswith("unavailable")
+    assert "Too many open files; raise the limit of open files (`ulimit -n`)" in told
+    assert "folder" not in told

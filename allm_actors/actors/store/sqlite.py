@@ -8,6 +8,7 @@ Source: https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import sqlite3
@@ -28,6 +29,7 @@ __all__ = ["SQLiteStore"]
 
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
 SCHEMA_VERSION = 2
+_FILES = 4  # the store's own, its log, the index of that, and one for the moment
 _LONGEST = 2e6  # seconds: SQLite counts milliseconds, in 32 bits
 _PAUSE = 0.01  # seconds between two looks at a file that somebody else has for himself
 _HURRIED = 0.1  # seconds to wait for one that was waited for in vain
@@ -394,6 +396,9 @@ class SQLiteStore:
                 self._in_vain = True
                 advice = "is locked by another process; stop the other host, or use another file"
                 raise self._error("locked", advice) from error
+            if (why := _no_more_files(error)) is not None:
+                advice = f"cannot be used ({error}): {why}; raise the limit of open files (`ulimit -n`), or open fewer"
+                raise self._error("unavailable", advice) from error
             advice = f"cannot be used ({error}); check that its folder exists, can be written, and has room"
             raise self._error("unavailable", advice) from error
         except sqlite3.DatabaseError as error:
@@ -511,6 +516,19 @@ def _first_revision() -> int:
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
     return "locked" in str(error) or "busy" in str(error)
+
+
+def _no_more_files(error: sqlite3.OperationalError) -> str | None:
+    # SQLite does not say why it could not open one. So we try, by as many as it may need: by now it has closed its own.
+    if "unable to open" not in str(error):
+        return None
+    with contextlib.ExitStack() as opened:
+        try:
+            for _ in range(_FILES):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError as refused:
+            return refused.strerror if refused.errno in (errno.EMFILE, errno.ENFILE) else None
+    return None
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:
