@@ -10,9 +10,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -426,3 +427,114 @@ def test_who_may_open_no_more_files_is_told_so(path: Path, left: int) -> None:
     assert told.startswith("unavailable")
     assert "Too many open files; raise the limit of open files (`ulimit -n`)" in told
     assert "folder" not in told
+
+
+def in_a_folder_that_cannot_be_written(path: Path, read: Callable[[], object]) -> str:
+    """What comes of it, in a process that is not root's."""
+    heard, tells = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            try:
+                text = repr(read())
+            except allm.StoreError as error:
+                text = str(error)
+            os.write(tells, text.encode())
+        os._exit(0)
+    os.close(tells)
+    with os.fdopen(heard, encoding="utf-8") as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return text
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that others may look into, and nobody but us may change."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork here")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        yield folder
+        folder.chmod(0o700)
+
+
+def shut(folder: Path) -> None:
+    """Let nobody write there."""
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    folder.chmod(0o555)
+
+
+def test_a_store_for_reading_reads_a_file_that_is_at_rest_in_a_folder_that_cannot_be_written(
+    folder: Path,
+) -> None:
+    path = folder / "100% ours?.db"
+    with contextlib.closing(SQLiteStore(path)) as store:
+        store.open()
+        store.save([Save(session("a", "1"))])
+    shut(folder)
+
+    def read() -> object:
+        with contextlib.closing(SQLiteStore(path, read_only=True)) as store:
+            store.open()
+            return store.ids(), store.load("a") == session("a", "1"), [each.name for each in folder.iterdir()]
+
+    told = in_a_folder_that_cannot_be_written(path, read)
+    assert told == "(['a'], True, ['100% ours?.db'])"
+
+
+def test_a_store_for_reading_does_not_read_past_a_log(folder: Path) -> None:
+    path = folder / "s.db"
+
+    def read() -> object:
+        with contextlib.closing(SQLiteStore(path, read_only=True)) as store:
+            store.open()
+            return store.ids()
+
+    with contextlib.closing(SQLiteStore(path)) as store:
+        store.open()
+        store.save([Save(session("a", "1"))])
+        for suffix in ("", "-wal"):
+            (folder / f"copy.db{suffix}").write_bytes(beside(path, suffix).read_bytes())
+    path = folder / "copy.db"
+    shut(folder)
+    assert "unable to open" in in_a_folder_that_cannot_be_written(path, read)
+
+
+def test_a_store_for_reading_stops_when_somebody_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(SQLiteStore(path)) as store:
+        store.open()
+        store.save([Save(session("a", "1"))])
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with contextlib.closing(SQLiteStore(path, read_only=True)) as reader:
+        reader.open()
+        assert reader.ids() == ["a"]
+        monkeypatch.undo()
+        with contextlib.closing(SQLiteStore(path)) as store:
+            store.open()
+            store.save([Save(session("b", "1"))])
+            with pytest.raises(allm.StoreError, match="was opened by another process while it was read"):
+                reader.ids()
+            reader.open()
+            assert reader.ids() == ["a", "b"]
+
+
+def test_a_store_for_reading_notices_that_somebody_has_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.closing(SQLiteStore(path)) as store:
+        store.open()
+        store.save([Save(session("a", "1"))])
+        store.close()
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with contextlib.closing(SQLiteStore(path, read_only=True)) as reader:
+            reader.open()
+            monkeypatch.undo()
+            store.open()
+            store.save([Save(session("b", "1"))])
+            store.close()
+            with pytest.raises(allm.StoreError, match="was opened by another process while it was read"):
+                reader.load("a")

@@ -64,7 +64,7 @@ class SQLiteStore:
     was deleted since, whatever has been begun under its name.
 
     One that is `read_only` neither makes, upgrades nor changes a file; what would save to it is refused
-    (`unavailable`).
+    (`unavailable`). In a folder that cannot be written it reads a file that nobody has open, until somebody opens it.
 
     Units: `patience` is how long it waits for another process to let go of the file, in seconds. Who comes after it was
     waited for in vain waits 0.1 at most, until something is stored again: a line of those who wait would never end.
@@ -79,6 +79,8 @@ class SQLiteStore:
         self._db: sqlite3.Connection | None = None
         self._file: _Identity | None = None  # which file is open, whatever its name becomes
         self._beside: tuple[tuple[str, _Identity], ...] = ()  # the log and its index, while SQLite has them
+        self._unlocked = False  # whether it is read without a lock or a log, for it does not change
+        self._changed = 0
         self._size = self._schema = 0  # of that file when we looked last
         self._in_vain = (
             False  # somebody else has had it for longer than our patience, and nothing was stored since
@@ -110,6 +112,7 @@ class SQLiteStore:
             self._file, self._beside = None, ()
             self._check_none_is_left()
             self._waits = self._patience
+            self._unlocked = self._read_only and self._is_frozen()
             self._db = sqlite3.connect(
                 self._uri() if self._read_only else self.path,
                 timeout=self._patience,
@@ -213,7 +216,16 @@ class SQLiteStore:
 
     def _uri(self) -> str:
         # Not mode=ro: who may not write cannot clear away the two files beside this one that SQLite reads with.
-        return f"{Path(self.path).as_uri()}?mode=rw"
+        return f"{Path(self.path).as_uri()}?{'immutable=1' if self._unlocked else 'mode=rw'}"
+
+    def _is_frozen(self) -> bool:
+        # SQLite makes two files beside it to read one, where it is not told that it does not change. Without a log
+        # nobody has it open. Source: https://www.sqlite.org/wal.html#readonly, read 2026-11.
+        log = self._name_of("-wal")
+        return not os.access(Path(log).parent, os.W_OK) and _found(log) is None
+
+    def _name_of(self, suffix: str) -> str:
+        return os.path.realpath(self.path) + suffix  # a symbolic link has it where it leads to
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -311,20 +323,24 @@ class SQLiteStore:
 
     def _note_files(self, db: sqlite3.Connection) -> None:
         # SQLite opens those beside it when it reads first, keeps them until it is closed, and nobody else who goes
-        # through SQLite removes them meanwhile. A symbolic link has them where it leads to.
+        # through SQLite removes them meanwhile.
         with self._transaction("BEGIN"):
             self._schema = _pragma(db, "schema_version")
-            real = os.path.realpath(self.path)
-            beside = ((real + suffix, _found(real + suffix)) for suffix in ("-wal", "-shm"))
+            beside = ((path, _found(path)) for path in map(self._name_of, ("-wal", "-shm")))
             self._beside = tuple((path, known) for path, known in beside if known is not None)
             if (status := _status(self.path)) is not None:
                 self._file, self._size = (status.st_dev, status.st_ino), status.st_size
+                self._changed = status.st_mtime_ns
 
     def _check_files(self, db: sqlite3.Connection) -> None:
         status = _status(self.path)
         if status is None or (status.st_dev, status.st_ino) != self._file:
             advice = "was removed or replaced while it was in use; put it back, or restart the host on what is there"
             raise self._error("unavailable", advice)
+        if self._unlocked and (
+            status.st_mtime_ns != self._changed or _found(self._name_of("-wal")) is not None
+        ):
+            raise self._error("unavailable", "was opened by another process while it was read; open it again")
         for path, known in self._beside:
             if _found(path) != known:
                 self._fold(db)
