@@ -1,8 +1,8 @@
 """StoreActor: the one process that touches the store.
 
 Rule of this file: saves that arrive together are stored together, in one transaction, and answered only after
-that. If the store fails, the actor answers with the error and lives on: a full disk must not end the
-conversations.
+that. A request for a session comes after the saves of that session, but does not wait for those of others. If the
+store fails, the actor answers with the error and lives on: a full disk must not end the conversations.
 """
 
 from __future__ import annotations
@@ -102,27 +102,27 @@ class StoreActor(Process):
         self._ask("open")
 
     def on_receive(self, message: Any) -> Any:
-        """Answer loads at once, after what was saved before them; collect saves."""
+        """Answer requests at once, after the earlier saves of the same session; collect saves."""
         match message:
             case Save():
                 self._collect(message)
                 return NO_REPLY
             case Load(id, owner):
-                self._flush()
+                self._flush_if_of(id)
                 session = self._ask("load", id)
                 self._owners[id] = owner
                 return session
             case Check(id):
-                self._flush()
+                self._flush_if_of(id)
                 return self._ask("check", id) if hasattr(self._store, "check") else None
             case Create(session):
-                self._flush()
+                self._flush_if_of(str(session.id))
                 return self._create(session)
             case Delete(id):
-                self._flush()
+                self._flush_if_of(id)
                 return self._ask("delete", id)
             case Release(id, owner):
-                self._flush()
+                self._flush_if_of(id)
                 if self._owners.get(id) == owner:
                     del self._owners[id]
                     self._release(id)
@@ -173,6 +173,12 @@ class StoreActor(Process):
         if self.ref.load().waiting:
             self.ref.tell(Flush())  # handled after the saves in the mailbox, which share the transaction
         else:
+            self._flush()
+
+    def _flush_if_of(self, id: str) -> None:
+        # A request that flushed the saves of other sessions would break up their common transaction, and with it their
+        # common wait for a locked file.
+        if any(save.session.id == id for save, _ in self._batch):
             self._flush()
 
     def _flush(self) -> None:

@@ -8,6 +8,7 @@ Source: https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import sqlite3
@@ -28,8 +29,10 @@ __all__ = ["SQLiteStore"]
 
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
 SCHEMA_VERSION = 2
+_FILES = 4  # the database, -wal, -shm, and a temporary file
 _LONGEST = 2e6  # seconds: SQLite counts milliseconds, in 32 bits
 _PAUSE = 0.01  # seconds between two attempts to open a file that another process has locked
+_HURRIED = 0.1  # seconds to wait for a lock, after the whole patience was spent on it in vain
 # Messages have row ids: in a WITHOUT ROWID table the rows are in the key's B-tree, and a search in it reads the images
 # in neighbouring rows, of any session. Source: https://www.sqlite.org/withoutrowid.html, 5, read 2026-11.
 _MESSAGES = """
@@ -54,14 +57,17 @@ class SQLiteStore:
     """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than we are, or locked.
 
     A file that was open when the process was forked is refused in the child, where SQLite could corrupt it.
-    A file that is removed or replaced while it is open is refused, too: what is written to it would be lost.
+    A file that is removed, replaced or truncated while it is open is refused, too, and so is one whose `-wal` or
+    `-shm` file is removed: what is written to it would be lost, or overwritten by others.
     Several hosts may use one file, for different sessions: a save of a session that another host has saved
     since it was loaded is refused (`conflict`), so that no messages are lost silently. So is a save of a
     session that was deleted since, whatever has been begun under its name.
 
-    With `read_only` a file is neither created, upgraded nor changed; saves are refused (`unavailable`).
+    With `read_only` a file is neither created, upgraded nor changed; saves are refused (`unavailable`). In a folder
+    that cannot be written, a file that nobody has open can be read, until somebody opens it.
 
-    Units: `patience` is how long it waits for another process to release the file, in seconds.
+    Units: `patience` is how long it waits for another process to release the file, in seconds. After one such wait in
+    vain, the next ones wait at most 0.1 until a save succeeds again, so that waiting callers do not queue up.
     """
 
     def __init__(self, path: str | Path, *, patience: float = 5.0, read_only: bool = False) -> None:
@@ -71,7 +77,17 @@ class SQLiteStore:
         self._patience = min(patience, _LONGEST)
         self._read_only = read_only and self.path != ":memory:"
         self._db: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None  # device and inode of the open file
+        self._file: _Identity | None = None  # device and inode of the open file
+        self._beside: tuple[tuple[str, _Identity], ...] = ()  # its -wal and -shm, while SQLite has them
+        self._unlocked = (
+            False  # whether it is read as a file that never changes, without locks and without a log
+        )
+        self._changed = 0  # when such a file was last modified
+        self._size = self._schema = 0  # the file's size and SQLite's schema version when we last looked
+        self._in_vain = (
+            False  # whether the last wait for a lock took the whole patience, and no save succeeded since
+        )
+        self._waits = self._patience  # the busy timeout that SQLite was given last
         self._seen: dict[str, int] = {}  # by session: the revision that we loaded or saved last
         # A killed actor's thread may still be inside SQLite: the connection must not be closed before it has left.
         self._turn = threading.RLock()
@@ -82,19 +98,23 @@ class SQLiteStore:
 
         Raises StoreError(`locked`) when that has not ended within `patience`.
         """
-        if self._found() in _inherited:
+        if _found(self.path) in _inherited:
             advice = (
                 "was open when this process was forked, and SQLite cannot share it between processes: start "
                 "hosts after the last fork, or start child processes with spawn"
             )
             raise self._error("unavailable", advice)
+        self._in_vain = False
         if (db := self._db) is not None:
             with contextlib.suppress(sqlite3.ProgrammingError):  # closed in between
                 db.interrupt()
         with self._errors(), self._alone():
             self.close()
             self._seen.clear()
-            self._file = None
+            self._file, self._beside = None, ()
+            self._check_none_is_left()
+            self._waits = self._patience
+            self._unlocked = self._read_only and self._is_frozen()
             self._db = sqlite3.connect(
                 self._uri() if self._read_only else self.path,
                 timeout=self._patience,
@@ -105,8 +125,8 @@ class SQLiteStore:
             try:
                 self._prepare(self._db)
                 self._check_rights()
-                self._file = self._found()
-                _open.add(self)
+                self._note_files(self._db)
+                _open[id(self)] = self
             except BaseException:
                 self.close()
                 raise
@@ -160,11 +180,18 @@ class SQLiteStore:
             return [id for (id,) in db.execute("SELECT id FROM sessions ORDER BY id")]
 
     def close(self) -> None:
-        """Close the file; the write-ahead log is checkpointed into it."""
+        """Close the file; the write-ahead log is checkpointed into it.
+
+        Not if another process has a `-wal` of its own, because ours was removed: it may have written to the file.
+        """
         with self._alone():
             db, self._db = self._db, None
-            _open.discard(self)
-            if db is not None:
+            _open.pop(id(self), None)
+            if db is None:
+                return
+            if self._is_overtaken():
+                _abandon(self._file, db)
+            else:
                 db.close()
 
     def leave_to_parent(self) -> None:
@@ -172,6 +199,15 @@ class SQLiteStore:
         if self._db is not None and self._file is not None:
             _inherited[self._file] = self._db
         self._db, self._turn = None, threading.RLock()
+
+    def has_strayed(self, file: _Identity | None) -> bool:
+        """Whether it has `file` open with a `-wal` or `-shm` that was removed or replaced. Thread: any."""
+        if self._file != file or not self._turn.acquire(blocking=False):
+            return False  # its own transaction finds out
+        try:
+            return self._db is not None and any(_found(path) != known for path, known in self._beside)
+        finally:
+            self._turn.release()
 
     def _absolute(self, path: str | Path) -> str:
         try:
@@ -182,7 +218,16 @@ class SQLiteStore:
 
     def _uri(self) -> str:
         # Not mode=ro: such a connection cannot remove the -wal and -shm files that SQLite needs for reading.
-        return f"{Path(self.path).as_uri()}?mode=rw"
+        return f"{Path(self.path).as_uri()}?{'immutable=1' if self._unlocked else 'mode=rw'}"
+
+    def _is_frozen(self) -> bool:
+        # SQLite creates -wal and -shm even to read, unless it is told that the file does not change. Without a -wal
+        # nobody has the file open. Source: https://www.sqlite.org/wal.html#readonly, read 2026-11.
+        log = self._name_of("-wal")
+        return not os.access(Path(log).parent, os.W_OK) and _found(log) is None
+
+    def _name_of(self, suffix: str) -> str:
+        return os.path.realpath(self.path) + suffix  # SQLite follows symbolic links, too
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -259,12 +304,11 @@ class SQLiteStore:
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         db = self._connection
-        if self._file is not None and self._found() != self._file:
-            advice = (
-                "was removed or replaced while it was in use; put it back, or restart the host to use what is "
-                "there now"
-            )
-            raise self._error("unavailable", advice)
+        if self._file is not None:
+            self._check_files(db)
+        if self._waits != (wait := self._wait()):
+            db.execute(f"PRAGMA busy_timeout = {round(wait * 1000)}")
+            self._waits = wait
         db.execute(begin)
         try:
             if self._file is not None and begin != "BEGIN":
@@ -275,17 +319,86 @@ class SQLiteStore:
                 db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
+        if begin != "BEGIN" or self._read_only:  # others may read a file that is locked
+            self._in_vain = False
 
-    def _found(self) -> tuple[int, int] | None:
+    def _note_files(self, db: sqlite3.Connection) -> None:
+        # SQLite opens -wal and -shm at its first read and keeps them until it is closed; no other user of SQLite
+        # removes them meanwhile.
+        with self._transaction("BEGIN"):
+            self._schema = _pragma(db, "schema_version")
+            beside = ((path, _found(path)) for path in map(self._name_of, ("-wal", "-shm")))
+            self._beside = tuple((path, known) for path, known in beside if known is not None)
+            if (status := _status(self.path)) is not None:
+                self._file, self._size = (status.st_dev, status.st_ino), status.st_size
+                self._changed = status.st_mtime_ns
+
+    def _check_files(self, db: sqlite3.Connection) -> None:
+        status = _status(self.path)
+        if status is None or (status.st_dev, status.st_ino) != self._file:
+            advice = (
+                "was removed or replaced while it was in use; put it back, or restart the host to use what is "
+                "there now"
+            )
+            raise self._error("unavailable", advice)
+        if self._unlocked and (
+            status.st_mtime_ns != self._changed or _found(self._name_of("-wal")) is not None
+        ):
+            raise self._error("unavailable", "was opened by another process while it was read; open it again")
+        for path, known in self._beside:
+            if _found(path) != known:
+                self._fold(db)
+                advice = (
+                    f"has lost {Path(path).name}, removed or replaced while it was in use; restart the host"
+                )
+                raise self._error("unavailable", advice)
+        if status.st_size < self._size:
+            self._check_not_cut(db, status.st_size)
+        self._size = status.st_size
+
+    def _fold(self, db: sqlite3.Connection) -> None:
+        # What was stored last is in the removed log, which only this process can still read.
+        if not self._is_overtaken():
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _check_not_cut(self, db: sqlite3.Connection, size: int) -> None:
+        # VACUUM makes the file smaller, too, but never empty, and it increments the schema version.
         try:
-            found = Path(self.path).stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+            schema = _pragma(db, "schema_version") if size else self._schema
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:  # no database any more
+            schema = self._schema
+        if schema == self._schema:
+            raise self._error(
+                "unavailable", "was truncated while it was in use; stop the host and restore a backup"
+            )
+        self._schema = schema
+
+    def _check_none_is_left(self) -> None:
+        # SQLite shares one -shm mapping for a file within a process: a new connection would get the stale one.
+        file = _found(self.path)
+        stores = [store for each in _open.valuerefs() if (store := each()) is not None]
+        if file in _abandoned or any(store.has_strayed(file) for store in stores):
+            advice = (
+                "is still open in this process with files beside it that were removed or replaced; stop all hosts that "
+                "use it, or end the process, and start again"
+            )
+            raise self._error("unavailable", advice)
+
+    def _is_overtaken(self) -> bool:
+        return _found(self.path) == self._file and any(
+            _found(path) not in (None, known) for path, known in self._beside
+        )
+
+    def _wait(self) -> float:
+        return min(self._patience, _HURRIED) if self._in_vain else self._patience
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        if not self._turn.acquire(timeout=self._patience):
+        if not self._turn.acquire(timeout=self._wait()):
+            self._in_vain = True
             raise self._error(
                 "locked", "is still in use by a thread of this process; wait, or use another file"
             )
@@ -300,8 +413,12 @@ class SQLiteStore:
             yield
         except sqlite3.OperationalError as error:
             if _is_busy(error):
+                self._in_vain = True
                 advice = "is locked by another process; stop the other host, or use another file"
                 raise self._error("locked", advice) from error
+            if (why := _no_more_files(error)) is not None:
+                advice = f"cannot be used ({error}): {why}; raise the limit of open files (`ulimit -n`), or open fewer"
+                raise self._error("unavailable", advice) from error
             advice = f"cannot be used ({error}); check that its folder exists, can be written, and has room"
             raise self._error("unavailable", advice) from error
         except sqlite3.DatabaseError as error:
@@ -369,16 +486,41 @@ class SQLiteStore:
         return StoreError(reason, path=self.path, message=f"the session store {self.path} {what}")
 
 
-_open: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+_Identity = tuple[int, int]  # device and inode
+
+_open: weakref.WeakValueDictionary[int, SQLiteStore] = weakref.WeakValueDictionary()
 # Connections that were open when this process was forked. In the child SQLite takes the parent's locks for its own, so
 # they must be neither used nor closed. Source: https://www.sqlite.org/howtocorrupt.html, 2.6, read 2026-11.
-_inherited: dict[tuple[int, int] | None, sqlite3.Connection] = {}
+_inherited: dict[_Identity | None, sqlite3.Connection] = {}
+# Connections that must not be closed either, for as long as the process lives: see `_abandon`.
+_abandoned: dict[_Identity | None, sqlite3.Connection] = {}
 
 
 def _leave_all_to_parent() -> None:
-    for store in list(_open):
+    for store in list(_open.values()):
         store.leave_to_parent()
     _open.clear()
+
+
+def _abandon(file: _Identity | None, db: sqlite3.Connection) -> None:
+    # Closing it would make SQLite checkpoint its stale log over what others have stored since. So it is kept open, even
+    # at the end of the interpreter. (From Python 3.12 on SQLite can be told not to checkpoint; 3.11 cannot.)
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
+    _abandoned[file] = db
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116 - at each transaction, and a Path costs more than the look
+    except OSError:
+        return None
+
+
+def _found(path: str) -> _Identity | None:
+    status = _status(path)
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 if hasattr(os, "register_at_fork"):
@@ -397,6 +539,19 @@ def _first_revision() -> int:
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
     return "locked" in str(error) or "busy" in str(error)
+
+
+def _no_more_files(error: sqlite3.OperationalError) -> str | None:
+    # SQLite does not say why it could not open a file. So we try to open as many as it may need.
+    if "unable to open" not in str(error):
+        return None
+    with contextlib.ExitStack() as opened:
+        try:
+            for _ in range(_FILES):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError as refused:
+            return refused.strerror if refused.errno in (errno.EMFILE, errno.ENFILE) else None
+    return None
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
-from allm_actors.actors.store.keeper import ListIds, Load, MemoryStoreActor, StoreActor, store_actor_for
+from allm_actors.actors.store.keeper import (
+    Check,
+    Create,
+    Delete,
+    ListIds,
+    Load,
+    MemoryStoreActor,
+    Release,
+    StoreActor,
+    store_actor_for,
+)
 from allm_actors.data import Session, StoreError
 from supervisors import Sim, System
 
@@ -85,6 +96,54 @@ def test_saves_that_wait_together_are_stored_together() -> None:
         for save in saves:
             assert save.get(timeout=5) is None
         assert store.batches == [3]
+
+
+ABOUT: dict[str, Callable[[str], Any]] = {
+    "load": lambda id: Load(id, 1),
+    "check": Check,
+    "create": lambda id: Create(Session(id=id)),
+    "delete": Delete,
+    "release": lambda id: Release(id, 1),
+}
+
+
+@pytest.mark.parametrize("about", ABOUT.values(), ids=ABOUT)
+def test_what_is_asked_of_others_does_not_part_saves_that_wait_together(about: Callable[[str], Any]) -> None:
+    with Sim(0):
+        store = Counting()
+        keeper = StoreActor.start(store)
+        answers = []
+        for id in "abc":
+            answers += [keeper.ask(each, block=False) for each in (Save(Session(id=id)), about(f"not {id}"))]
+        for answer in answers:
+            answer.get(timeout=5)
+        assert [size for size in store.batches if size > 1] == [3]
+        assert {*"abc"} <= {*store.ids()}
+
+
+@pytest.mark.parametrize("about", [*ABOUT.values(), lambda _: ListIds()], ids=[*ABOUT, "list"])
+def test_what_is_asked_of_a_session_comes_after_its_saves(about: Callable[[str], Any]) -> None:
+    class Noting(Counting):
+        """What it was asked, in that order."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[str] = []
+
+        def __getattribute__(self, name: str) -> Any:
+            if name in ("load", "check", "save", "delete", "release", "ids"):
+                object.__getattribute__(self, "asked").append(name)
+            return super().__getattribute__(name)
+
+    with Sim(0):
+        store = Noting()
+        keeper = StoreActor.start(store)
+        saves = [keeper.ask(Save(Session(id=id)), block=False) for id in "ab"]
+        keeper.ask(about("a"), block=False).get(timeout=5)
+        for save in saves:
+            assert save.get(timeout=5) is None
+        assert store.asked[0] == "save"
+        assert store.batches[0] == 2
 
 
 class Picky(Counting):
