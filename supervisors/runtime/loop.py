@@ -17,6 +17,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from supervisors.errors import WouldBlock
+from supervisors.runtime.birth import DaemonThread
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.log import log
 from supervisors.runtime.running import runs_here, uninterrupted
@@ -233,7 +234,7 @@ class _OwnLoop:
         self.loop = asyncio.new_event_loop()
         self._struck = struck
         self._stopping = False
-        self._thread = threading.Thread(target=self._main, name="supervisors-loop", daemon=True)
+        self._thread = DaemonThread(self._main, "supervisors-loop")
         try:
             self._thread.start()
         except RuntimeError:
