@@ -3,7 +3,9 @@
 Rule of this file: most deadlines are called off, and a timer for each would cost more than what it watches. So there
 is one, for the earliest; it is set again when a deadline is earlier, or when it has run out. What is called off leaves
 it as it is, because the next deadline is seldom far, until the owner has a rest. When it runs out its owner is told,
-and looks which ones are over: often none. Units: seconds.
+and looks which ones are over: often none. If he is told late nobody could look in time, as when the process was stopped
+or its machine asleep: then each that is over has a moment more, once, for the answer that has come meanwhile. Units:
+seconds.
 
 Thread: the owner's, but for `call_off` and `rest`, which may also be its killer's.
 """
@@ -17,27 +19,33 @@ from supervisors.runtime.timers import Timers
 
 __all__ = ["Alarms"]
 
+_LATE = 0.5  # seconds: who is told later than that was kept from looking by more than other work
+_DOUBT = 0.25  # seconds to hear what has come while nobody could look
+
 
 class Alarms:
     """The deadlines of one actor, each by its token; `ring` is called, on any thread, when one may be over."""
 
-    __slots__ = ("_at", "_due", "_ring", "_timer", "_timers")
+    __slots__ = ("_at", "_doubted", "_due", "_ring", "_timer", "_timers")
 
     def __init__(self, timers: Timers, ring: Callable[[], object]) -> None:
         self._timers, self._ring = timers, ring
         self._due: dict[int, float] = {}
+        self._doubted: set[int] = set()
         self._timer: TimerRef | None = None
         self._at = 0.0
 
     def set(self, seconds: float, token: int) -> None:
         """Count from now."""
         due = self._due[token] = self._timers.clock.monotonic() + seconds
+        self._doubted.discard(token)
         if self._timer is None or due < self._at:
             self._set_timer(due)
 
     def call_off(self, token: int) -> None:
         """It is no deadline any more; harmless when it was none."""
         self._due.pop(token, None)
+        self._doubted.discard(token)
 
     def has(self, token: int) -> bool:
         """Whether it is a deadline."""
@@ -53,11 +61,21 @@ class Alarms:
         self._stop()
         now = self._timers.clock.monotonic()
         over = sorted((due, token) for token, due in self._due.items() if due <= now)
+        if now > self._at + _LATE:
+            over = [each for each in over if not self._in_doubt(each[1], now)]
         for _, token in over:
-            self._due.pop(token, None)
+            self.call_off(token)
         if self._due:
             self._set_timer(min(self._due.values()))
         return [token for _, token in over]
+
+    def _in_doubt(self, token: int, now: float) -> bool:
+        if token in self._doubted:
+            return False
+        if self._due.pop(token, None) is not None:  # else it was called off just now
+            self._doubted.add(token)
+            self._due[token] = now + _DOUBT
+        return True
 
     def _set_timer(self, due: float) -> None:
         self._stop()
