@@ -824,3 +824,27 @@ FINE = allm.Engine("fake", adapter_opts={"scripts": [[script.text("hi"), script.
 def test_whoever_awaits_without_an_event_loop_of_asyncio_is_told_so(call: Callable[[], Any]) -> None:
     with pytest.raises(RuntimeError, match=r"event loop of asyncio.*trio\.to_thread\.run_sync"):
         call().send(None)
+
+
+def test_a_tool_that_ends_with_its_loop_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    @allm.tool
+    async def endless() -> str:
+        """It waits for ever."""
+        begun.set()
+        await asyncio.Event().wait()
+        return ""
+
+    async def main() -> None:
+        await host.__aenter__()
+        chat = await host.session("s", engine)
+        asked.append(asyncio.create_task(chat.reply("Go").aresult()))
+        await begun.wait()
+
+    begun, asked, host = asyncio.Event(), [], allm.Host()
+    calls = [script.tool_call("endless"), script.finish("tool_calls")]
+    engine = allm.Engine("fake", tools=[endless], adapter_opts={"scripts": [calls]})
+    asyncio.run(main())  # it cancels what is left
+    host.stop()
+    assert asked[0].cancelled()
+    told = [record.getMessage() for record in caplog.records]
+    assert [each for each in told if "AsyncToolActor" in each] == []
