@@ -7,14 +7,18 @@ waits for what the call would bring must look at the answer.
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from allm_actors.data import EngineError
 
 __all__ = [
     "call_on",
     "current_loop",
     "finished",
+    "no_loop",
     "refuse_green_threads",
     "refuse_the_end",
     "refuse_waiting_on",
@@ -70,6 +74,17 @@ def refuse_the_end() -> None:
         raise RuntimeError(
             "the interpreter exits, and its threads have stopped; make this call before it does"
         )
+
+
+def no_loop(error: OSError) -> EngineError:
+    """What to say when the system has no files for an event loop."""
+    why = str(error.strerror or error)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        why = (
+            "as many files are open as the process or the machine may have; close some, or allow more: `ulimit -n`, "
+            "LimitNOFILE of systemd, resource.setrlimit"
+        )
+    return EngineError("invalid_engine", message=f"there can be no event loop for this call now: {why}")
 
 
 async def finished(work: asyncio.Future[T]) -> T:

@@ -7,6 +7,8 @@ handler here starts asyncio work and returns; it must not wait.
 from __future__ import annotations
 
 import asyncio
+import selectors
+import socket
 import threading
 import time
 from _thread import allocate_lock
@@ -231,7 +233,7 @@ class LoopDispatcher(Dispatcher):
 
 class _OwnLoop:
     def __init__(self, struck: Callable[[], object]) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = _new_loop()
         self._struck = struck
         self._stopping = False
         self._thread = DaemonThread(self._main, "supervisors-loop")
@@ -271,6 +273,15 @@ class _OwnLoop:
         except BaseException:  # noqa: BLE001 - as above
             log.exception("the event loop was to end by an exception, and goes on without it")
             self._struck()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    # One that gets only some of its files complains on stderr when it is collected: whether there are enough is tried
+    # first. Source: CPython `asyncio/selector_events.py`, `_make_self_pipe`.
+    with selectors.DefaultSelector():
+        for each in socket.socketpair():
+            each.close()
+    return asyncio.new_event_loop()
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
