@@ -27,6 +27,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -37,6 +38,7 @@ import pykka
 from supervisors.errors import BadSpec, StartError, SupervisorError
 from supervisors.process import IGNORE, supervised
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Reason, Shutdown
+from supervisors.runtime.birth import DaemonThread
 from supervisors.runtime.log import log
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.reports import Report
@@ -337,9 +339,10 @@ class Application:
     def _give_up(self) -> NoReturn:
         for line in _stuck(self.system):
             log.critical("the stop took longer than %s seconds: %s", self._deadline, line)
-        flush = threading.Thread(target=logging.shutdown, daemon=True)
-        flush.start()
-        flush.join(_FLUSH)
+        with suppress(RuntimeError):  # there is no thread
+            flush = DaemonThread(logging.shutdown, "supervisors-flush")
+            flush.start()
+            flush.join(_FLUSH)
         os._exit(EXIT_STUCK)
 
     def _beside(self, work: Callable[[], object]) -> None:
@@ -347,7 +350,7 @@ class Application:
             with self.system.activated():
                 work()
 
-        threading.Thread(target=run, name="supervisors-app", daemon=True).start()
+        DaemonThread(run, "supervisors-app").start()
 
 
 def _phase(name: str, phase: Sequence[Callable[[], object]] | Phase) -> Phase:

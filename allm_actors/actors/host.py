@@ -26,7 +26,7 @@ from allm_actors.engine.threads import begun_on_thread, on_thread, running_loop
 from supervisors import SHUTDOWN, Future, ProcessRef, System
 
 from .calls.call import CallSpec
-from .loops import current_loop, finished, refuse_green_threads, refuse_the_end, refuse_waiting_on
+from .loops import current_loop, finished, no_loop, refuse_green_threads, refuse_the_end, refuse_waiting_on
 from .ports import Ports
 from .sessions.forgetting import forget
 from .sessions.handle import SessionHandle, check_id
@@ -315,11 +315,17 @@ class Host:
         start_call(self._ports(), spec)
 
     def tool_loop(self) -> asyncio.AbstractEventLoop | None:
-        """Where asynchronous tools run: the caller's event loop if it has one, else one for tools alone."""
+        """Where asynchronous tools run: the caller's event loop if it has one, else one for tools alone.
+
+        Raises EngineError when no file descriptors are left to create one.
+        """
         if self._given_loop is not None:
             return self._given_loop
         dispatcher: Any = self.system.dispatcher("tools")
-        loop: asyncio.AbstractEventLoop = dispatcher.loop
+        try:
+            loop: asyncio.AbstractEventLoop = dispatcher.loop
+        except OSError as error:
+            raise no_loop(error) from error
         return loop
 
     def new_id(self) -> str:
@@ -380,6 +386,8 @@ class Host:
             ours = ours_in(error)
             if ours is not None:
                 raise ours from None
+            if isinstance(error, OSError):
+                raise no_loop(error) from error
             raise
 
     def _make_system(self) -> System:

@@ -7,14 +7,18 @@ loop. A caller that waits for the call's effect must check what `call_on` return
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from allm_actors.data import EngineError
 
 __all__ = [
     "call_on",
     "current_loop",
     "finished",
+    "no_loop",
     "refuse_green_threads",
     "refuse_the_end",
     "refuse_waiting_on",
@@ -69,6 +73,17 @@ def refuse_the_end() -> None:
     """Raises RuntimeError in a finalizer during interpreter shutdown, when no other thread runs any more."""
     if sys.is_finalizing():
         raise RuntimeError("the interpreter is exiting and its threads have stopped; make this call earlier")
+
+
+def no_loop(error: OSError) -> EngineError:
+    """The error when no file descriptors are left to create an event loop."""
+    why = str(error.strerror or error)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        why = (
+            "too many files are open; close some, or raise the limit (`ulimit -n`, LimitNOFILE in systemd, "
+            "resource.setrlimit)"
+        )
+    return EngineError("invalid_engine", message=f"no event loop can be created for this call: {why}")
 
 
 async def finished(work: asyncio.Future[T]) -> T:

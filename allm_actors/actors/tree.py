@@ -34,6 +34,7 @@ from supervisors import (
     simulated,
 )
 
+from .loops import no_loop
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK
 from .store import Store
 from .store.keeper import store_actor_for
@@ -88,9 +89,12 @@ def refuse_simulated() -> None:
 
 
 def loop_of(system: System) -> asyncio.AbstractEventLoop:
-    """The event loop of such a system."""
+    """The event loop of such a system. Raises EngineError when no file descriptors are left for it."""
     dispatcher: Any = system.dispatcher("loop")
-    loop: asyncio.AbstractEventLoop = dispatcher.loop
+    try:
+        loop: asyncio.AbstractEventLoop = dispatcher.loop
+    except OSError as error:
+        raise no_loop(error) from error
     return loop
 
 

@@ -29,6 +29,8 @@ def exit_code(error: BaseException) -> int:
     match error:
         case Misuse():
             return 2
+        case EngineError(__cause__=OSError()):  # there are no files for an event loop
+            return 1
         case EngineError(reason=reason) if reason in _MISUSE:
             return 2
         case AllmError() | OSError(filename=str()):

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from typing import IO, Any
 
 from allm_actors.data import Tool
@@ -81,9 +81,12 @@ class IsolatedCall:
         assert child.stdin is not None
         assert child.stdout is not None
         answer, answered = None, threading.Event()
-        if hasattr(os, "waitid"):
-            threading.Thread(target=self._watch, args=(child.pid, answered), daemon=True).start()
         try:
+            if hasattr(os, "waitid"):
+                # Not above: the child imports this file, and needs nothing of that.
+                from supervisors.runtime.birth import DaemonThread
+
+                DaemonThread(partial(self._watch, child.pid, answered), "allm-isolated").start()
             answer = _read(child.stdout)
         finally:
             if answer is None:

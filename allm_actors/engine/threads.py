@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from supervisors.runtime.birth import DaemonThread
 
 __all__ = ["begun_on_thread", "on_thread", "running_loop"]
 
@@ -71,8 +72,8 @@ def _start(
     run: Callable[[], None], loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], until: float
 ) -> None:
     try:
-        threading.Thread(target=run, name="allm-work", daemon=True).start()
-    except RuntimeError as error:
+        DaemonThread(run, "allm-work").start()
+    except (RuntimeError, MemoryError) as error:
         if loop.time() < until:
             loop.call_later(_PAUSE, _start, run, loop, done, until)
         elif not done.done():

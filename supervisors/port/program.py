@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 from weakref import WeakSet
 
+from supervisors.runtime.birth import DaemonThread
+
 __all__ = ["ExitStatus", "Program", "Stderr"]
 
 Stderr: TypeAlias = Literal["inherit", "stdout", "discard"]
@@ -160,17 +162,17 @@ class Program:
 
     def _start_threads(self) -> None:
         name = f"supervisors-port-{self.pid}"
-        watch = threading.Thread(target=self._watch, name=name, daemon=True)
-        serve = threading.Thread(target=self._serve, name=name, daemon=True)
+        watch = DaemonThread(self._watch, name)
+        serve = DaemonThread(self._serve, name)
         try:
             watch.start()
             serve.start()
         except RuntimeError:  # there are no more threads, and nobody would look after the program
             self.kill()
-            if watch.ident is None:
-                self._reap()
-            else:
+            if watch.began:
                 watch.join()
+            else:
+                self._reap()
             self._close()
             raise
 

@@ -3,7 +3,8 @@
 The rule of this file: a dispatcher decides *when* and *on which thread* `Mailbox.run` is called, and nothing
 else. Threads are daemon threads, are started by the first work and are gone after `stop`. A worker whose
 process was killed while it ran is a *zombie*: it has no role any more, and ends when the handler returns. If
-the OS has no thread to give, it is asked again later; the work waits meanwhile, and none is lost.
+the OS has no thread to give, or one that dies as it begins, it is asked again later; the work waits meanwhile, and
+none is lost.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from _thread import allocate_lock
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from supervisors.runtime.birth import DaemonThread
 from supervisors.runtime.log import log
 from supervisors.runtime.running import running
 from supervisors.runtime.timers import Deadline, RealClock
@@ -97,7 +100,7 @@ class Worker:
     def __init__(self) -> None:
         self.box: Mailbox | None = None
         self.zombie: Zombie | None = None
-        self.thread: threading.Thread | None = None
+        self.thread: DaemonThread | None = None
         self.wake = allocate_lock()
         self.wake.acquire()
         self.blocked = False
@@ -133,7 +136,7 @@ class Crew(Dispatcher):
         self.doubtful = True
         with self._lock:
             # Perhaps it struck before a thread was started. One that begins all the same registers itself.
-            unborn = [each for each in self._workers if each.thread is None or each.thread.ident is None]
+            unborn = [each for each in self._workers if each.thread is None or not each.thread.began]
             for worker in unborn:
                 del self._workers[worker]
         try:
@@ -173,7 +176,7 @@ class Crew(Dispatcher):
         deadline = Deadline(RealClock(), timeout)
         for worker in workers:
             thread = worker.thread
-            if thread is not None and thread.ident is not None and thread is not threading.current_thread():
+            if thread is not None and thread.began and thread is not threading.current_thread():
                 thread.join(deadline.remaining())
         return [worker.box for worker in workers if worker.box is not None]
 
@@ -213,7 +216,7 @@ class Crew(Dispatcher):
         self._hires += 1
         name = f"supervisors-{self._label}-{self._hires}"
         worker = Worker()
-        worker.thread = threading.Thread(target=self._employ, args=(worker, work), name=name, daemon=True)
+        worker.thread = DaemonThread(partial(self._employ, worker, work), name)
         self._workers[worker] = None
         return worker
 
@@ -222,12 +225,12 @@ class Crew(Dispatcher):
 
         Thread: the lock is not held: `start` may collect garbage, and a finalizer may need the lock.
         """
-        thread = cast(threading.Thread, worker.thread)
+        thread = cast(DaemonThread, worker.thread)
         begun = False
         try:
             thread.start()
             begun, self._short = True, False
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             with self._lock:
                 self._workers.pop(worker, None)
                 if "interpreter shutdown" not in str(error):  # expected from Python 3.12 on
@@ -243,7 +246,9 @@ class Crew(Dispatcher):
         if not self._short:
             self._short = self._untold = True
         if self._timers is not None and not self._asking:
-            with suppress(RuntimeError):  # none for timers either: the next `schedule` tries again
+            with suppress(
+                RuntimeError, MemoryError
+            ):  # none for timers either: the next `schedule` tries again
                 self._timers.after(_PAUSE, lambda: self._served_late(name))
                 self._asking = True
 
@@ -252,7 +257,11 @@ class Crew(Dispatcher):
             self._asking, untold, self._untold = False, self._untold, False
         if untold:  # not under the lock: a log handler may send to a process
             log.error("no thread could be started for %s; its work waits until one can", name)
-        self._serve()
+        try:
+            self._serve()
+        except MemoryError:  # before there was a thread to start
+            with self._lock:
+                self._ask_again(name)
 
     def _employ(self, worker: Worker, work: Callable[[Worker], None]) -> None:
         with self._lock:
@@ -260,8 +269,8 @@ class Crew(Dispatcher):
                 self._workers.pop(worker, None)
                 return
             self._workers[worker] = None  # there already, unless Ctrl-C struck the thread that started it
-        running.worker = worker
         try:
+            running.worker = worker
             work(worker)
         except BaseException:  # between two turns: out of memory, or raised by a debugger
             self._broken(worker)

@@ -7,6 +7,8 @@ handler here starts asyncio work and returns; it must not wait.
 from __future__ import annotations
 
 import asyncio
+import selectors
+import socket
 import threading
 import time
 from _thread import allocate_lock
@@ -17,6 +19,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from supervisors.errors import WouldBlock
+from supervisors.runtime.birth import DaemonThread
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.log import log
 from supervisors.runtime.running import runs_here, uninterrupted
@@ -232,10 +235,10 @@ class LoopDispatcher(Dispatcher):
 
 class _OwnLoop:
     def __init__(self, struck: Callable[[], object]) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = _new_loop()
         self._struck = struck
         self._stopping = False
-        self._thread = threading.Thread(target=self._main, name="supervisors-loop", daemon=True)
+        self._thread = DaemonThread(self._main, "supervisors-loop")
         try:
             self._thread.start()
         except RuntimeError:
@@ -272,6 +275,15 @@ class _OwnLoop:
         except BaseException:  # noqa: BLE001 - as above
             log.exception("an exception tried to end the event loop, which goes on")
             self._struck()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    # One that gets only some of its files complains on stderr when it is collected: whether there are enough is tried
+    # first. Source: CPython `asyncio/selector_events.py`, `_make_self_pipe`.
+    with selectors.DefaultSelector():
+        for each in socket.socketpair():
+            each.close()
+    return asyncio.new_event_loop()
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

@@ -25,6 +25,7 @@ import pykka
 
 from supervisors.errors import BadSpec, SupervisorError
 from supervisors.reasons import SHUTDOWN, Reason, Shutdown
+from supervisors.runtime.birth import DaemonThread
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.future import Future
 from supervisors.runtime.groups import Groups
@@ -165,8 +166,8 @@ class System:
     def apart(self, work: Callable[[], object]) -> None:
         """Run `work()` on a thread of its own, outside any process; does not wait."""
         try:
-            threading.Thread(target=work, name="supervisors-stop", daemon=True).start()
-        except RuntimeError:  # the OS has no thread to give now
+            DaemonThread(work, "supervisors-stop").start()
+        except (RuntimeError, MemoryError):  # the OS has no thread to give now
             self.timers.after(_PAUSE, lambda: self.apart(work))
 
     def random(self) -> float:

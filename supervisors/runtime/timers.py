@@ -15,9 +15,11 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from supervisors.errors import BadSpec
+from supervisors.runtime.birth import DaemonThread
 from supervisors.runtime.log import log
 from supervisors.runtime.running import contained
 from supervisors.spec import is_number
@@ -253,9 +255,7 @@ class RealClock:
             if self._stopped:
                 return
             if self._thread is None:
-                thread = threading.Thread(
-                    target=self._run, args=(timers,), name="supervisors-timers", daemon=True
-                )
+                thread = DaemonThread(partial(self._run, timers), "supervisors-timers")
                 thread.start()  # may fail when there are too many threads; then the next timer tries again
                 self._thread = thread
             self._wake.notify()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
+import os
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -826,3 +829,67 @@ FINE = allm.Engine("fake", adapter_opts={"scripts": [[script.text("hi"), script.
 def test_whoever_awaits_without_an_event_loop_of_asyncio_is_told_so(call: Callable[[], Any]) -> None:
     with pytest.raises(RuntimeError, match=r"running asyncio event loop.*trio\.to_thread\.run_sync"):
         call().send(None)
+
+
+def test_a_tool_that_ends_with_its_loop_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    @allm.tool
+    async def endless() -> str:
+        """It waits for ever."""
+        begun.set()
+        await asyncio.Event().wait()
+        return ""
+
+    async def main() -> None:
+        await host.__aenter__()
+        chat = await host.session("s", engine)
+        asked.append(asyncio.create_task(chat.reply("Go").aresult()))
+        await begun.wait()
+
+    begun, asked, host = asyncio.Event(), [], allm.Host()
+    calls = [script.tool_call("endless"), script.finish("tool_calls")]
+    engine = allm.Engine("fake", tools=[endless], adapter_opts={"scripts": [calls]})
+    asyncio.run(main())  # it cancels what is left
+    host.stop()
+    assert asked[0].cancelled()
+    told = [record.getMessage() for record in caplog.records]
+    assert [each for each in told if "AsyncToolActor" in each] == []
+
+
+@contextmanager
+def no_files() -> Iterator[None]:
+    """Inside the block no file can be opened."""
+    resource = pytest.importorskip("resource")
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 8, hard))
+        with suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+        for each in held:
+            os.close(each)
+
+
+def test_a_host_without_a_file_for_the_loop_of_its_tools_says_so_and_goes_on_when_there_is_one() -> None:
+    with allm.Host() as host:
+        session = host.session("s", answering())
+        with no_files():
+            for _ in range(2):
+                with pytest.raises(allm.EngineError, match=r"ulimit -n"):
+                    session.reply("Hi")
+        gc.collect()  # a loop that got half of its files would complain, and that is an error
+        assert session.messages == []
+        assert session.reply("Hi").result().thread.messages[-1].content == "done"
+
+
+@pytest.mark.parametrize("dispatcher", ["loop", "threads"])
+def test_a_host_that_cannot_have_an_event_loop_says_so_and_can_be_started_later(dispatcher: Any) -> None:
+    host = allm.Host(dispatcher=dispatcher)
+    with no_files(), pytest.raises(allm.EngineError, match=r"ulimit -n"):
+        host.start().session("s", answering()).reply("Hi")
+    gc.collect()
+    with host:
+        assert host.session("s", answering()).reply("Hi").result().thread.messages[-1].content == "done"

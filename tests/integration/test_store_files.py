@@ -257,8 +257,8 @@ def test_a_file_that_is_cut_short_is_refused(path: Path, size: int) -> None:
         store.close()
         store.open()
         os.truncate(path, size)
-        assert "was cut short while it was in use" in refused(store)
-        assert "was cut short while it was in use" in refused(store, "b")
+        assert "was truncated while it was in use" in refused(store)
+        assert "was truncated while it was in use" in refused(store, "b")
 
 
 def test_a_file_that_has_become_smaller_by_a_vacuum_is_not_cut_short(path: Path) -> None:

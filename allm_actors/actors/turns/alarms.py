@@ -3,7 +3,9 @@
 Rule of this file: most deadlines are cancelled, and a timer for each would cost more than what it watches. So
 there is one timer, for the earliest; it is set again for an earlier deadline, or when it has fired.
 Cancelling a deadline leaves it running, because the next deadline is seldom far; `rest` stops it. When it
-fires the owner is told, and asks `over` which deadlines have passed: often none. Units: seconds.
+fires the owner is told, and asks `over` which deadlines have passed: often none. If the timer fires late, the process
+may have been stopped or its machine asleep: then each deadline that has passed gets a moment more, once, for the
+answer that may have come meanwhile. Units: seconds.
 
 Thread: the owner's, but for `call_off` and `rest`, which may also be its killer's.
 """
@@ -17,27 +19,33 @@ from supervisors.runtime.timers import Timers
 
 __all__ = ["Alarms"]
 
+_LATE = 0.5  # seconds: a timer that fires later than this was delayed by more than other work
+_DOUBT = 0.25  # seconds of grace for an answer that came meanwhile
+
 
 class Alarms:
     """The deadlines of one actor, each by its token; `ring` is called, on any thread, when one may be over."""
 
-    __slots__ = ("_at", "_due", "_ring", "_timer", "_timers")
+    __slots__ = ("_at", "_doubted", "_due", "_ring", "_timer", "_timers")
 
     def __init__(self, timers: Timers, ring: Callable[[], object]) -> None:
         self._timers, self._ring = timers, ring
         self._due: dict[int, float] = {}
+        self._doubted: set[int] = set()
         self._timer: TimerRef | None = None
         self._at = 0.0
 
     def set(self, seconds: float, token: int) -> None:
         """Give `token` a deadline `seconds` from now, in place of the one it may have."""
         due = self._due[token] = self._timers.clock.monotonic() + seconds
+        self._doubted.discard(token)
         if self._timer is None or due < self._at:
             self._set_timer(due)
 
     def call_off(self, token: int) -> None:
         """Cancel the deadline of `token`; harmless if it has none."""
         self._due.pop(token, None)
+        self._doubted.discard(token)
 
     def has(self, token: int) -> bool:
         """Whether `token` has a deadline."""
@@ -53,11 +61,21 @@ class Alarms:
         self._stop()
         now = self._timers.clock.monotonic()
         over = sorted((due, token) for token, due in self._due.items() if due <= now)
+        if now > self._at + _LATE:
+            over = [each for each in over if not self._in_doubt(each[1], now)]
         for _, token in over:
-            self._due.pop(token, None)
+            self.call_off(token)
         if self._due:
             self._set_timer(min(self._due.values()))
         return [token for _, token in over]
+
+    def _in_doubt(self, token: int, now: float) -> bool:
+        if token in self._doubted:
+            return False
+        if self._due.pop(token, None) is not None:  # else it was called off just now
+            self._doubted.add(token)
+            self._due[token] = now + _DOUBT
+        return True
 
     def _set_timer(self, due: float) -> None:
         self._stop()

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from allm_actors.actors.loops import call_on
 from allm_actors.actors.protocol import ANSWERED, CallJob, HandlerDone, ToolDone, ToolJob
-from supervisors import Process
+from supervisors import SHUTDOWN, Process
 
 from .strays import Farewell
 
@@ -124,6 +124,9 @@ class AsyncToolActor(Worker):
         match message:
             case _Ended(job=job, outcome=outcome, error=error):
                 self._task = None
+                if isinstance(error, asyncio.CancelledError):
+                    self.finish(SHUTDOWN)  # its loop ends, or whoever has cancelled it knows why
+                    return
                 if error is not None:
                     raise error
                 self.answer(job, outcome)

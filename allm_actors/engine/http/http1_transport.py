@@ -19,6 +19,7 @@ import httpx
 
 from allm_actors.engine.secret import CREDENTIAL_HEADERS
 
+from .doubt import within
 from .http1_connection import Exchange, Sink
 from .http1_errors import ClosedError, MalformedError, RefusedError
 from .http1_message import Outgoing, request_bytes
@@ -110,8 +111,9 @@ class Http1Transport(httpx.AsyncBaseTransport):
 
     async def _connection(self, pool: Pool, origin: Origin, request: httpx.Request) -> AnyConnection:
         try:
-            async with asyncio.timeout(request.extensions.get("timeout", {}).get("connect")):
-                return await pool.connection(origin)
+            limit = request.extensions.get("timeout", {}).get("connect")
+            end = None if limit is None else asyncio.get_running_loop().time() + limit
+            return await within(end, pool.connection(origin))
         except NotPublicError:
             raise
         except TimeoutError as error:

@@ -16,10 +16,11 @@ from typing import Protocol, Self
 
 from allm_actors.data import AdapterError
 
+from .doubt import DOUBT as _DOUBT
+
 __all__ = ["Inflow", "Limits", "ReadSource", "Source"]
 
 _AHEAD_BYTES = 64 * 1024
-_DOUBT = 0.05  # seconds of grace for data that came while the process was stopped or the machine asleep
 
 
 class Limits(Protocol):

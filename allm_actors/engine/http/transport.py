@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from allm_actors.data import AdapterError
+from allm_actors.engine.http import doubt
 from allm_actors.engine.http.failures import SettingsError, failure_of
 from allm_actors.engine.http.inflow import Inflow, ReadSource, Source
 from allm_actors.engine.http.proxies import is_proxied, may_be_exempt
@@ -336,9 +337,10 @@ class _Clock:
         """The response, if it begins in time."""
         limit, failure = self._deadlines.first_byte, None
         try:
-            async with asyncio.timeout_at(self._earliest(self._loop.time(), limit)):
-                response: httpx.Response = await sent
-                return response
+            response: httpx.Response = await doubt.within(self._earliest(self._loop.time(), limit), sent)
+            if self.is_over(self._loop.time()):  # it came in doubt, and so may the rest of it
+                self._end = self._loop.time() + doubt.DOUBT
+            return response
         except TimeoutError:
             silence, option = "did not begin to answer within", "first_byte_timeout or stream_timeout"
             failure = self._timed_out(silence, limit, option, "first_byte")

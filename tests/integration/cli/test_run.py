@@ -92,6 +92,20 @@ def test_a_stream_that_is_closed_is_no_traceback(
     assert done.stderr.count("\n") == bool(ended[2])
 
 
+def test_a_process_that_may_open_hardly_any_file_says_so_in_a_line(home: Path, options: list[str]) -> None:
+    script = 'ulimit -n 8; exec "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", sys.executable, "-m", "allm_actors", "run", "hi", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("allm: ")
+    assert "open" in done.stderr
+
+
 def test_the_system_message_is_sent_first(allm: Call, options: list[str], server: LoopbackServer) -> None:
     assert allm("run", "hi", "--system", "Rhyme.", *options)[0] == 0
     assert server.requests[0].json["messages"][0] == {"role": "system", "content": "Rhyme."}
