@@ -84,7 +84,7 @@ def test_what_a_worker_was_to_do_is_done_by_the_next_one(
         ref = Echo.start()
         assert ref.ask("hello", timeout=SOON) == "hello"
         assert plague.deaths == 0
-    assert [record.getMessage()[:13] for record in caplog.records] == ["no thread for"]  # once
+    assert [record.getMessage()[:18] for record in caplog.records] == ["no thread could be"]  # once
 
 
 @pytest.mark.parametrize("make", CREWS)
