@@ -95,7 +95,6 @@ from supervisors.registry import (
     via,
     whereis,
 )
-from supervisors.runtime.baton import SimDispatcher
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.groups import GroupJoined, GroupLeft, GroupMonitor, Groups
 from supervisors.runtime.loop import LoopDispatcher
@@ -104,6 +103,7 @@ from supervisors.runtime.names import Names, NamesLike
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.reports import DeadLetter, DeadLetters, Report, Reports
 from supervisors.runtime.running import simulated
+from supervisors.runtime.sim_dispatcher import SimDispatcher
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from supervisors.runtime.timers import Clock, RealClock, Timers

@@ -32,11 +32,11 @@ from .sessions.forgetting import forget
 from .sessions.handle import SessionHandle, check_id
 from .sessions.ledger import store_error
 from .sessions.reaching import ours_in
-from .sessions.seat import Cell, Seat
+from .sessions.setup import Cell, SessionSetup
 from .starting import start_call, start_turn
 from .stats import HostStats, stats_of
 from .store import Store, store_for
-from .store.keeper import ListIds
+from .store.actor import ListIds
 from .streams.watched import CLOSED, watched
 from .tree import DISPATCHERS, loop_of, make_system, start_tree
 from .turns.spec import TurnSpec, WhenBusy
@@ -244,7 +244,7 @@ class Host:
         _check_session(engine, when_busy, queue_limit, system, api_key)
         with self._looking:  # two cells for one session would show different values
             cell = self._cells.setdefault(id, Cell(Session(id=id)))
-        seat = Seat(
+        setup = SessionSetup(
             ports=self._ports(),
             cell=cell,
             id=id,
@@ -253,7 +253,7 @@ class Host:
             idle_timeout=self._idle_timeout,
             system=system,
         )
-        handle = SessionHandle(self, seat.ports, seat, engine, api_key)
+        handle = SessionHandle(self, setup.ports, setup, engine, api_key)
         may_wait = self._may_wait()
         if may_wait:
             self.check_waiting()

@@ -17,7 +17,7 @@ from .calls.caller import CallActor, end_call
 from .calls.streamer import StreamCallActor
 from .ports import SESSIONS, Ports
 from .sessions.reaching import session_spec
-from .sessions.seat import Cell, Seat
+from .sessions.setup import Cell, SessionSetup
 from .turns.ending import ending
 from .turns.spec import TurnSpec
 from .workers.adapter import close
@@ -30,7 +30,7 @@ _DEAD = "the host has died or is restarting; try again"
 def start_turn(ports: Ports, spec: TurnSpec) -> None:
     """Start the session of a stateless turn; a failure ends the turn's channel."""
     spec.channel.io_loop = ports.io_loop
-    child = session_spec(Seat(ports=ports, cell=Cell(Session(thread=spec.thread)), first=spec))
+    child = session_spec(SessionSetup(ports=ports, cell=Cell(Session(thread=spec.thread)), first=spec))
     _start(ports, child, partial(_end_turn, spec))
 
 

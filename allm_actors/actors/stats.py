@@ -13,7 +13,7 @@ import msgspec
 from supervisors import System
 
 from .sessions.session import SessionActor
-from .workers.strays import strays_of
+from .workers.cancellation import strays_of
 from .workers.tools import AsyncCallWorker, CallWorker
 
 __all__ = ["HostStats", "stats_of"]

@@ -37,7 +37,7 @@ from supervisors import (
 from .loops import no_loop
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK
 from .store import Store
-from .store.keeper import store_actor_for
+from .store.actor import store_actor_for
 
 __all__ = ["DISPATCHERS", "NO_LIMIT", "loop_of", "make_system", "refuse_simulated", "start_tree"]
 

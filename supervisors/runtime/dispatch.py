@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from supervisors.runtime.timers import Timers
     from supervisors.runtime.zombies import Zombie
 
-__all__ = ["Crew", "Dispatcher", "Worker"]
+__all__ = ["Dispatcher", "Worker", "WorkerDispatcher"]
 
 _PAUSE = 0.1  # seconds until starting a thread is tried again after the OS had none to give
 
@@ -112,7 +112,7 @@ class Worker:
         self.box = None
 
 
-class Crew(Dispatcher):
+class WorkerDispatcher(Dispatcher):
     """A dispatcher with threads of its own."""
 
     def __init__(self, label: str) -> None:

@@ -29,9 +29,9 @@ from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.log import log
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.owed import Owed
+from supervisors.runtime.pykka_base import PykkaBase
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.running import contained, label_of, put_off, running, uninterrupted
-from supervisors.runtime.seam import Seam
 from supervisors.runtime.signals import (
     IGNORE,
     NO_REPLY,
@@ -60,7 +60,7 @@ from supervisors.runtime.zombies import Zombie
 __all__ = ["Life"]
 
 
-class Life(Seam):
+class Life(PykkaBase):
     """How every process starts, takes its turns and dies. What its handlers may call is in `Process`."""
 
     # Whether start and shutdown run no code of the user's; then no other thread has to be woken for them.

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from supervisors.errors import BadSpec
-from supervisors.runtime.dispatch import Crew, Worker
+from supervisors.runtime.dispatch import Worker, WorkerDispatcher
 from supervisors.runtime.log import log
 from supervisors.runtime.running import running
 from supervisors.spec import is_count
@@ -32,7 +32,7 @@ _OUTGROWN: Final = (
 )
 
 
-class PoolDispatcher(Crew):
+class PoolDispatcher(WorkerDispatcher):
     """`size` workers share all mailboxes; each takes up to `throughput` messages of one, then the next.
 
     Up to `max_extra` more threads stand in for workers that block. Beyond that, one more is started only when

@@ -22,13 +22,13 @@ from typing import Any, Final, Self, TypeVar
 import pykka
 
 from supervisors.errors import OutsideSimulation, Stuck
-from supervisors.runtime.baton import Gate, SimDispatcher
 from supervisors.runtime.choices import Choice, Choices
 from supervisors.runtime.faults import Faults, InjectedFault, Mishaps
 from supervisors.runtime.future import Future
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import running
+from supervisors.runtime.sim_dispatcher import Gate, SimDispatcher
 from supervisors.runtime.system import System
 from supervisors.runtime.virtual import VirtualClock
 

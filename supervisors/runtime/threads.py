@@ -9,7 +9,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from supervisors.runtime.dispatch import Crew, Worker
+from supervisors.runtime.dispatch import Worker, WorkerDispatcher
 
 if TYPE_CHECKING:
     from supervisors.runtime.mailbox import Mailbox
@@ -19,7 +19,7 @@ __all__ = ["PinnedDispatcher", "ThreadDispatcher"]
 _NO_LIMIT = -1
 
 
-class ThreadDispatcher(Crew):
+class ThreadDispatcher(WorkerDispatcher):
     """A process borrows a thread while it has messages; idle threads are kept for `linger` seconds."""
 
     def __init__(self, *, linger: float = 10.0) -> None:
@@ -76,7 +76,7 @@ class ThreadDispatcher(Crew):
             self._queue.put(None)
 
 
-class PinnedDispatcher(Crew):
+class PinnedDispatcher(WorkerDispatcher):
     """Each process has a thread of its own, from its first work until its death: for thread-bound libraries."""
 
     def __init__(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias, assert_never, cast, final
 import pykka
 
 from supervisors.core.dynamic import DynamicChildren
+from supervisors.core.operations import WAIT, Operations
 from supervisors.core.static import StaticChildren
 from supervisors.core.steps import (
     KILL,
@@ -34,7 +35,6 @@ from supervisors.core.steps import (
     StartFailed,
     Step,
 )
-from supervisors.core.turns import WAIT, Turns
 from supervisors.errors import AlreadyStarted
 from supervisors.process import (
     ChildIgnored,
@@ -94,7 +94,7 @@ class Performer(Process):
 
     def __init__(self) -> None:
         super().__init__()
-        self._turns = Turns(self._perform)
+        self._operations = Operations(self._perform)
         self._dying: dict[Ref[Any], _Dying] = {}
         self._heirs: dict[MonitorRef, Start] = {}
         self._timer: TimerRef | None = None
@@ -113,7 +113,7 @@ class Performer(Process):
                 self._answer(step, Ignored())
             case ChildStartFailed(step, ref, reason):
                 self._failed(step, ref, plain_reason(reason))
-            case _Elapsed(step) if step is self._turns.waiting:
+            case _Elapsed(step) if step is self._operations.waiting:
                 self._elapsed(step)
 
     def handle_down(self, down: Down) -> None:
@@ -122,11 +122,11 @@ class Performer(Process):
         The real reason is on the ref: a monitor of the dead only says `NOPROC`.
         """
         heir, ref = self._heirs.pop(down.mref, None), down.ref
-        if heir is not None and heir is self._turns.waiting:
+        if heir is not None and heir is self._operations.waiting:
             self._start(heir)
         if ref is None or ref not in self._dying:
             return
-        waiting = self._turns.waiting
+        waiting = self._operations.waiting
         if isinstance(waiting, Exited) and waiting.ref is ref:
             self._answer(waiting, self._bury(ref))
         else:
@@ -184,7 +184,7 @@ class Performer(Process):
 
     def _failed(self, step: Start, ref: Ref[Any] | None, reason: Reason) -> None:
         match reason:
-            case AlreadyStarted(ref=owner) if step is self._turns.waiting and _is_orphan(owner):
+            case AlreadyStarted(ref=owner) if step is self._operations.waiting and _is_orphan(owner):
                 self._inherit(step, owner)
             case _:
                 self._answer(step, StartFailed(reason, ref))
@@ -272,13 +272,13 @@ class Performer(Process):
             self._answer(step, TIMED_OUT)
 
     def _answer(self, step: Step, answer: object) -> None:
-        if self._turns.waiting is not step:
+        if self._operations.waiting is not step:
             return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.waits_for(None)
-        self._turns.answer(step, answer)
+        self._operations.answer(step, answer)
 
     def _now(self) -> float:
         return self._actor_ref.system.clock.monotonic()

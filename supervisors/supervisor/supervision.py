@@ -1,7 +1,7 @@
 """What every supervisor does: start, take requests, hear of deaths, stop.
 
-The rule of this file: everything that arrives becomes an operation of the core and waits its turn (`core/turns.py`);
-the steps that the operation then yields are performed by `performer.py`.
+The rule of this file: everything that arrives becomes an operation of the core (`core/operations.py`) and waits its
+turn; `performer.py` performs the steps that the operation then yields.
 
 Source: Erlang/OTP `supervisor`.
 """
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self, final
 
 from supervisors.core.entry import View
+from supervisors.core.operations import at_once
 from supervisors.core.steps import Stop
-from supervisors.core.turns import at_once
 from supervisors.errors import BadSpec, ReplyError, StartError
 from supervisors.process import DEFER_START, IGNORE, NO_REPLY, ExitMsg, From
 from supervisors.reasons import Exit, Reason
@@ -113,7 +113,7 @@ class Supervision(Performer):
     def handle_continue(self, arg: Any) -> None:
         """Start the children; the supervisor has started when they have."""
         if arg is _BEGIN:
-            self._turns.run(self._children.start_all(), self._begun)
+            self._operations.run(self._children.start_all(), self._begun)
 
     def _begun(self, stop: Stop | None, _refusal: Exception | None) -> None:
         if stop is None:
@@ -130,7 +130,7 @@ class Supervision(Performer):
             case Request(operation, args):
                 self._request(operation, args, self.current_request)
             case Again(retry):
-                self._turns.run(self._children.retry(retry, self._now()), self._decided)
+                self._operations.run(self._children.retry(retry, self._now()), self._decided)
             case _:
                 raise ReplyError(f"{self} is a supervisor and does not understand a {type(message).__name__}")
         return NO_REPLY
@@ -138,7 +138,7 @@ class Supervision(Performer):
     def handle_exit(self, exit: ExitMsg) -> None:
         """A linked process has ended: a child, or another one, which is ignored."""
         if exit.ref is not None:
-            self._turns.run(self._children.exited(exit.ref, exit.reason, self._now()), self._decided)
+            self._operations.run(self._children.exited(exit.ref, exit.reason, self._now()), self._decided)
 
     def handle_shutdown(self, reason: Reason) -> None:
         """Stop all children, then end. The running operation is finished first, pending retries are not."""
@@ -160,7 +160,7 @@ class Supervision(Performer):
                 request.fail(refusal)
 
         turn = method(*args) if operation in _TAKE_TIME else at_once(lambda: method(*args))
-        self._turns.run(turn, done, asked=True)
+        self._operations.run(turn, done, asked=True)
 
     def _decided(self, stop: Stop | None, _refusal: Exception | None) -> None:
         if stop is not None:
@@ -170,7 +170,9 @@ class Supervision(Performer):
         if not self._ending:
             with self.ref.system.lock:  # a `spawn_child` at this moment is either seen, or sees that we end
                 self._ending = True
-            self._turns.run_last(self._children.stop_all(), lambda _result, _refusal: self.finish(reason))
+            self._operations.run_last(
+                self._children.stop_all(), lambda _result, _refusal: self.finish(reason)
+            )
 
 
 @contextmanager

@@ -510,7 +510,7 @@ def test_a_fork_is_a_session_like_the_one_it_was_made_of(any_host):
     options = {"system": "You are a pirate.", "queue_limit": 1, "when_busy": "reject"}
     other = any_host.session("s", fake(says("Arr")), **options).fork("t")
     assert shape(other.reply("hi").result().thread) == ["S You are a pirate.", "U hi", "A Arr"]
-    assert (other._seat.queue_limit, other._seat.when_busy) == (1, "reject")
+    assert (other._setup.queue_limit, other._setup.when_busy) == (1, "reject")
 
 
 def test_a_fork_asks_with_the_key_of_the_session_it_was_made_of(any_host):
@@ -701,7 +701,7 @@ class TestManyMonths:
                         each.start()
                     for each in askers:
                         each.join(SOON)
-                    assert len({id(handle._seat.cell) for handle in seen}) == 1
+                    assert len({id(handle._setup.cell) for handle in seen}) == 1
                     seen.clear()
         finally:
             sys.setswitchinterval(interval)

@@ -21,8 +21,8 @@ from allm_actors.actors.ports import Ports
 from allm_actors.actors.sessions.ledger import Ledger
 from allm_actors.actors.sessions.session import SessionActor
 from allm_actors.actors.store import MemoryStore, Save
-from allm_actors.actors.turns.bench import Post
 from allm_actors.actors.turns.crew import Crew
+from allm_actors.actors.turns.idle_workers import WorkerSlot
 from allm_actors.actors.turns.spec import Begin
 from allm_actors.actors.workers.adapter import AdapterActor
 from allm_actors.actors.workers.tools import ToolActor
@@ -131,7 +131,9 @@ def test_a_chat_in_a_tool_that_is_killed_is_called_off() -> None:
 
 
 @pytest.mark.parametrize("dispatcher", ["loop", "threads", "pool"])
-@pytest.mark.parametrize("moment", [(Post, "give"), (Crew, "dismiss"), (Crew, "hire")], ids=lambda m: m[1])
+@pytest.mark.parametrize(
+    "moment", [(WorkerSlot, "give"), (Crew, "dismiss"), (Crew, "hire")], ids=lambda m: m[1]
+)
 def test_a_session_that_is_killed_as_it_hands_out_work_or_lets_go_leaves_nobody_behind(
     moment: tuple[type, str], dispatcher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,7 +446,7 @@ def test_a_session_that_dies_before_it_hears_what_it_is_gives_its_name_back(
     loaded = SessionActor._loaded
 
     def die_first(self: Any, session: Any, error: Any) -> None:
-        if self._seat.id == "b":
+        if self._setup.id == "b":
             exit_process(self.ref, "kill")
         loaded(self, session, error)
 

@@ -14,13 +14,13 @@ import msgspec
 
 from allm_actors.actors.ports import SESSIONS, Ports
 from allm_actors.actors.protocol import Checked, Forked
-from allm_actors.actors.store.keeper import Check, Create
+from allm_actors.actors.store.actor import Check, Create
 from allm_actors.data import Session, SessionError, StoreError
 from allm_actors.execution import sessions
 from supervisors import NO_REPLY, From
 
 from .ledger import Ledger, settled
-from .seat import snapshot
+from .setup import snapshot
 
 __all__ = ["Changes"]
 

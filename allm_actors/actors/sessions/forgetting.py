@@ -11,13 +11,13 @@ from typing import Any
 
 from allm_actors.actors.ports import SESSIONS, Ports
 from allm_actors.actors.protocol import Forget
-from allm_actors.actors.store.keeper import Delete
+from allm_actors.actors.store.actor import Delete
 from allm_actors.data import Session
 from supervisors import DEFER_START, IGNORE, NO_REPLY, ChildSpec, Future, Process, ProcessDown
 from supervisors.runtime.signals import Signal
 
 from .reaching import cause_of
-from .seat import Cell
+from .setup import Cell
 
 __all__ = ["Eraser", "forget"]
 

@@ -29,7 +29,7 @@ from allm_actors.execution.sessions import Operation, said_by_user, spoken
 from supervisors import Future
 
 from .reaching import ask, ensure
-from .seat import Seat, snapshot
+from .setup import SessionSetup, snapshot
 
 __all__ = ["Home", "SessionHandle", "check_id"]
 
@@ -88,17 +88,19 @@ class SessionHandle:
     Thread: any thread may use it.
     """
 
-    def __init__(self, host: Home, ports: Ports, seat: Seat, engine: Engine, api_key: Any = None) -> None:
-        assert seat.id is not None
-        self.id: str = seat.id
+    def __init__(
+        self, host: Home, ports: Ports, setup: SessionSetup, engine: Engine, api_key: Any = None
+    ) -> None:
+        assert setup.id is not None
+        self.id: str = setup.id
         self.engine = engine
-        self._host, self._ports, self._seat, self._api_key = host, ports, seat, api_key
+        self._host, self._ports, self._setup, self._api_key = host, ports, setup, api_key
         # Of the turn that was begun last. Weak: a reader that drops the turn ends it.
         self._last: ReferenceType[Channel] | None = None
         # A value loaded before is shown only if an actor still holds it: otherwise another host may have changed the
         # session. `loads` is read first, because the session may be loaded in between.
-        loads = seat.cell.loads
-        self._stale = -1 if seat.cell.holder is not None else loads
+        loads = setup.cell.loads
+        self._stale = -1 if setup.cell.holder is not None else loads
 
     def __reduce__(self) -> NoReturn:
         """A session lives in its host's process. Raises TypeError."""
@@ -205,17 +207,17 @@ class SessionHandle:
 
     def ensure(self) -> Future[Any]:
         """Have the session's actor started and its state loaded."""
-        return ensure(self._ports, self._seat)
+        return ensure(self._ports, self._setup)
 
     def ask(self, message: Any) -> Future[Any]:
         """Ask the session's actor, starting it if need be."""
         self._host.check_home()
-        return ask(self._ports, self._seat, message)
+        return ask(self._ports, self._setup, message)
 
     # Private: in order of use.
 
     def _is_loaded(self) -> bool:
-        return self._seat.cell.loads > self._stale
+        return self._setup.cell.loads > self._stale
 
     def _shown(self) -> Session:
         if not self._is_loaded():
@@ -224,7 +226,7 @@ class SessionHandle:
                 "host.session(…)`, or a turn"
             )
             raise SessionError("not_loaded", message=text)
-        return self._seat.cell.value
+        return self._setup.cell.value
 
     def _begin(
         self, kind: Kind, operation: Operation, messages: list[Message], options: dict[str, Any]
@@ -240,10 +242,10 @@ class SessionHandle:
             operation=operation,
             messages=messages,
             loop=self._host.tool_loop(),
-            when_busy=self._seat.when_busy,
-            queue_limit=self._seat.queue_limit,
-            system=self._seat.system,
-            inside=self._seat.cell.inside,
+            when_busy=self._setup.when_busy,
+            queue_limit=self._setup.queue_limit,
+            system=self._setup.system,
+            inside=self._setup.cell.inside,
             new_id=self._host.new_id,
         )
         self._host.check_turn(spec)
@@ -256,7 +258,7 @@ class SessionHandle:
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
         if not self._host.attached:
             spec.channel.wait_accepted()
-        if self._seat.when_busy == "queue":
+        if self._setup.when_busy == "queue":
             spec.channel.inside = spec.inside
         return turn
 
@@ -278,14 +280,14 @@ class SessionHandle:
         return await self._forked(id)
 
     def _forked(self, id: str) -> SessionHandle:
-        seat = self._seat
+        setup = self._setup
         return self._host.session(
             id,
             self.engine,
-            when_busy=seat.when_busy,
-            queue_limit=seat.queue_limit,
+            when_busy=setup.when_busy,
+            queue_limit=setup.queue_limit,
             api_key=self._api_key,
-            system=seat.system,
+            system=setup.system,
         )
 
 

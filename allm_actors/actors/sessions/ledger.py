@@ -19,7 +19,7 @@ from allm_actors.data import Session, StoreError, Thread
 from allm_actors.execution.tools import repair
 from supervisors import ProcessRef
 
-from .seat import Cell
+from .setup import Cell
 
 __all__ = ["Ledger", "Stored", "settled", "store_error"]
 

@@ -14,8 +14,8 @@ from allm_actors.actors.protocol import Fork, Ready, SubmitToolResults
 from allm_actors.data import AllmError, SessionError
 from supervisors import ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
 
-from .seat import Seat
 from .session import SessionActor
+from .setup import SessionSetup
 
 __all__ = ["ask", "cause_of", "ensure", "ours_in", "session_spec"]
 
@@ -23,21 +23,21 @@ _TRIES = 5  # how often a message is offered to a session that dies or is being 
 _DEPTH = 12  # how many nested errors are searched
 
 
-def session_spec(seat: Seat) -> ChildSpec:
+def session_spec(setup: SessionSetup) -> ChildSpec:
     """The child spec of a session actor: a named one is restarted after a crash, a stateless call is not."""
-    restart: Restart = "transient" if seat.id is not None else "temporary"
-    return ChildSpec(id=seat.id, start=SessionActor, args=(seat,), restart=restart)
+    restart: Restart = "transient" if setup.id is not None else "temporary"
+    return ChildSpec(id=setup.id, start=SessionActor, args=(setup,), restart=restart)
 
 
-def ensure(ports: Ports, seat: Seat) -> Future[Any]:
+def ensure(ports: Ports, setup: SessionSetup) -> Future[Any]:
     """Have the session's actor started and its state loaded; the future is set when it is."""
-    return ask(ports, seat, Ready())
+    return ask(ports, setup, Ready())
 
 
-def ask(ports: Ports, seat: Seat, message: Any) -> Future[Any]:
+def ask(ports: Ports, setup: SessionSetup, message: Any) -> Future[Any]:
     """Ask the session's actor, starting it if need be."""
     future: Future[Any] = Future()
-    _offer(ports, seat, message, future, _TRIES)
+    _offer(ports, setup, message, future, _TRIES)
     return future
 
 
@@ -60,7 +60,7 @@ def ours_in(error: object) -> AllmError | None:
 # --- looking, starting, asking again ------------------------------------------------------------------------------
 
 
-def _offer(ports: Ports, seat: Seat, message: Any, future: Future[Any], tries: int) -> None:
+def _offer(ports: Ports, setup: SessionSetup, message: Any, future: Future[Any], tries: int) -> None:
     def pass_on(ref: ProcessRef[Any]) -> None:
         ref.ask(message, block=False).add_done_callback(answered)
 
@@ -69,29 +69,33 @@ def _offer(ports: Ports, seat: Seat, message: Any, future: Future[Any], tries: i
         if error is None:
             future.set(answer.get())
         elif isinstance(error, ProcessDown) and tries > 1 and _may_come_again(message, error.reason):
-            _offer(ports, seat, message, future, tries - 1)
+            _offer(ports, setup, message, future, tries - 1)
         else:
-            future.fail(cause_of(error, seat.id))
+            future.fail(cause_of(error, setup.id))
 
-    _find(ports, seat, future, pass_on, tries)
+    _find(ports, setup, future, pass_on, tries)
 
 
 def _find(
-    ports: Ports, seat: Seat, future: Future[Any], found: Callable[[ProcessRef[Any]], object], tries: int
+    ports: Ports,
+    setup: SessionSetup,
+    future: Future[Any],
+    found: Callable[[ProcessRef[Any]], object],
+    tries: int,
 ) -> None:
-    ref = ports.whereis((SESSIONS, seat.id))
+    ref = ports.whereis((SESSIONS, setup.id))
     if ref is not None and ref.is_alive():
         found(ref)
         return
     if tries <= 0:
-        future.fail(_gone(seat.id, None))
+        future.fail(_gone(setup.id, None))
         return
 
     def again(gone: BaseException | None = None) -> None:
         if gone is None:
-            _find(ports, seat, future, found, tries - 1)
+            _find(ports, setup, future, found, tries - 1)
         else:
-            future.fail(_gone(seat.id, gone))
+            future.fail(_gone(setup.id, gone))
 
     def started(start: Future[Any]) -> None:
         error = start.error
@@ -100,13 +104,13 @@ def _find(
         elif isinstance(error, ProcessDown):
             ports.when_whole(again)
         else:
-            future.fail(cause_of(error, seat.id))
+            future.fail(cause_of(error, setup.id))
 
     sessions: Any = ports.whereis(SESSIONS)
     if sessions is None:
         ports.when_whole(again)
     else:
-        sessions.start_child_soon(session_spec(seat)).add_done_callback(started)
+        sessions.start_child_soon(session_spec(setup)).add_done_callback(started)
 
 
 def _may_come_again(message: Any, reason: object) -> bool:

@@ -38,7 +38,7 @@ from allm_actors.actors.protocol import (
     WorkerLost,
     WorkerReady,
 )
-from allm_actors.actors.store.keeper import Delete, Load, Release
+from allm_actors.actors.store.actor import Delete, Load, Release
 from allm_actors.actors.turns.crew import Crew
 from allm_actors.actors.turns.ending import ending, unstored
 from allm_actors.actors.turns.run import TurnRun
@@ -66,7 +66,7 @@ from supervisors.runtime.signals import Signal
 
 from .changes import Changes
 from .ledger import Ledger
-from .seat import Outlets, Seat
+from .setup import OpenTurns, SessionSetup
 
 __all__ = ["SessionActor"]
 
@@ -90,15 +90,15 @@ class SessionActor(Process):
     dispatcher = "io"
     reply_errors = (AllmError,)
 
-    def __init__(self, seat: Seat) -> None:
+    def __init__(self, setup: SessionSetup) -> None:
         super().__init__()
-        self._seat = seat
-        self._crew = Crew(seat.ports, self.ref)
-        self._ledger = Ledger(seat.cell, seat.ports, self.ref)
-        self._changes = Changes(self._ledger, seat.ports)
+        self._setup = setup
+        self._crew = Crew(setup.ports, self.ref)
+        self._ledger = Ledger(setup.cell, setup.ports, self.ref)
+        self._changes = Changes(self._ledger, setup.ports)
         self._run: TurnRun | None = None
         self._queue: deque[TurnSpec] | None = None
-        self._outlets: Outlets | None = None
+        self._outlets: OpenTurns | None = None
         self._before: Session | None = None
         self._closing: object = None
         self._forgetting: From | None = None
@@ -109,7 +109,7 @@ class SessionActor(Process):
     @property
     def named(self) -> bool:
         """Whether it has a name; the session of a stateless call has none."""
-        return self._seat.id is not None
+        return self._setup.id is not None
 
     @property
     def turn(self) -> TurnRun | None:
@@ -123,19 +123,19 @@ class SessionActor(Process):
 
     def label(self) -> str | None:
         """The call, where it is the session of a stateless one."""
-        first = self._seat.first
+        first = self._setup.first
         return None if first is None else f"call {first.id}"
 
     # Life.
 
     def init(self) -> Any:
         """Take the name, then load what is stored under it."""
-        if self._seat.first is not None:
-            self._owe(self._seat.first)  # before the start is confirmed: now its end is certain
+        if self._setup.first is not None:
+            self._owe(self._setup.first)  # before the start is confirmed: now its end is certain
             self.continue_(None)
             return None
-        assert self._seat.id is not None
-        if not self._seat.ports.claim(self._seat.id, self.ref):
+        assert self._setup.id is not None
+        if not self._setup.ports.claim(self._setup.id, self.ref):
             return IGNORE  # another incarnation was quicker
         self.ref.add_exit_callback(self._release)
         self._load()
@@ -143,8 +143,8 @@ class SessionActor(Process):
 
     def handle_continue(self, _arg: Any) -> None:
         """A stateless call is its only turn."""
-        assert self._seat.first is not None
-        if not self._start(self._seat.first):
+        assert self._setup.first is not None
+        if not self._start(self._setup.first):
             self._next()
 
     def handle_system(self, signal: Signal) -> None:
@@ -159,7 +159,7 @@ class SessionActor(Process):
             case Loaded(error=error) if self.incarnation:
                 # Not restarted again: too many restarts would end the supervisor and the other sessions with it. The
                 # next caller starts it, and is told why that fails.
-                log.error("a session was not restarted", session_id=self._seat.id, error=str(error))
+                log.error("a session was not restarted", session_id=self._setup.id, error=str(error))
                 self.start_ignored()
             case Loaded(error=error):
                 self.start_failed(error)
@@ -190,9 +190,11 @@ class SessionActor(Process):
         if self._changes.under_way or self._leaving:
             return
         self._leaving, ref = True, self.ref
-        if self._forgetting is not None and self._seat.id is not None:
-            self._seat.ports.ask_store(Delete(self._seat.id), lambda _answer, error: ref.send(Deleted(error)))
-        elif self._ledger.unsaved and not self._ledger.stale and self._seat.id is not None:
+        if self._forgetting is not None and self._setup.id is not None:
+            self._setup.ports.ask_store(
+                Delete(self._setup.id), lambda _answer, error: ref.send(Deleted(error))
+            )
+        elif self._ledger.unsaved and not self._ledger.stale and self._setup.id is not None:
             self._ledger.save(lambda _error: self.finish(self._closing))
         else:
             self.finish(self._closing)
@@ -202,7 +204,7 @@ class SessionActor(Process):
         if request is None:
             return
         if error is None:
-            self._seat.cell.value = Session(id=self._ledger.value.id)
+            self._setup.cell.value = Session(id=self._ledger.value.id)
             request.reply(None)
         else:
             request.fail(error)
@@ -305,11 +307,11 @@ class SessionActor(Process):
                 self._next()
         elif spec.when_busy == "reject":
             spec.channel.end(
-                error=SessionBusy("busy", message=f"session {self._seat.id!r} is busy with another turn")
+                error=SessionBusy("busy", message=f"session {self._setup.id!r} is busy with another turn")
             )
         elif len(self._queue or ()) >= spec.queue_limit:
             text = (
-                f"session {self._seat.id!r} has {spec.queue_limit} turns waiting; wait until some of them have "
+                f"session {self._setup.id!r} has {spec.queue_limit} turns waiting; wait until some of them have "
                 "ended"
             )
             spec.channel.end(error=SessionBusy("queue_full", message=text))
@@ -352,7 +354,7 @@ class SessionActor(Process):
             self._refuse(spec, error)
             return False
         self._before, self._run = before, run
-        self._seat.cell.inside.turn = spec.id
+        self._setup.cell.inside.turn = spec.id
         self._crew.call_off(_IDLE)
         self._owe(spec)
         if spec.operation is None:
@@ -396,15 +398,15 @@ class SessionActor(Process):
 
     def _owe(self, spec: TurnSpec) -> None:
         if self._outlets is None:
-            self._outlets = Outlets(self._seat.cell)
+            self._outlets = OpenTurns(self._setup.cell)
             self.ref.add_exit_callback(self._outlets.abandon)
             self.ref.add_exit_callback(self._let_go)
         self._outlets.open[spec.id] = spec
 
     def _release(self, _reason: object) -> None:
-        if self._seat.id is not None:
-            self._seat.cell.release(self.ref.number)
-            self._seat.ports.tell_store(Release(self._seat.id, self.ref.number))
+        if self._setup.id is not None:
+            self._setup.cell.release(self.ref.number)
+            self._setup.ports.tell_store(Release(self._setup.id, self.ref.number))
 
     def _let_go(self, _reason: object) -> None:
         # Runs however we died, because a kill skips `terminate`. The thread is then the killer's.
@@ -434,7 +436,7 @@ class SessionActor(Process):
 
     def _over(self, run: TurnRun) -> None:
         self._run = self._before = None
-        inside = self._seat.cell.inside
+        inside = self._setup.cell.inside
         if inside.turn == run.spec.id:
             inside.turn = None  # a tool that still runs may wait for the session from now on
 
@@ -444,7 +446,7 @@ class SessionActor(Process):
             self._changes.told()
             self._leave()
             return
-        if self._seat.id is None:
+        if self._setup.id is None:
             self.exit()
         while not self._changes.under_way:
             if self._ledger.stale:
@@ -467,15 +469,15 @@ class SessionActor(Process):
 
     def _rest(self) -> None:
         # A refused request does not count as use: a timer that runs already is kept.
-        if self._seat.idle_timeout is not None and not self._crew.awaits(_IDLE):
-            self._crew.alarm(self._seat.idle_timeout, _IDLE)
+        if self._setup.idle_timeout is not None and not self._crew.awaits(_IDLE):
+            self._crew.alarm(self._setup.idle_timeout, _IDLE)
 
     # For the turn that runs.
 
     def keep(self, checkpoint: Checkpoint, done: Callable[[], None]) -> bool:
         """Keep the running turn's thread and have it stored."""
-        if self._seat.id is None:
-            self._seat.cell.note(checkpoint)
+        if self._setup.id is None:
+            self._setup.cell.note(checkpoint)
             return True
         self._ledger.put_thread(checkpoint.thread)
         run = self._run
@@ -514,8 +516,8 @@ class SessionActor(Process):
     # State.
 
     def _load(self) -> None:
-        assert self._seat.id is not None
-        self._seat.ports.ask_store(Load(self._seat.id, self.ref.number), self._loaded)
+        assert self._setup.id is not None
+        self._setup.ports.ask_store(Load(self._setup.id, self.ref.number), self._loaded)
 
     def _loaded(self, session: Any, error: BaseException | None) -> None:
         self.ref.signal(Loaded(session, error))
@@ -524,7 +526,7 @@ class SessionActor(Process):
         if loaded.error is None:
             self._ledger.revive(loaded.session)
         else:  # the next save will report it to the requests that wait
-            log.error("a session could not be reloaded", session_id=self._seat.id, error=str(loaded.error))
+            log.error("a session could not be reloaded", session_id=self._setup.id, error=str(loaded.error))
             self._ledger.stale = False
         self._changes.told()
         self._settled()
@@ -545,7 +547,7 @@ class SessionActor(Process):
     def _asker(self, operation: str | None = None) -> From:
         """The caller of the current request. Raises SessionBusy for an operation that is not allowed during a turn."""
         if operation is not None and self._run is not None:
-            raise SessionBusy("busy", message=f"{operation}: session {self._seat.id!r} is busy with a turn")
+            raise SessionBusy("busy", message=f"{operation}: session {self._setup.id!r} is busy with a turn")
         request = self.current_request
         assert request is not None, "this message is asked, not told"
         return request

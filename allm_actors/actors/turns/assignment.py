@@ -26,7 +26,7 @@ from allm_actors.execution.inputs import (
 )
 from supervisors import Process, ProcessRef
 
-from .bench import Post
+from .idle_workers import WorkerSlot
 
 __all__ = ["Assignment", "Patience", "patience_with"]
 
@@ -59,8 +59,8 @@ class Assignment:
         "claim",
         "kind",
         "patience",
-        "post",
         "process",
+        "slot",
         "timeout",
         "turn",
         "window",
@@ -77,7 +77,7 @@ class Assignment:
     ) -> None:
         self.kind, self.turn, self.call_id = kind, turn, call_id
         self.window, self.timeout = window, timeout
-        self.post: Post | None = None
+        self.slot: WorkerSlot | None = None
         self.call_off: Callable[[], object] | None = None
         self.cancel: Callable[[], object] | None = None
         self.process: type[Process] | None = None
@@ -87,7 +87,7 @@ class Assignment:
     @property
     def ref(self) -> ProcessRef[Any] | None:
         """The process, once it has begun."""
-        return None if self.post is None else self.post.ref
+        return None if self.slot is None else self.slot.ref
 
     def take_over(self) -> bool:
         """Claim the settling of its handler's outcome. False if the worker has claimed it: `HandlerDone` is coming."""

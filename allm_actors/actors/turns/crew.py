@@ -19,7 +19,7 @@ from allm_actors.engine.wire import Transport
 from supervisors import ProcessRef
 
 from .alarms import Alarms
-from .bench import Post
+from .idle_workers import WorkerSlot
 
 __all__ = ["Crew"]
 
@@ -44,15 +44,15 @@ class Crew:
         self._tokens += 1
         return self._tokens
 
-    def hire(self, job: ModelJob | ToolJob) -> Post:
+    def hire(self, job: ModelJob | ToolJob) -> WorkerSlot:
         """Start a worker under its supervisor; while that is restarted, `WorkerReady` or `WorkerLost` comes later."""
-        post, token, ref = Post(job.token), job.token, self.ref
-        post.ref = self._ports.hire(
+        slot, token, ref = WorkerSlot(job.token), job.token, self.ref
+        slot.ref = self._ports.hire(
             job,
-            lambda why, begun: ref.inform(WorkerLost(post.token, why, begun)),
+            lambda why, begun: ref.inform(WorkerLost(slot.token, why, begun)),
             lambda worker: ref.send(WorkerReady(token, worker)),
         )
-        return post
+        return slot
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """Stop a worker; its later messages are stale."""

@@ -58,9 +58,9 @@ from allm_actors.execution.tool_errors import describe
 from supervisors import SHUTDOWN, Process, ProcessRef
 
 from .assignment import Assignment, patience_with
-from .bench import Bench
 from .crew import Crew
 from .ending import unstored
+from .idle_workers import IdleWorkers
 from .spans import spans_of
 from .spec import TurnSpec
 from .work import halt_job, parse_job, settle_job, tool_job
@@ -87,8 +87,8 @@ class TurnRun:
 
     __slots__ = (
         "_acting",
-        "_bench",
         "_crew",
+        "_idle_workers",
         "_last",
         "_opened",
         "_owed",
@@ -109,7 +109,7 @@ class TurnRun:
     def __init__(self, owner: Owner, crew: Crew, spec: TurnSpec, thread: Thread) -> None:
         self._owner, self._crew, self._ref, self.spec = owner, crew, crew.ref, spec
         self._workers: dict[int, Assignment] = {}
-        self._bench = Bench()
+        self._idle_workers = IdleWorkers()
         self._tokens: dict[tuple[str, int], int] = {}
         self._last: tuple[Event, ...] = ()
         self._terminal = ChatCompleted if spec.options.kind == "chat" else StepCompleted
@@ -168,9 +168,9 @@ class TurnRun:
     def ready(self, token: int, ref: ProcessRef[Any]) -> bool:
         """A worker has begun. False if it is no longer wanted."""
         worker = self._workers.get(token)
-        if worker is None or worker.post is None:
+        if worker is None or worker.slot is None:
             return False
-        worker.post.ref = ref
+        worker.slot.ref = ref
         if worker.window is not None:
             ref.send(Wake())  # it may have filled its window, and waited, before we knew its ref
         return True
@@ -406,14 +406,14 @@ class TurnRun:
         """Give the job to an idle worker, or to a new one; returns the job's token."""
         worker.process = process
         self._workers[job.token] = worker  # before it starts: whoever kills us meanwhile looks here
-        while (post := self._bench.call(process, worker)) is not None:
-            if post.give(job):
+        while (slot := self._idle_workers.take(process, worker)) is not None:
+            if slot.give(job):
                 break
             self._workers.pop(job.token, None)
             job = msgspec.structs.replace(job, token=self._crew.next_token())
             self._workers[job.token] = worker
         else:
-            worker.post = self._crew.hire(job)
+            worker.slot = self._crew.hire(job)
         if not self._ref.is_alive():
             # We were killed meanwhile, and our workers were dismissed before this one had a process.
             if worker.cancel is not None:
@@ -424,22 +424,22 @@ class TurnRun:
 
     def _free(self, worker: Assignment) -> None:
         """The worker has answered and can take another job."""
-        post, process = worker.post, worker.process
-        if post is None or post.ref is None or process is None:
+        slot, process = worker.slot, worker.process
+        if slot is None or slot.ref is None or process is None:
             return  # started late, during its supervisor's restart: `ready` finds it unwanted, and it is dismissed
-        self._bench.sit(post, process)
+        self._idle_workers.add(slot, process)
         if not self._ref.is_alive():  # as above
-            post.ref.terminate(ANSWERED)
+            slot.ref.terminate(ANSWERED)
 
     # A worker is dismissed first and forgotten after: if we are killed in between, our killer still finds it.
 
     def _let_all_go(self) -> None:
         for token in list(self._workers):  # such as an open `halt_when`
             self._drop(token)
-        for post in self._bench.posts():
-            if post.ref is not None:
-                self._crew.dismiss(post.ref, ANSWERED)
-        self._bench.clear()
+        for slot in self._idle_workers.all():
+            if slot.ref is not None:
+                self._crew.dismiss(slot.ref, ANSWERED)
+        self._idle_workers.clear()
 
     def _taken(self, count: int) -> None:
         worker = self._workers.get(self.model) if self.model is not None else None

@@ -1,7 +1,7 @@
 """AdapterActor: one open model call at a time.
 
 Rule of this file: it runs an adapter and sends its events to the session, in batches, no further ahead than
-the window allows. Then it waits for the turn's next call (see `bench`), or ends. It never retries after the
+the window allows. Then it waits for the turn's next call (see `idle_workers`), or ends. It never retries after the
 first event, never decides anything, and closes what it opened however it dies. An AllmError ends the answer,
 wherever it is raised; any other exception of an adapter crashes this actor, and the session learns of it from
 the death.

@@ -1,7 +1,7 @@
 """ToolActor: one tool call at a time, or one attempt at a call that is not streamed.
 
 Rule of this file: it runs the work it was given and sends the outcome to its session. Then a tool actor waits
-for the turn's next call (see `bench`), and any other ends. It is never restarted: a half-run tool may have
+for the turn's next call (see `idle_workers`), and any other ends. It is never restarted: a half-run tool may have
 acted on the world. What a handler raises is an outcome, not a crash; if this actor itself is ended (a kill, a
 timeout, an exit), its session learns of that from its death.
 """
@@ -20,7 +20,7 @@ from allm_actors.actors.loops import call_on
 from allm_actors.actors.protocol import ANSWERED, CallJob, HandlerDone, ToolDone, ToolJob
 from supervisors import SHUTDOWN, Process
 
-from .strays import Farewell
+from .cancellation import Cancellation
 
 __all__ = ["AsyncCallWorker", "AsyncToolActor", "CallWorker", "ToolActor", "tool_actor_for"]
 
@@ -139,7 +139,7 @@ class AsyncToolActor(Worker):
         job = self._job
         if job is None or job.loop is None:
             return
-        farewell = Farewell(self.system, self.label(), lambda: self._task, self._ident)
+        farewell = Cancellation(self.system, self.label(), lambda: self._task, self._ident)
         if call_on(job.loop, farewell.say):
             farewell.look_later()
 

@@ -19,7 +19,7 @@ import msgspec
 
 from .aliases import behind, filled
 from .convert import convert
-from .sofar import NOTHING, JsonSoFar
+from .incremental import NOTHING, JsonSoFar
 
 __all__ = ["PartialValue"]
 

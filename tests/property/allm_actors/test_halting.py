@@ -20,9 +20,9 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.actors.protocol import ANSWERED, Saved
-from allm_actors.actors.sessions import ledger, seat, session
+from allm_actors.actors.sessions import ledger, session, setup
 from allm_actors.actors.streams.channel import Channel
-from allm_actors.actors.turns import assignment, bench, crew, model_calls, run
+from allm_actors.actors.turns import assignment, crew, idle_workers, model_calls, run
 from allm_actors.actors.turns import ending as endings
 from allm_actors.actors.workers.adapter import AdapterActor
 from allm_actors.actors.workers.tools import ToolActor
@@ -503,7 +503,7 @@ def a_dead_worker_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_dead_session_owes_its_reader_the_end(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(seat.Outlets, "abandon", lambda self, reason: None)
+    patch.setattr(setup.OpenTurns, "abandon", lambda self, reason: None)
 
 
 def a_dead_session_leaves_calls_open(patch: pytest.MonkeyPatch) -> None:
@@ -528,31 +528,33 @@ def workers_outlive_their_turn(patch: pytest.MonkeyPatch) -> None:
 
 
 def whoever_waits_outlives_the_turn(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(bench.Bench, "posts", lambda bench: [])
+    patch.setattr(idle_workers.IdleWorkers, "all", lambda self: [])
 
 
 def a_question_outlives_its_turn(patch: pytest.MonkeyPatch) -> None:
     def only_who_waits(run: run.TurnRun) -> None:
-        for post in run._bench.posts():
-            run._crew.dismiss(post.ref, ANSWERED)
+        for slot in run._idle_workers.all():
+            run._crew.dismiss(slot.ref, ANSWERED)
 
     patch.setattr(run.TurnRun, "_let_all_go", only_who_waits)
 
 
 def a_worker_gets_the_next_job_before_it_is_done(patch: pytest.MonkeyPatch) -> None:
-    sit = bench.Bench.sit
-    patch.setattr(bench.Bench, "sit", lambda bench, post, kind: [sit(bench, post, kind) for _ in "12"])
+    add = idle_workers.IdleWorkers.add
+    patch.setattr(
+        idle_workers.IdleWorkers, "add", lambda self, slot, kind: [add(self, slot, kind) for _ in "12"]
+    )
 
 
 def a_death_is_told_for_the_job_before(patch: pytest.MonkeyPatch) -> None:
-    def give(post: bench.Post, job: Any) -> bool:
-        token = post.token
-        given = _give(post, job)
-        post.token = token
+    def give(slot: idle_workers.WorkerSlot, job: Any) -> bool:
+        token = slot.token
+        given = _give(slot, job)
+        slot.token = token
         return given
 
-    _give = bench.Post.give
-    patch.setattr(bench.Post, "give", give)
+    _give = idle_workers.WorkerSlot.give
+    patch.setattr(idle_workers.WorkerSlot, "give", give)
 
 
 def a_cancel_is_not_heard(patch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import allm_actors as allm
 from allm_actors.data import Message, MessageCompleted, MessageStarted, TextCompleted, TextDelta
+from allm_actors.data.schemas.incremental import NOTHING, JsonSoFar
 from allm_actors.data.schemas.partial import PartialValue
-from allm_actors.data.schemas.sofar import NOTHING, JsonSoFar
 from allm_actors.data.schemas.structured import parse
 
 

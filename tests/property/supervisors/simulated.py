@@ -188,8 +188,10 @@ class SimulatedFamily(RuleBasedStateMachine):
         self.questions.append(self.sim.client(lambda: self.ask_now(operation, args, then)))
 
     def ask_now(self, operation, args, then):
-        box, turns = self.sup.actor_inbox, self.process._turns
-        before = len(box) + len(box.control or ()) + len(turns._queue) + (turns._operation is not None)
+        box, operations = self.sup.actor_inbox, self.process._operations
+        before = (
+            len(box) + len(box.control or ()) + len(operations._queue) + (operations._operation is not None)
+        )
         so_far, family = self.process.handled, len(self.process._children.views())
         limit = (before + 1) * (6 * (family + before) + 1)
 

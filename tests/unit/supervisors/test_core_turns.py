@@ -3,9 +3,9 @@
 import pytest
 
 from supervisors.core.entry import RESTARTING
+from supervisors.core.operations import WAIT, Operations, at_once
 from supervisors.core.static import StaticChildren
 from supervisors.core.steps import Start, Started, StartFailed
-from supervisors.core.turns import WAIT, Turns, at_once
 from supervisors.errors import NotFound
 from supervisors.reasons import SHUTDOWN
 from supervisors.spec import Flags
@@ -31,7 +31,7 @@ def waiting(*steps):
 
 
 def test_operations_run_in_order_and_wait_for_each_other(log):
-    turns = Turns(lambda step: WAIT)
+    turns = Operations(lambda step: WAIT)
     turns.run(waiting("x", "y"), log.done("first"))
     turns.run(waiting("z"), log.done("second"))
     turns.run(at_once(lambda: 3), log.done("third"))
@@ -43,7 +43,7 @@ def test_operations_run_in_order_and_wait_for_each_other(log):
 
 
 def test_a_stray_or_late_answer_changes_nothing(log):
-    turns = Turns(lambda step: WAIT)
+    turns = Operations(lambda step: WAIT)
     first, second = Start(spec("a")), Start(spec("a"))
     turns.run(waiting(first, second), log.done("op"))
     assert not turns.answer(second, 0)
@@ -56,7 +56,7 @@ def test_a_refusal_is_an_answer_any_other_error_is_a_crash(log):
     def refuse():
         raise NotFound("a")
 
-    turns = Turns(lambda step: WAIT)
+    turns = Operations(lambda step: WAIT)
     turns.run(at_once(refuse), log.done("op"))
     assert isinstance(log[0][1], NotFound)
     with pytest.raises(ZeroDivisionError):
@@ -64,7 +64,7 @@ def test_a_refusal_is_an_answer_any_other_error_is_a_crash(log):
 
 
 def test_any_error_of_what_a_client_has_asked_for_is_the_client_s(log):
-    turns = Turns(lambda step: WAIT)
+    turns = Operations(lambda step: WAIT)
     turns.run(at_once(lambda: 1 / 0), log.done("op"), asked=True)
     turns.run(at_once(lambda: 2), log.done("next"))
     assert isinstance(log[0][1], ZeroDivisionError)
@@ -74,7 +74,7 @@ def test_any_error_of_what_a_client_has_asked_for_is_the_client_s(log):
 
 
 def test_what_is_done_may_ask_for_more(log):
-    turns = Turns(lambda step: None)
+    turns = Operations(lambda step: None)
     turns.run(at_once(lambda: 1), lambda result, refusal: turns.run(at_once(lambda: 2), log.done("nested")))
     assert log == [("nested", 2)]
 
@@ -84,13 +84,13 @@ def test_what_is_performed_may_ask_for_more_which_waits_for_the_running_one(log)
         turns.run(at_once(lambda: step), log.done("asked"))
         return step.upper()
 
-    turns = Turns(perform)
+    turns = Operations(perform)
     turns.run(waiting("x"), log.done("first"))
     assert log == [("first", "X"), ("asked", "x")]
 
 
 def test_the_last_operation_lets_the_running_one_finish_and_drops_the_rest(log):
-    turns = Turns(lambda step: WAIT)
+    turns = Operations(lambda step: WAIT)
     turns.run(waiting("x"), log.done("running"))
     turns.run(waiting("y"), log.done("dropped"))
     turns.run_last(waiting("z"), log.done("last"))
@@ -100,7 +100,7 @@ def test_the_last_operation_lets_the_running_one_finish_and_drops_the_rest(log):
 
 
 def test_nothing_runs_after_the_last_operation(log):
-    turns = Turns(lambda step: WAIT)
+    turns = Operations(lambda step: WAIT)
     turns.run_last(waiting("x"), lambda *_: turns.run(at_once(lambda: 1), log.done("at its end")))
     turns.run(at_once(lambda: 2), log.done("meanwhile"))
     turns.answer("x", None)

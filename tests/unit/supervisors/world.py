@@ -5,6 +5,7 @@ The rule of this file: no thread and no time. A child's ref is its id and a numb
 
 from collections import Counter, defaultdict, deque
 
+from supervisors.core.operations import WAIT, Operations
 from supervisors.core.steps import (
     KILL,
     TIMED_OUT,
@@ -17,7 +18,6 @@ from supervisors.core.steps import (
     Started,
     StartFailed,
 )
-from supervisors.core.turns import WAIT, Turns
 from supervisors.reasons import KILLED
 from supervisors.spec import ChildSpec
 
@@ -31,7 +31,7 @@ def spec(id, **fields):
 
 class World:
     def __init__(self):
-        self.turns = Turns(self._perform)
+        self.turns = Operations(self._perform)
         self.trace = []
         self.reports = []
         self.retries = []

@@ -17,7 +17,7 @@ import pytest
 
 from supervisors import ProcessDown, Registered, Registry, Unregistered
 from supervisors.runtime import system
-from supervisors.runtime.dispatch import Crew
+from supervisors.runtime.dispatch import WorkerDispatcher
 from supervisors.runtime.groups import GroupJoined, Groups
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.ref import Ref
@@ -257,7 +257,7 @@ def test_a_finalizer_finds_the_default_system_that_is_being_made(monkeypatch: py
 
 @pytest.mark.parametrize("make", [PinnedDispatcher, ThreadDispatcher, PoolDispatcher])
 def test_a_thread_that_collects_garbage_as_it_begins_finds_its_dispatcher_free(
-    make: type[Crew], monkeypatch: pytest.MonkeyPatch
+    make: type[WorkerDispatcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(thread: threading.Thread) -> None:
         if thread.name.startswith(f"supervisors-{dispatcher._label}-"):

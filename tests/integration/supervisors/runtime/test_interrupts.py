@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from supervisors.runtime import dispatch
-from supervisors.runtime.dispatch import Crew, Dispatcher, Worker
+from supervisors.runtime.dispatch import Dispatcher, Worker, WorkerDispatcher
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.pool import PoolDispatcher
@@ -122,7 +122,7 @@ def test_nobody_waits_with_whoever_has_no_room_to_wake_the_loop(
 
 @pytest.mark.parametrize("make", [ThreadDispatcher, lambda: PoolDispatcher(2)], ids=["threads", "pool"])
 def test_what_was_turned_away_beside_a_worker_at_its_end_is_run(
-    make: Callable[[], Crew], monkeypatch: pytest.MonkeyPatch, log: Log
+    make: Callable[[], WorkerDispatcher], monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
     def run(worker: Worker, box: Mailbox, budget: int) -> None:
         worker.box = box

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from supervisors.process import NO_REPLY, Process
-from supervisors.runtime.dispatch import Crew
+from supervisors.runtime.dispatch import WorkerDispatcher
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.names import Names
 from supervisors.runtime.pool import PoolDispatcher
@@ -111,7 +111,7 @@ def test_a_named_process_that_ends_while_names_are_looked_at(system: System) -> 
     assert at_every_line(Names.names.__code__, lambda: others.pop().stop(block=False), system.names.names)
 
 
-@pytest.mark.parametrize("of", [PoolDispatcher._fill, Crew._hire])
+@pytest.mark.parametrize("of", [PoolDispatcher._fill, WorkerDispatcher._hire])
 def test_a_message_while_a_thread_is_hired(system: System, of: Any) -> None:
     one, told = Echo.start(), []
     started: list[Any] = []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
-from allm_actors.actors.store.keeper import (
+from allm_actors.actors.store.actor import (
     Check,
     Create,
     Delete,

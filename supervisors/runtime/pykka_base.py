@@ -14,10 +14,10 @@ from supervisors.runtime.hooks import Hooks
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import Ref
 
-__all__ = ["Seam"]
+__all__ = ["PykkaBase"]
 
 
-class Seam(Hooks):
+class PykkaBase(Hooks):
     """An actor whose inbox, number and stop flag are those of its ref."""
 
     _actor_ref: Ref[Any]

@@ -26,7 +26,7 @@ from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.faults import Mishaps
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.running import running
-from supervisors.runtime.seat import Item, Seat, has_message, stack, target, title
+from supervisors.runtime.sim_thread import Item, SimThread, has_message, stack, target, title
 from supervisors.runtime.timers import TimerRef
 from supervisors.runtime.virtual import VirtualClock, VirtualTimers
 
@@ -67,32 +67,32 @@ class SimDispatcher(Dispatcher):
         self._steps = 0  # since the driver's last turn
         self._moves = 0
         self._queue: list[Item] = []
-        self._parked: list[Seat] = []
-        self._idle: list[Seat] = []
+        self._parked: list[SimThread] = []
+        self._idle: list[SimThread] = []
         self._hired = 0
         self._until: float | None = None  # the driver rests until then
-        self._driver = Seat("the scenario", outside=True)
+        self._driver = SimThread("the scenario", outside=True)
         self._holder = self._driver
-        self._seats: dict[int, Seat] = {get_ident(): self._driver}
+        self._sim_threads: dict[int, SimThread] = {get_ident(): self._driver}
 
     @property
     def driven(self) -> bool:
         """Whether the driver has the baton."""
         return self._holder is self._driver
 
-    def check(self) -> Seat:
-        """The seat of the calling thread, which must have the baton.
+    def check(self) -> SimThread:
+        """The sim_thread of the calling thread, which must have the baton.
 
         Raises: `OutsideSimulation` in any other thread; the driver gets it too.
         """
-        seat = self._seats.get(get_ident())
-        if seat is None or seat is not self._holder:
+        sim_thread = self._sim_threads.get(get_ident())
+        if sim_thread is None or sim_thread is not self._holder:
             name = threading.current_thread().name
             self.trespass = OutsideSimulation(
                 f"thread {name!r} touched a simulated system from outside; use sim.client instead of a thread"
             )
             raise self.trespass
-        return seat
+        return sim_thread
 
     def schedule(self, box: Mailbox) -> None:
         """See `Dispatcher.schedule`; the calling thread may be interrupted, so that `box` runs first."""
@@ -106,15 +106,15 @@ class SimDispatcher(Dispatcher):
 
     def wait(self, lock: Any, timeout: float | None) -> bool:
         """See `Dispatcher.wait`. Units: virtual seconds."""
-        seat = self.check()
-        seat.lock = lock
+        sim_thread = self.check()
+        sim_thread.lock = lock
         if timeout is not None:
-            seat.deadline = self._clock.monotonic() + self._mishaps.patience(max(0.0, timeout))
-        seat.process = running.process
-        seat.wait = running.wait if seat.process is None else seat.process.ref.waiting
+            sim_thread.deadline = self._clock.monotonic() + self._mishaps.patience(max(0.0, timeout))
+        sim_thread.process = running.process
+        sim_thread.wait = running.wait if sim_thread.process is None else sim_thread.process.ref.waiting
         running.wait = None
-        self._parked.append(seat)
-        self._leave(seat)
+        self._parked.append(sim_thread)
+        self._leave(sim_thread)
         return bool(lock.acquire(False))
 
     def wait_outside(self, lock: Any, timeout: float | None) -> bool:
@@ -124,56 +124,58 @@ class SimDispatcher(Dispatcher):
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """See `Dispatcher.abandon`; the victim, which has been woken, may run before the kill is complete."""
         self.interrupt()
-        for seat in self._seats.values():
-            if seat.box is box and seat is not self._holder:
-                seat.zombie = zombie
-                zombie.begin(seat.thread)
+        for sim_thread in self._sim_threads.values():
+            if sim_thread.box is box and sim_thread is not self._holder:
+                sim_thread.zombie = zombie
+                zombie.begin(sim_thread.thread)
                 return True
         return False
 
     def stop(self, timeout: float | None = None) -> list[Mailbox]:  # noqa: ARG002
         """See `Dispatcher.stop`. The threads stay until `dismiss`, for somebody still drives the simulation."""
-        return [seat.box for seat in self._seats.values() if seat.box is not None]
+        return [sim_thread.box for sim_thread in self._sim_threads.values() if sim_thread.box is not None]
 
     def rest(self, until: float) -> None:
         """Let everything happen until a virtual time; infinity: until nothing is left. Thread: the driver."""
-        seat = self.check()
-        if seat is not self._driver:
-            raise SimulationError(f"only the scenario itself can let time pass, not {seat}; sleep, or wait")
+        sim_thread = self.check()
+        if sim_thread is not self._driver:
+            raise SimulationError(
+                f"only the scenario itself can let time pass, not {sim_thread}; sleep, or wait"
+            )
         self._until = until
-        self._leave(seat)
+        self._leave(sim_thread)
 
     def pause(self) -> None:
         """Let others run before the caller goes on."""
-        seat = self.check()
-        seat.process = running.process
-        self._queue.append(seat)
-        self._leave(seat)
+        sim_thread = self.check()
+        sim_thread.process = running.process
+        self._queue.append(sim_thread)
+        self._leave(sim_thread)
 
     def interrupt(self) -> None:
         """Called where something was sent: perhaps others run before the sender goes on."""
-        seat = self.check()
+        sim_thread = self.check()
         if not (self._queue or self._parked) or self.system_lock._is_owned():  # noqa: SLF001 - it has no public name
             return
-        if running.process is None and not seat.outside:
+        if running.process is None and not sim_thread.outside:
             return  # a worker between two turns
-        name = seat.name if running.process is None else str(running.process.ref)
+        name = sim_thread.name if running.process is None else str(running.process.ref)
         if self._choices.chance(self._preemption, f"{name} is interrupted"):
             self.pause()
 
     def enlist(self, work: Callable[[], object], name: str) -> None:
         """Run `work()` on a thread of its own, outside any process; it begins when it is chosen."""
         self.check()
-        seat = Seat(name, outside=True)
-        self._start(seat, lambda: self._serve(seat, work))
-        self._queue.append(seat)
+        sim_thread = SimThread(name, outside=True)
+        self._start(sim_thread, lambda: self._serve(sim_thread, work))
+        self._queue.append(sim_thread)
 
     def waits(self) -> list[tuple[str, str]]:
         """Who waits, and for whom, as pairs of text."""
-        found = [(str(seat), target(seat.wait)) for seat in self._parked]
-        parked = [seat.process.ref for seat in self._parked if seat.process is not None]
-        for seat in self._parked:
-            ref = None if seat.wait is None else seat.wait.target
+        found = [(str(sim_thread), target(sim_thread.wait)) for sim_thread in self._parked]
+        parked = [sim_thread.process.ref for sim_thread in self._parked if sim_thread.process is not None]
+        for sim_thread in self._parked:
+            ref = None if sim_thread.wait is None else sim_thread.wait.target
             while ref is not None and ref not in parked and ref.waiting is not None:
                 parked.append(ref)  # a supervisor: it waits without a thread
                 found.append((str(ref), target(ref.waiting)))
@@ -187,44 +189,44 @@ class SimDispatcher(Dispatcher):
         try:
             self.rest(self._clock.monotonic())
             while self._parked:
-                for seat in self._parked:
-                    seat.error = ProcessKilled("the simulation is over")
+                for sim_thread in self._parked:
+                    sim_thread.error = ProcessKilled("the simulation is over")
                 self._queue += self._parked
                 self._parked = []
                 self.rest(self._clock.monotonic())
         except SimulationError:
             return  # somebody refuses to end: its thread is a daemon thread
-        for seat in self._idle:
-            seat.baton.release()
-            seat.thread.join()
+        for sim_thread in self._idle:
+            sim_thread.baton.release()
+            sim_thread.thread.join()
 
     # --- the baton ----------------------------------------------------------------------------------------------------
 
-    def _leave(self, seat: Seat) -> None:
+    def _leave(self, sim_thread: SimThread) -> None:
         # Returns when this thread is chosen again.
         item = self._next()
-        if item is not seat:
+        if item is not sim_thread:
             self._give(item)
-            self._sleep(seat)
-        seat.lock = seat.wait = seat.process = None
-        seat.deadline = math.inf
-        error, seat.error = seat.error, None
+            self._sleep(sim_thread)
+        sim_thread.lock = sim_thread.wait = sim_thread.process = None
+        sim_thread.deadline = math.inf
+        error, sim_thread.error = sim_thread.error, None
         if error is not None:
             raise error
 
     def _give(self, item: Item) -> None:
-        if isinstance(item, Seat):
-            seat = item
+        if isinstance(item, SimThread):
+            sim_thread = item
         else:
-            seat = self._idle.pop() if self._idle else self._hire()
-            seat.task = item
-        self._holder = seat
-        seat.baton.release()
+            sim_thread = self._idle.pop() if self._idle else self._hire()
+            sim_thread.task = item
+        self._holder = sim_thread
+        sim_thread.baton.release()
 
-    def _sleep(self, seat: Seat) -> None:
-        patience = self._real_patience if seat is self._driver else -1
+    def _sleep(self, sim_thread: SimThread) -> None:
+        patience = self._real_patience if sim_thread is self._driver else -1
         moves = -1
-        while not seat.baton.acquire(True, patience):
+        while not sim_thread.baton.acquire(True, patience):
             if moves != self._moves:
                 moves = self._moves  # it takes long, but something happens
                 continue
@@ -234,60 +236,62 @@ class SimDispatcher(Dispatcher):
                 f"waits for; wait with the runtime (ask, Future.get, sim.sleep):\n{stack(self._holder.thread)}"
             )
 
-    def _hire(self) -> Seat:
+    def _hire(self) -> SimThread:
         self._hired += 1
-        seat = Seat(f"worker {self._hired}", outside=False)
-        self._start(seat, lambda: self._work(seat))
-        return seat
+        sim_thread = SimThread(f"worker {self._hired}", outside=False)
+        self._start(sim_thread, lambda: self._work(sim_thread))
+        return sim_thread
 
-    def _start(self, seat: Seat, work: Callable[[], None]) -> None:
+    def _start(self, sim_thread: SimThread, work: Callable[[], None]) -> None:
         def main() -> None:
             running.host = self
-            seat.baton.acquire()
+            sim_thread.baton.acquire()
             work()
 
-        seat.thread = threading.Thread(target=main, name=f"supervisors-sim-{seat.name}", daemon=True)
-        seat.thread.start()
-        self._seats[seat.thread.ident or 0] = seat
+        sim_thread.thread = threading.Thread(
+            target=main, name=f"supervisors-sim-{sim_thread.name}", daemon=True
+        )
+        sim_thread.thread.start()
+        self._sim_threads[sim_thread.thread.ident or 0] = sim_thread
 
-    def _work(self, seat: Seat) -> None:
-        running.worker = seat
-        while seat.task is not None:
-            task, seat.task = seat.task, None
-            self._perform(seat, task)
+    def _work(self, sim_thread: SimThread) -> None:
+        running.worker = sim_thread
+        while sim_thread.task is not None:
+            task, sim_thread.task = sim_thread.task, None
+            self._perform(sim_thread, task)
             item = self._next()
-            if isinstance(item, Seat):
-                self._idle.append(seat)
+            if isinstance(item, SimThread):
+                self._idle.append(sim_thread)
                 self._give(item)
-                seat.baton.acquire()
+                sim_thread.baton.acquire()
             else:
-                seat.task = item
+                sim_thread.task = item
 
-    def _serve(self, seat: Seat, work: Callable[[], object]) -> None:
-        if seat.error is None:
+    def _serve(self, sim_thread: SimThread, work: Callable[[], object]) -> None:
+        if sim_thread.error is None:
             work()
-        del self._seats[get_ident()]
+        del self._sim_threads[get_ident()]
         self._give(self._next())
 
-    def _perform(self, seat: Seat, task: Mailbox | TimerRef) -> None:
+    def _perform(self, sim_thread: SimThread, task: Mailbox | TimerRef) -> None:
         try:
             if isinstance(task, Mailbox):
-                self._run(seat, task)
+                self._run(sim_thread, task)
             else:
                 self.timers.fire(task, self._clock.monotonic())
         except BaseException as exc:  # noqa: BLE001 - whoever drives the simulation is told, and the baton goes on
             self._driver.error = exc
 
-    def _run(self, seat: Seat, box: Mailbox) -> None:
+    def _run(self, sim_thread: SimThread, box: Mailbox) -> None:
         ref = box.owner.ref if box.owner is not None and self._mishaps.kills else None
         victim = ref if ref is not None and has_message(box) else None
         if victim is not None and self._mishaps.killed_before(victim):
             victim.kill()
             return
-        seat.box = box
+        sim_thread.box = box
         box.run(1)
-        seat.box = None
-        zombie, seat.zombie = seat.zombie, None
+        sim_thread.box = None
+        zombie, sim_thread.zombie = sim_thread.zombie, None
         if zombie is not None:
             zombie.end()
         if victim is not None and victim.is_alive() and self._mishaps.killed_after(victim):
@@ -324,8 +328,8 @@ class SimDispatcher(Dispatcher):
     def _look(self) -> None:
         now = self._clock.monotonic()
         if self._parked:
-            self._queue += [seat for seat in self._parked if seat.may_go_on(now)]
-            self._parked = [seat for seat in self._parked if not seat.may_go_on(now)]
+            self._queue += [sim_thread for sim_thread in self._parked if sim_thread.may_go_on(now)]
+            self._parked = [sim_thread for sim_thread in self._parked if not sim_thread.may_go_on(now)]
         self._queue += self.timers.take_due()
 
     def _options(self) -> list[Item]:
@@ -344,13 +348,13 @@ class SimDispatcher(Dispatcher):
         return options
 
     def _move_time(self) -> bool:
-        then = min([self.timers.earliest(), *(seat.deadline for seat in self._parked)])
+        then = min([self.timers.earliest(), *(sim_thread.deadline for sim_thread in self._parked)])
         if then == math.inf or (self._until is not None and then > self._until):
             return False
         self._clock.move_to(then)
         return True
 
-    def _drive(self, error: SimulationError | None = None) -> Seat:
+    def _drive(self, error: SimulationError | None = None) -> SimThread:
         # Nothing happens by itself: it is the driver's turn, whatever it was waiting for.
         driver = self._driver
         self._steps = 0
@@ -362,7 +366,7 @@ class SimDispatcher(Dispatcher):
         if error is not None:
             driver.error = error
         self._until = None
-        self._parked = [seat for seat in self._parked if seat is not driver]
+        self._parked = [sim_thread for sim_thread in self._parked if sim_thread is not driver]
         self._queue = [item for item in self._queue if item is not driver]
         return driver
 

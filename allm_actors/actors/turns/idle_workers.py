@@ -4,7 +4,7 @@ Rule of this file: a process does one job at a time, so that a crash affects onl
 started when none of its class is idle, and ends with the turn: a turn starts only as many as ever ran at the
 same time.
 
-Thread: the session actor's; a post's `token` is also read on the thread that its worker dies on.
+Thread: the session actor's; a slot's `token` is also read on the thread that its worker dies on.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from allm_actors.actors.protocol import ModelJob, ToolJob
 from supervisors import Process, ProcessDown, ProcessRef
 
-__all__ = ["Bench", "Post"]
+__all__ = ["IdleWorkers", "WorkerSlot"]
 
 
-class Post:
+class WorkerSlot:
     """A worker's process, once it has begun, and the token of the job that it does; 0 while it has none."""
 
     __slots__ = ("ref", "token")
@@ -40,37 +40,37 @@ class Post:
         return True
 
 
-class Hired(Protocol):
-    """What can hold a worker of the bench: an `Assignment`."""
+class HasWorker(Protocol):
+    """What can hold a worker: an `Assignment`."""
 
-    post: Post | None
+    slot: WorkerSlot | None
 
 
-class Bench:
+class IdleWorkers:
     """The idle workers, by the class of their process."""
 
     __slots__ = ("_free",)
 
     def __init__(self) -> None:
-        self._free: dict[type[Process], list[Post]] = {}
+        self._free: dict[type[Process], list[WorkerSlot]] = {}
 
-    def sit(self, post: Post, kind: type[Process]) -> None:
+    def add(self, slot: WorkerSlot, kind: type[Process]) -> None:
         """Add a worker that has answered."""
-        post.token = 0
-        self._free.setdefault(kind, []).append(post)
+        slot.token = 0
+        self._free.setdefault(kind, []).append(slot)
 
-    def call(self, kind: type[Process], for_: Hired) -> Post | None:
-        """Take an idle worker of this class and make it the `post` of `for_`; None if there is none. It may be dead."""
+    def take(self, kind: type[Process], for_: HasWorker) -> WorkerSlot | None:
+        """Take an idle worker of this class and make it the `slot` of `for_`; None if there is none. It may be dead."""
         free = self._free.get(kind)
         if not free:
             return None
-        post = for_.post = free[-1]  # assigned before it is removed: whoever kills us looks in both places
+        slot = for_.slot = free[-1]  # assigned before it is removed: whoever kills us looks in both places
         free.pop()
-        return post
+        return slot
 
-    def posts(self) -> list[Post]:
+    def all(self) -> list[WorkerSlot]:
         """All idle workers."""
-        return [post for posts in list(self._free.values()) for post in posts]
+        return [slot for slots in list(self._free.values()) for slot in slots]
 
     def clear(self) -> None:
         """Remove all workers."""

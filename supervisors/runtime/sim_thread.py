@@ -1,4 +1,4 @@
-"""What a simulation schedules: threads (each a `Seat`), mailboxes with work, timers; and how they are shown.
+"""What a simulation schedules: threads (each a `SimThread`), mailboxes with work, timers; and how they are shown.
 
 The rule of this file: it says what could run and what to call it, and runs nothing.
 """
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from supervisors.runtime.running import Mortal
     from supervisors.runtime.zombies import Zombie
 
-__all__ = ["Item", "Seat", "has_message", "stack", "target", "title"]
+__all__ = ["Item", "SimThread", "has_message", "stack", "target", "title"]
 
 
-class Seat:
+class SimThread:
     """One thread of a simulation: what it does, or what it waits for."""
 
     __slots__ = (
@@ -66,7 +66,7 @@ class Seat:
         return self.deadline <= now or not self.lock.locked()
 
 
-Item: TypeAlias = "Mailbox | TimerRef | Seat"
+Item: TypeAlias = "Mailbox | TimerRef | SimThread"
 
 
 def has_message(box: Mailbox) -> bool:

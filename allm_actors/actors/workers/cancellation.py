@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from allm_actors.actors.log import log
 from supervisors import System
 
-__all__ = ["Farewell", "strays_of"]
+__all__ = ["Cancellation", "strays_of"]
 
 GRACE = 1.0  # seconds that a coroutine has to end, as a thread has
 _FRAMES = 5  # the innermost calls, which are the user's
@@ -30,7 +30,7 @@ _lock = threading.Lock()
 _strays: WeakKeyDictionary[System, WeakKeyDictionary[Task, int | None]] = WeakKeyDictionary()
 
 
-class Farewell:
+class Cancellation:
     """The cancellation of one coroutine. `task` returns its task once it has begun; `who` names its work in the log."""
 
     __slots__ = ("_heard", "_ident", "_system", "_task", "_who")

@@ -1,6 +1,6 @@
 """What a session actor is started with, and what outlives it.
 
-Rule of this file: nothing here acts. A seat is the same at every restart; a cell shows the last value to any
+Rule of this file: nothing here acts. A setup is the same at every restart; a cell shows the last value to any
 reader; outlets end the turns that a dead session left open.
 """
 
@@ -17,7 +17,7 @@ from allm_actors.actors.turns.spec import TurnSpec, WhenBusy
 from allm_actors.data import Session
 from allm_actors.execution.effects import Checkpoint
 
-__all__ = ["Cell", "Outlets", "Seat", "snapshot"]
+__all__ = ["Cell", "OpenTurns", "SessionSetup", "snapshot"]
 
 
 class Cell:
@@ -75,7 +75,7 @@ def snapshot(session: Session) -> Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
+class SessionSetup:
     """Everything a session actor is started with. A restart starts from the same, and from the store."""
 
     ports: Ports
@@ -88,7 +88,7 @@ class Seat:
     first: TurnSpec | None = field(default=None, repr=False)
 
 
-class Outlets:
+class OpenTurns:
     """The channels of a session's open turns. Outlives the actor, and ends them when it dies."""
 
     __slots__ = ("cell", "open")

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, final
 from supervisors.core.steps import Operation, Step
 from supervisors.errors import SupervisorError
 
-__all__ = ["WAIT", "Done", "Turns", "at_once"]
+__all__ = ["WAIT", "Done", "Operations", "at_once"]
 
 
 @final
@@ -27,10 +27,10 @@ class _Wait:
 WAIT: Final = _Wait()
 
 Done: TypeAlias = Callable[[Any, Exception | None], None]
-"""Called with the result of the operation and None, or with None and its refusal; see `Turns.run`."""
+"""Called with the result of the operation and None, or with None and its refusal; see `Operations.run`."""
 
 
-class Turns:
+class Operations:
     """The queue of a supervisor's operations.
 
     Thread: that of the supervisor; every call runs operations until one waits or none is left.
