@@ -176,7 +176,7 @@ def test_whoever_waits_goes_with_the_session(who: str) -> None:
 
 
 def test_what_a_worker_did_is_not_kept_while_it_waits() -> None:
-    """Neither the job of a worker on the bench nor what it was for is held by it."""
+    """Neither the job of an idle worker nor what it was for is held by it."""
     seen: list[Any] = []
 
     @allm.tool

@@ -1,7 +1,7 @@
 """What a session actor is started with, and what outlives it.
 
 Rule of this file: nothing here acts. A setup is the same at every restart; a cell shows the last value to any
-reader; outlets end the turns that a dead session left open.
+reader; `OpenTurns` ends those that a dead session owed an end.
 """
 
 from __future__ import annotations

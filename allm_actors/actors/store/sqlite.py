@@ -8,7 +8,6 @@ Source: https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html, 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import sqlite3
@@ -24,12 +23,12 @@ from allm_actors.data import Message, Session, StoreError, Thread
 from allm_actors.data.codec import from_msgpack, to_msgpack
 
 from .contract import Save, name_of
+from .files import Identity, identity_of, out_of_files, status_of
 
 __all__ = ["SQLiteStore"]
 
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
 SCHEMA_VERSION = 2
-_FILES = 4  # the database, -wal, -shm, and a temporary file
 _LONGEST = 2e6  # seconds: SQLite counts milliseconds, in 32 bits
 _PAUSE = 0.01  # seconds between two attempts to open a file that another process has locked
 _HURRIED = 0.1  # seconds to wait for a lock, after the whole patience was spent on it in vain
@@ -77,8 +76,8 @@ class SQLiteStore:
         self._patience = min(patience, _LONGEST)
         self._read_only = read_only and self.path != ":memory:"
         self._db: sqlite3.Connection | None = None
-        self._file: _Identity | None = None  # device and inode of the open file
-        self._beside: tuple[tuple[str, _Identity], ...] = ()  # its -wal and -shm, while SQLite has them
+        self._file: Identity | None = None  # device and inode of the open file
+        self._beside: tuple[tuple[str, Identity], ...] = ()  # its -wal and -shm, while SQLite has them
         self._unlocked = (
             False  # whether it is read as a file that never changes, without locks and without a log
         )
@@ -98,7 +97,7 @@ class SQLiteStore:
 
         Raises StoreError(`locked`) when that has not ended within `patience`.
         """
-        if _found(self.path) in _inherited:
+        if identity_of(self.path) in _inherited:
             advice = (
                 "was open when this process was forked, and SQLite cannot share it between processes: start "
                 "hosts after the last fork, or start child processes with spawn"
@@ -200,12 +199,12 @@ class SQLiteStore:
             _inherited[self._file] = self._db
         self._db, self._turn = None, threading.RLock()
 
-    def has_strayed(self, file: _Identity | None) -> bool:
+    def has_strayed(self, file: Identity | None) -> bool:
         """Whether it has `file` open with a `-wal` or `-shm` that was removed or replaced. Thread: any."""
         if self._file != file or not self._turn.acquire(blocking=False):
             return False  # its own transaction finds out
         try:
-            return self._db is not None and any(_found(path) != known for path, known in self._beside)
+            return self._db is not None and any(identity_of(path) != known for path, known in self._beside)
         finally:
             self._turn.release()
 
@@ -224,7 +223,7 @@ class SQLiteStore:
         # SQLite creates -wal and -shm even to read, unless it is told that the file does not change. Without a -wal
         # nobody has the file open. Source: https://www.sqlite.org/wal.html#readonly, read 2026-11.
         log = self._name_of("-wal")
-        return not os.access(Path(log).parent, os.W_OK) and _found(log) is None
+        return not os.access(Path(log).parent, os.W_OK) and identity_of(log) is None
 
     def _name_of(self, suffix: str) -> str:
         return os.path.realpath(self.path) + suffix  # SQLite follows symbolic links, too
@@ -327,14 +326,14 @@ class SQLiteStore:
         # removes them meanwhile.
         with self._transaction("BEGIN"):
             self._schema = _pragma(db, "schema_version")
-            beside = ((path, _found(path)) for path in map(self._name_of, ("-wal", "-shm")))
+            beside = ((path, identity_of(path)) for path in map(self._name_of, ("-wal", "-shm")))
             self._beside = tuple((path, known) for path, known in beside if known is not None)
-            if (status := _status(self.path)) is not None:
+            if (status := status_of(self.path)) is not None:
                 self._file, self._size = (status.st_dev, status.st_ino), status.st_size
                 self._changed = status.st_mtime_ns
 
     def _check_files(self, db: sqlite3.Connection) -> None:
-        status = _status(self.path)
+        status = status_of(self.path)
         if status is None or (status.st_dev, status.st_ino) != self._file:
             advice = (
                 "was removed or replaced while it was in use; put it back, or restart the host to use what is "
@@ -342,11 +341,11 @@ class SQLiteStore:
             )
             raise self._error("unavailable", advice)
         if self._unlocked and (
-            status.st_mtime_ns != self._changed or _found(self._name_of("-wal")) is not None
+            status.st_mtime_ns != self._changed or identity_of(self._name_of("-wal")) is not None
         ):
             raise self._error("unavailable", "was opened by another process while it was read; open it again")
         for path, known in self._beside:
-            if _found(path) != known:
+            if identity_of(path) != known:
                 self._fold(db)
                 advice = (
                     f"has lost {Path(path).name}, removed or replaced while it was in use; restart the host"
@@ -378,7 +377,7 @@ class SQLiteStore:
 
     def _check_none_is_left(self) -> None:
         # SQLite shares one -shm mapping for a file within a process: a new connection would get the stale one.
-        file = _found(self.path)
+        file = identity_of(self.path)
         stores = [store for each in _open.valuerefs() if (store := each()) is not None]
         if file in _abandoned or any(store.has_strayed(file) for store in stores):
             advice = (
@@ -388,8 +387,8 @@ class SQLiteStore:
             raise self._error("unavailable", advice)
 
     def _is_overtaken(self) -> bool:
-        return _found(self.path) == self._file and any(
-            _found(path) not in (None, known) for path, known in self._beside
+        return identity_of(self.path) == self._file and any(
+            identity_of(path) not in (None, known) for path, known in self._beside
         )
 
     def _wait(self) -> float:
@@ -416,7 +415,7 @@ class SQLiteStore:
                 self._in_vain = True
                 advice = "is locked by another process; stop the other host, or use another file"
                 raise self._error("locked", advice) from error
-            if (why := _no_more_files(error)) is not None:
+            if (why := out_of_files(error)) is not None:
                 advice = f"cannot be used ({error}): {why}; raise the limit of open files (`ulimit -n`), or open fewer"
                 raise self._error("unavailable", advice) from error
             advice = f"cannot be used ({error}); check that its folder exists, can be written, and has room"
@@ -486,14 +485,12 @@ class SQLiteStore:
         return StoreError(reason, path=self.path, message=f"the session store {self.path} {what}")
 
 
-_Identity = tuple[int, int]  # device and inode
-
 _open: weakref.WeakValueDictionary[int, SQLiteStore] = weakref.WeakValueDictionary()
 # Connections that were open when this process was forked. In the child SQLite takes the parent's locks for its own, so
 # they must be neither used nor closed. Source: https://www.sqlite.org/howtocorrupt.html, 2.6, read 2026-11.
-_inherited: dict[_Identity | None, sqlite3.Connection] = {}
+_inherited: dict[Identity | None, sqlite3.Connection] = {}
 # Connections that must not be closed either, for as long as the process lives: see `_abandon`.
-_abandoned: dict[_Identity | None, sqlite3.Connection] = {}
+_abandoned: dict[Identity | None, sqlite3.Connection] = {}
 
 
 def _leave_all_to_parent() -> None:
@@ -502,25 +499,13 @@ def _leave_all_to_parent() -> None:
     _open.clear()
 
 
-def _abandon(file: _Identity | None, db: sqlite3.Connection) -> None:
+def _abandon(file: Identity | None, db: sqlite3.Connection) -> None:
     # Closing it would make SQLite checkpoint its stale log over what others have stored since. So it is kept open, even
     # at the end of the interpreter. (From Python 3.12 on SQLite can be told not to checkpoint; 3.11 cannot.)
     import ctypes
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
     _abandoned[file] = db
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)  # noqa: PTH116 - at each transaction, and a Path costs more than the look
-    except OSError:
-        return None
-
-
-def _found(path: str) -> _Identity | None:
-    status = _status(path)
-    return None if status is None else (status.st_dev, status.st_ino)
 
 
 if hasattr(os, "register_at_fork"):
@@ -539,19 +524,6 @@ def _first_revision() -> int:
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
     return "locked" in str(error) or "busy" in str(error)
-
-
-def _no_more_files(error: sqlite3.OperationalError) -> str | None:
-    # SQLite does not say why it could not open a file. So we try to open as many as it may need.
-    if "unable to open" not in str(error):
-        return None
-    with contextlib.ExitStack() as opened:
-        try:
-            for _ in range(_FILES):
-                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
-        except OSError as refused:
-            return refused.strerror if refused.errno in (errno.EMFILE, errno.ENFILE) else None
-    return None
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:
