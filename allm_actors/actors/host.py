@@ -289,7 +289,7 @@ class Host:
         return tree(self._running_root())
 
     def stats(self) -> HostStats:
-        """How busy it is: see `HostStats`. Sends no message and never waits; a host that does not run has zeros."""
+        """How busy it is: see `HostStats`. Asks no process and never waits; a host that does not run has zeros."""
         system = self._system
         return HostStats() if system is None or self._pid != os.getpid() else stats_of(system)
 

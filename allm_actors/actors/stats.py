@@ -25,7 +25,8 @@ class HostStats(msgspec.Struct, frozen=True, kw_only=True):
     `sessions`: named ones in memory, running or idle; `turns`: running, including calls without a session;
     `waiting`: turns in the queues of sessions. `model_calls` and `tool_calls` are those that turns wait for,
     `other_calls` are not chat. `hanging` calls were ended but still run, on their threads (see `max_zombies`
-    of `Host`) or event loops.
+    of `Host`) or event loops. `lag`: how many seconds the slowest of the host's event loops took to react
+    to the previous look at these numbers, or takes until now; 0.0 the first time.
     """
 
     sessions: int = 0
@@ -35,6 +36,7 @@ class HostStats(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: int = 0
     other_calls: int = 0
     hanging: int = 0
+    lag: float = 0.0
 
 
 def stats_of(system: System) -> HostStats:
@@ -50,4 +52,5 @@ def stats_of(system: System) -> HostStats:
         tool_calls=sum(turn.tools for turn in turns),
         other_calls=sum(isinstance(owner, CallWorker | AsyncCallWorker) for owner in owners),
         hanging=len(system.zombies) + strays_of(system),
+        lag=system.lag(),
     )

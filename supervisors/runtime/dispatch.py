@@ -84,6 +84,13 @@ class Dispatcher(ABC):
         """Whether processes here run on the calling thread, and so only after the caller has returned."""
         return False
 
+    def lag(self) -> float:
+        """How many seconds its event loop took to react to the previous call, or takes until now.
+
+        0.0 the first time, and for a dispatcher without an event loop. Must not wait. Thread: any.
+        """
+        return 0.0
+
     def retire(self, box: Mailbox) -> None:  # noqa: B027 - most keep nothing
         """Called when the process of `box` is dead: release what is kept for it alone."""
 

@@ -66,6 +66,8 @@ class LoopDispatcher(Dispatcher):
         self._zombie: Zombie | None = None
         self._stopped = False
         self._timers: Timers | None = None
+        self._looked: float | None = None  # when `lag` looked, until the loop has answered
+        self._lag = 0.0
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -139,6 +141,18 @@ class LoopDispatcher(Dispatcher):
             zombie.begin(_thread(self._ident))
             return True
 
+    def lag(self) -> float:
+        """See `Dispatcher.lag`. A loop of its own that has not begun is not started for that."""
+        loop = self._given if self._own is None else self._own.loop
+        looked, lag, now = self._looked, self._lag, time.monotonic()
+        if looked is not None:
+            return max(lag, now - looked)
+        if loop is not None:
+            self._looked = now
+            with suppress(RuntimeError):  # it is closed, and never answers
+                loop.call_soon_threadsafe(self._answer, context=Context())
+        return lag
+
     def stop(self, timeout: float | None = None) -> list[Mailbox]:
         """See `Dispatcher.stop`. A loop that was given is left alone."""
         self._stopped = True
@@ -147,6 +161,11 @@ class LoopDispatcher(Dispatcher):
         if own is None or own.stop(timeout) or self._box is None:
             return []
         return [self._box]
+
+    def _answer(self) -> None:
+        looked = self._looked
+        if looked is not None:  # two threads may have looked at once
+            self._lag, self._looked = time.monotonic() - looked, None
 
     def _will_wake(self) -> bool:
         """Arrange that what is ready runs later; False if there is no thread for timers either."""

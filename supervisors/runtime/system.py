@@ -178,6 +178,14 @@ class System:
         """All living processes, oldest first."""
         return list(self._processes.values())
 
+    def lag(self) -> float:
+        """How many seconds the slowest of its event loops took to react to the previous call, or takes until now.
+
+        For monitoring: call it regularly. 0.0 the first time, and without event loops. Never waits. Thread: any.
+        """
+        own = set(self._dispatchers.values())  # one may have several names
+        return max((each.lag() for each in (own if self._forced is None else {self._forced})), default=0.0)
+
     def whereis(self, name: Any) -> Ref[Any] | None:
         """The process of that name, or None."""
         return self.names.whereis(name)

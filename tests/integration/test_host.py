@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import copy as copying
 import gc
+import logging
 import pickle
 import sqlite3
 import sys
@@ -351,6 +352,7 @@ def test_a_host_tells_how_busy_it_is(any_host):
     any_host.session("idle", fake())
     second = chat.reply("second")
     numbers = msgspec.structs.asdict(any_host.stats())
+    assert numbers.pop("lag") == 0.0, "measured from the first look on"
     assert numbers == {
         "sessions": 2,
         "turns": 1,
@@ -363,7 +365,8 @@ def test_a_host_tells_how_busy_it_is(any_host):
     held.released.set()
     second.result()
     reader.join(SOON)
-    until(lambda: any_host.stats() == allm.HostStats(**dict.fromkeys(numbers, 0) | {"sessions": 2}))
+    rest = allm.HostStats(sessions=2)
+    until(lambda: msgspec.structs.replace(any_host.stats(), lag=0.0) == rest)
     asks = allm.Engine("fake", adapter_opts={"script": [script.delay(60), script.finish("stop")]})
     asked = reading(any_host.session("t", asks).reply("hi"))
     until(lambda: any_host.stats().model_calls == 1)
@@ -372,6 +375,33 @@ def test_a_host_tells_how_busy_it_is(any_host):
     assert any_host.stats() == allm.HostStats(), "a health check may come at any moment"
     with pytest.raises(allm.EngineError, match=r"not running: call start\(\), or use it in a `with` block"):
         any_host.tree()
+
+
+def test_a_log_that_blocks_shows_as_lag(any_host):
+    held, go = threading.Event(), threading.Event()
+
+    class Blocks(logging.Handler):
+        def emit(self, record):
+            held.set()
+            assert go.wait(SOON)
+
+    async def logs(_args):
+        logging.getLogger("app").warning("to a pipe that nobody reads")
+        return "logged"
+
+    log, handler = logging.getLogger("app"), Blocks()
+    log.addHandler(handler)
+    try:
+        engine = fake(calls(("c0", "logs")), says("done"), tools=[tool("logs", logs)])
+        reader = reading(any_host.session("s", engine).reply("hi"))
+        assert held.wait(SOON)
+        until(lambda: any_host.stats().lag > 0.05)
+        go.set()
+        reader.join(SOON)
+        until(lambda: any_host.stats().lag < 0.05)
+    finally:
+        go.set()
+        log.removeHandler(handler)
 
 
 @pytest.mark.parametrize("copy", [pickle.dumps, copying.copy, copying.deepcopy])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import Future
 
 import pytest
 
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.system import System
+from tests.integration.stage import until
 from tests.integration.supervisors.conftest import SOON, Echo
 
 
@@ -33,3 +35,46 @@ def test_a_task_that_wants_to_end_the_program_does_not_end_the_loop(end: BaseExc
             SOON
         )
     assert dispatcher.loop.is_closed()
+
+
+def test_a_blocked_loop_shows_its_lag() -> None:
+    dispatcher, held, go = LoopDispatcher(), threading.Event(), threading.Event()
+
+    def block() -> None:
+        held.set()
+        assert go.wait(SOON)
+
+    with System(dispatcher=dispatcher) as system:
+        assert system.lag() == dispatcher.lag() == 0.0
+        assert threads_of_loops() == [], "to look starts no loop"
+        ref = Echo.start()
+        dispatcher.loop.call_soon_threadsafe(block)
+        assert held.wait(SOON)
+        assert system.lag() == 0.0, "from now on it is measured"
+        until(lambda: system.lag() > 0.05)
+        assert 0.05 < system.lag() <= system.lag(), "it goes on growing"
+        worst = system.lag()
+        go.set()
+        assert ref.ask("goes on", timeout=SOON) == "goes on"
+        assert system.lag() >= worst, "the look that was answered now waited that long"
+        until(lambda: system.lag() < worst)
+    before = dispatcher.lag()
+    until(lambda: dispatcher.lag() > before)  # a loop that is closed never answers
+
+
+def test_a_system_has_the_lag_of_its_slowest_loop() -> None:
+    slow, go = LoopDispatcher(), threading.Event()
+    with System() as system:
+        assert system.lag() == 0.0
+        system.register_dispatcher("slow", slow)
+        system.register_dispatcher("slow, too", slow)
+        system.register_dispatcher("quick", LoopDispatcher())
+        slow.loop.call_soon_threadsafe(go.wait, SOON)
+        assert system.lag() == 0.0, "one look, whatever its names"
+        until(lambda: system.lag() > 0.05)
+        assert system.dispatcher("quick").lag() < slow.lag()
+        go.set()
+
+
+def threads_of_loops() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name == "supervisors-loop"]
