@@ -1,10 +1,11 @@
 """Rate limits from a response's headers.
 
-Rule of this file: pure and total; an invalid value is left out. Units: seconds, counts.
+Rule of this file: pure and total; an invalid value is left out. Units: seconds, counts. A moment is read by
+the clock of whoever named it, if its answer says what time it is there: ours may be wrong by minutes.
 
 Source: the providers' API references (2026-09): OpenAI, Azure, Groq, xAI and Mistral `x-ratelimit-<what>-<of what>`,
 Anthropic `anthropic-ratelimit-<of what>-<what>`, OpenRouter and Together `x-ratelimit-<what>`; IETF
-draft-ietf-httpapi-ratelimit-headers, `RateLimit` (Hugging Face).
+draft-ietf-httpapi-ratelimit-headers, `RateLimit` (Hugging Face); RFC 9110 6.6.1 (Date).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 
-__all__ = ["rate_limits"]
+__all__ = ["date_of", "rate_limits", "server_time"]
 
 _NAME = re.compile(r"(?:x-|anthropic-)?ratelimit-(.+)")
 _WHAT = ("limit", "remaining", "reset")
@@ -28,8 +30,9 @@ _EPOCH_MS = 1e12
 def rate_limits(headers: Mapping[str, str], now: float) -> dict[str, dict[str, float]]:
     """By the limited resource (`requests`, `tokens`, …): its `limit`, `remaining`, and seconds until `reset`.
 
-    `now` is the wall clock in seconds since the epoch. Empty if the headers have no limits.
+    `now` is our wall clock in seconds since the epoch. Empty if the headers have no limits.
     """
+    now = server_time(headers, now)
     found: dict[str, dict[str, float]] = {}
     for raw_name, value in headers.items():
         name = raw_name.lower()
@@ -47,6 +50,23 @@ def rate_limits(headers: Mapping[str, str], now: float) -> dict[str, dict[str, f
             words.remove(what)
             found.setdefault(_resource(words), {})[what] = number
     return found
+
+
+def server_time(headers: Mapping[str, str], now: float) -> float:
+    """What time it was at the server that answered with these `headers`, as seconds since the epoch; else `now`."""
+    dates = (date_of(value) for name, value in headers.items() if name.lower() == "date")
+    return next((date for date in dates if date is not None), now)
+
+
+def date_of(text: str) -> float | None:
+    """The moment of an HTTP date, as seconds since the epoch; None if it is none.
+
+    Source: RFC 9110 5.6.7; a date without a time zone is in UTC.
+    """
+    try:
+        return calendar.timegm(parsedate_to_datetime(text).utctimetuple())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _resource(words: list[str]) -> str:

@@ -4,15 +4,13 @@ Rule of this file: the reason is one of our closed set, the provider's own words
 redacted, and the message says what to do. A body is never part of an error: only its error message, which is
 meant for people.
 
-Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 5.6.7 and 10.2.3 (Retry-After).
+Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 10.2.3 (Retry-After).
 """
 
 from __future__ import annotations
 
 import re
-from calendar import timegm
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -20,6 +18,7 @@ import msgspec
 from allm_actors.data import AdapterError
 from allm_actors.data.redaction import redact
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.ratelimits import date_of, server_time
 from allm_actors.engine.wire import HttpFailure
 
 __all__ = ["advised_anew", "http_error", "provider_request_id", "retry_after_ms", "wire_error"]
@@ -170,7 +169,10 @@ def advised_anew(message: str, reason: str, instead: str) -> str:
 
 
 def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
-    """Milliseconds the server asks to wait, from lower-case `headers`; `now` is seconds since the epoch."""
+    """Milliseconds the server asks to wait, from lower-case `headers`; `now` is our clock, seconds since the epoch.
+
+    A date is read by the server's clock if the answer has a `Date`.
+    """
     exact = _number(headers.get("retry-after-ms"))
     if exact is not None:
         return int(exact)
@@ -178,11 +180,8 @@ def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
     seconds = _number(value.partition(",")[0])  # of several values, the first
     if seconds is not None:
         return int(seconds * 1000)
-    try:
-        at = timegm(parsedate_to_datetime(value).utctimetuple())  # as UTC, with or without a time zone
-        return max(0, int((at - now) * 1000))
-    except (ValueError, TypeError, OverflowError):
-        return None
+    at = date_of(value)
+    return None if at is None else max(0, int((at - server_time(headers, now)) * 1000))
 
 
 def _error_object(body: bytes) -> Mapping[str, Any]:

@@ -167,6 +167,11 @@ def test_an_empty_account_is_not_worth_another_try(name):
         ({"retry-after": "9", "retry-after-ms": "250"}, 250),
         ({"retry-after": "Tue, 14 Nov 2023 22:13:25 GMT"}, 5000),
         ({"retry-after": "Tue, 14 Nov 2023 22:00:00 GMT"}, 0),
+        # By the clock of the server, where it is another hour or another day.
+        ({"retry-after": "Tue, 14 Nov 2023 21:00:07 GMT", "date": "Tue, 14 Nov 2023 21:00:00 GMT"}, 7000),
+        ({"retry-after": "Thu, 16 Nov 2023 00:00:07 GMT", "date": "Thu, 16 Nov 2023 00:00:00 GMT"}, 7000),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:25 GMT", "date": "yesterday"}, 5000),
+        ({"retry-after": "3", "date": "Thu, 16 Nov 2023 00:00:00 GMT"}, 3000),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),

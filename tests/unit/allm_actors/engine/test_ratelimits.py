@@ -29,6 +29,14 @@ SAID = {
         },
         {"requests": {"limit": 4000}, "input_tokens": {"remaining": 186000, "reset": 8}},
     ),
+    "by the server's own clock": (
+        {
+            "Date": "Mon, 17 Mar 2025 10:00:00 GMT",
+            "anthropic-ratelimit-requests-reset": "2025-03-17T10:00:08Z",
+            "x-ratelimit-reset-tokens": "1742205660000",
+        },
+        {"requests": {"reset": 8}, "tokens": {"reset": 60}},
+    ),
     "mistral": (
         {"x-ratelimit-limit-req-10-second": "60", "x-ratelimit-remaining-tokens-minute": "1999147"},
         {"requests_10_second": {"limit": 60}, "tokens_minute": {"remaining": 1999147}},
