@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from allm_actors.engine.http.transport import HttpxTransport
     from allm_actors.execution.fold import Fold, fold
     from allm_actors.execution.partials import Partials, partials
+    from allm_actors.execution.tools import encode_tool_result
     from allm_actors.facade import (
         chat,
         classify,
@@ -118,6 +119,7 @@ _HOMES = {
     "allm_actors.engine.http.transport": ["HttpxTransport"],
     "allm_actors.execution.fold": ["Fold", "fold"],
     "allm_actors.execution.partials": ["Partials", "partials"],
+    "allm_actors.execution.tools": ["encode_tool_result"],
     "allm_actors.facade": [
         "chat",
         "classify",
@@ -334,6 +336,7 @@ __all__ = [
     "data",
     "edit_image",
     "embed",
+    "encode_tool_result",
     "fold",
     "from_json",
     "from_msgpack",

@@ -61,7 +61,7 @@ from allm_actors.data.rules.validate import has_whole_calls, validate
 
 from .answers import question
 from .storable import storable
-from .tools import AWAITING_USER, encode, repair
+from .tools import AWAITING_USER, encode_tool_result, repair
 
 __all__ = [
     "ANY_OTHER",
@@ -418,9 +418,9 @@ def _content(content: object) -> str | list[Any]:
     if isinstance(content, list) and content and all(isinstance(part, Part) for part in content):
         return utf8_parts(content)
     try:
-        return encode(content)
+        return encode_tool_result(content)
     except Exception:  # noqa: BLE001 - a result that cannot be encoded is better sent as text than lost
-        return encode(str(content))
+        return encode_tool_result(str(content))
 
 
 def _is_empty_failure(message: Message) -> bool:

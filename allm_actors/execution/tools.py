@@ -63,7 +63,7 @@ __all__ = [
     "ToolOutcome",
     "answer_message",
     "as_policy",
-    "encode",
+    "encode_tool_result",
     "failure",
     "halt_metadata",
     "repair",
@@ -112,10 +112,11 @@ class ToolOutcome(msgspec.Struct, frozen=True):
 # --- the table ----------------------------------------------------------------------------------------------------
 
 
-def encode(value: Any) -> str:
-    """The text of a value for the model: a string unchanged, all else as compact JSON. Equal values give
-    equal texts, except for sets with items that cannot be ordered, such as numbers and texts, in a field of a
-    class.
+def encode_tool_result(value: Any) -> str:
+    """The built-in `tool_result_encoder`: a string unchanged, all else as compact JSON.
+
+    Equal values give equal texts, except for sets with items that cannot be ordered, such as numbers and
+    texts, in a field of a class.
 
     Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`; NaN and the infinities, as in JavaScript, null.
     A lone surrogate, as a file name may contain, becomes U+FFFD: it could not be sent, in this or any later
@@ -151,7 +152,7 @@ def as_policy(value: object) -> Policy:
 
 
 def settle(
-    call: ToolCall, result: object, encoder: Encoder = encode, policy: Policy = "continue"
+    call: ToolCall, result: object, encoder: Encoder = encode_tool_result, policy: Policy = "continue"
 ) -> ToolOutcome:
     """The outcome of a call whose handler returned `result`, or raised it."""
     match result:
@@ -174,7 +175,7 @@ def failure(call: ToolCall, result: object) -> Any:
 
 
 def settle_error(
-    call: ToolCall, error: Any, encoder: Encoder = encode, policy: Policy = "continue"
+    call: ToolCall, error: Any, encoder: Encoder = encode_tool_result, policy: Policy = "continue"
 ) -> ToolOutcome:
     """The outcome of a call that failed with `error`: a `ToolError`, an `EngineError`, or the reason of an `Err`."""
     if policy == "continue":
@@ -195,7 +196,7 @@ def answer_message(event: AnswerEvent) -> Message:
         case AskUserRequested(tool_call_id=call_id):
             return Message(role="tool", content=AWAITING_USER, tool_call_id=call_id)
         case ToolHalt(tool_call_id=call_id, content=content, result=result):
-            text = content if content is not None else encode(describe(result))
+            text = content if content is not None else encode_tool_result(describe(result))
             return Message(role="tool", content=text, tool_call_id=call_id)
 
 
@@ -304,11 +305,11 @@ def _encoded(value: Any, encoder: Encoder) -> str:
 
 def _error_content(error: Any, encoder: Encoder) -> str:
     if isinstance(error, ToolError) and error.reason == "encoding_failed":
-        return encode(Err(error.message))
+        return encode_tool_result(Err(error.message))
     try:
         return _encoded(Err(error), encoder)
     except Exception:  # noqa: BLE001 - an error always gets a text, even if the encoder fails
-        return encode(Err(error))
+        return encode_tool_result(Err(error))
 
 
 def _lifted(error: Any) -> dict[str, Any]:
@@ -331,7 +332,7 @@ def _builtins(value: Any) -> Any:
 def _in_order(value: Any) -> Any:
     """The value with each of its sets as a list, sorted by the texts of the items."""
     if isinstance(value, set | frozenset):
-        return sorted(map(_in_order, value), key=encode)
+        return sorted(map(_in_order, value), key=encode_tool_result)
     if isinstance(value, list | tuple):
         return [_in_order(each) for each in value]
     if isinstance(value, dict):
@@ -367,4 +368,4 @@ def _takes_two(function: Callable[..., Any]) -> bool:
 
 def _interrupted(call: ToolCall) -> Message:
     error = call_cancelled(call, "interrupted", started=True)
-    return Message(role="tool", content=encode(Err(error)), tool_call_id=call.id)
+    return Message(role="tool", content=encode_tool_result(Err(error)), tool_call_id=call.id)

@@ -13,7 +13,7 @@ from allm_actors.data import Tool
 from allm_actors.data.build import context_of
 from allm_actors.data.compact import is_built_in
 from allm_actors.engine.engine import Engine
-from allm_actors.execution.tools import Encoder, Policy, as_policy, encode
+from allm_actors.execution.tools import Encoder, Policy, as_policy, encode_tool_result
 
 from .contained import contained
 
@@ -40,7 +40,7 @@ class Terms:
     def __init__(self, engine: Engine, options: Mapping[str, Any]) -> None:
         encoder: Any = options.get("tool_result_encoder") or engine.tool_result_encoder
         function = encoder if callable(encoder) else getattr(encoder, "encode", None)
-        self.encoder: Encoder = encode if function is None else contained(function)
+        self.encoder: Encoder = encode_tool_result if function is None else contained(function)
         policy = as_policy(options.get("on_tool_error"))
         self.policy: Policy = contained(policy) if callable(policy) else policy
         self.has_user_code = encoder is not None or callable(policy)

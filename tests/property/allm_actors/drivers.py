@@ -44,7 +44,7 @@ from allm_actors.execution.inputs import (
     ModelFailed,
     ToolReturned,
 )
-from allm_actors.execution.tools import as_policy, encode, settle, settle_error
+from allm_actors.execution.tools import as_policy, encode_tool_result, settle, settle_error
 from allm_actors.testing import SimHost, script
 
 PATIENCE = 10.0
@@ -113,7 +113,7 @@ def _predicate_raises(step):
 def _shout(value):
     if isinstance(value, allm.Err):
         raise TypeError("this encoder has no word for errors")
-    return encode(value).upper()
+    return encode_tool_result(value).upper()
 
 
 POLICIES = {
@@ -337,7 +337,7 @@ class Pure:
     def __call__(self):
         options = _functions(self.case.options)
         self.policy = as_policy(options.get("on_tool_error"))
-        self.encoder = options.get("tool_result_encoder", encode)
+        self.encoder = options.get("tool_result_encoder", encode_tool_result)
         self.halt_when = options.get("halt_when")
         self.model = FakeAdapter(scripts=self.case.scripts)
         named = ("max_turns", "mode", "max_concurrency", "max_retries")

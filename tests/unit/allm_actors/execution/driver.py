@@ -30,7 +30,7 @@ from allm_actors.execution.effects import (
 )
 from allm_actors.execution.inputs import HaltAnswered, ModelEnded, ModelEvents, ModelFailed, ToolReturned
 from allm_actors.execution.loop import Options, start, step
-from allm_actors.execution.tools import encode, settle, settle_error
+from allm_actors.execution.tools import encode_tool_result, settle, settle_error
 
 HI = Thread().add_user("hi")
 RATE_LIMITED = AdapterError("rate_limited", request_id="r1")
@@ -94,7 +94,7 @@ class World:
     script: list = field(default_factory=list)
     halt_when: object = None
     policy: object = "continue"
-    encoder: object = encode
+    encoder: object = encode_tool_result
     effects: list = field(default_factory=list)
     events: list = field(default_factory=list)
     asked: list = field(default_factory=list)

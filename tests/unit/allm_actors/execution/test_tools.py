@@ -27,7 +27,7 @@ from allm_actors.execution.gates import GATES
 from allm_actors.execution.tools import (
     RESERVED_HALTS,
     as_policy,
-    encode,
+    encode_tool_result,
     repair,
     settle,
     settle_error,
@@ -363,17 +363,17 @@ class Model:
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_a_value_has_one_text(value, text):
-    assert encode(value) == text
-    assert encode(value) == encode(value)
+    assert encode_tool_result(value) == text
+    assert encode_tool_result(value) == encode_tool_result(value)
 
 
 def test_equal_values_have_equal_texts():
-    assert encode({"a": 1, "b": 2}) == encode({"b": 2, "a": 1})
+    assert encode_tool_result({"a": 1, "b": 2}) == encode_tool_result({"b": 2, "a": 1})
 
 
 def test_what_json_cannot_carry_is_refused():
     with pytest.raises((TypeError, NotImplementedError)):
-        encode({"f": print})
+        encode_tool_result({"f": print})
 
 
 def test_an_object_that_cannot_even_be_shown_has_a_text():
@@ -381,7 +381,7 @@ def test_an_object_that_cannot_even_be_shown_has_a_text():
         def __repr__(self):
             raise RuntimeError
 
-    assert encode(Err(Awful())) == '{"error":"<Awful>"}'
+    assert encode_tool_result(Err(Awful())) == '{"error":"<Awful>"}'
 
 
 # --- errors that never reached a handler --------------------------------------------------------------------------
