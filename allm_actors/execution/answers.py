@@ -11,6 +11,13 @@ provider refuses anything else. Calls that will not be run are kept in the messa
     ends in no known way, or without its calls    the same; the response becomes an error  finish_reason `error`
     does not fit the `response_model`             its text; then a user message says why   finish_reason
     was cut off by a cancel                       its text so far; none without text       finish_reason, partial
+
+An answer that was cut off, or ended in an error, is what people have read, so it stays in the conversation.
+The model is sent it if the user goes on from there; if the model is asked for that answer again, it is left
+out. Several providers refuse a conversation that ends with the assistant's message: Mistral all of them, and
+Anthropic from Claude 4.6 on.
+Source: https://platform.claude.com/docs/en/about-claude/models/whats-new-claude-4-6,
+https://docs.mistral.ai/capabilities/completion/ (2026-11)
 """
 
 from __future__ import annotations
@@ -30,6 +37,7 @@ __all__ = [
     "question",
     "rejected",
     "spoken",
+    "to_send",
     "whole",
 ]
 
@@ -98,6 +106,27 @@ def partial(response: Response) -> tuple[Message, ...]:
 def question(text: str, call_id: str) -> Message:
     """The assistant message that puts a tool's question to the user."""
     return Message(role="assistant", content=text, metadata={"ask_user": True, "tool_call_id": call_id})
+
+
+def to_send(messages: list[Message]) -> list[Message]:
+    """The messages that the model is sent: without the unfinished answers that it is asked for again.
+
+    The same list object if there are none, or nothing else.
+    """
+    followers = [message.role for message in messages[1:]] + ["assistant"]
+    kept = [
+        message
+        for message, follower in zip(messages, followers, strict=False)
+        if follower != "assistant" or not _is_unfinished(message)
+    ]
+    return kept if 0 < len(kept) < len(messages) else messages
+
+
+def _is_unfinished(message: Message) -> bool:
+    said: object = message.metadata
+    if message.role != "assistant" or not isinstance(said, dict) or said.get("tool_calls"):
+        return False
+    return said.get("partial") is True or said.get("finish_reason") == "error"
 
 
 def _assistant(response: Response, **metadata: Any) -> Message:

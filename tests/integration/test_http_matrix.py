@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from functools import partial
 
 import msgspec
 import pytest
@@ -154,6 +155,29 @@ def test_what_came_before_a_break_is_in_the_response_of_a_call(dialect):
     assert response.finish_reason == "error"
     assert response.output_text
     assert response.metadata["error"].reason == "network_error"
+
+
+@every_dialect
+def test_what_broke_is_asked_again_as_it_was_and_read_where_the_user_goes_on(dialect):
+    row, broken = ROWS[dialect], streamed(dialect, begun(dialect), then="reset")
+    with LoopbackServer([broken] * 3) as server, allm.Host() as host:
+        engine = allm.Engine(
+            adapter=row.name, model="m", adapter_opts=options_for(dialect, row, server.url), retry=False
+        )
+        session = host.session("s", engine, api_key=KEY)
+        for begin in (partial(session.reply, "hi"), session.continue_, partial(session.reply, "go on")):
+            assert begin().result().halted_reason == "error"
+            session.recover()
+        said = [message.content for message in session.messages]
+        first, again, last = [msgspec.json.decode(request.body) for request in server.requests]
+    assert said == ["hi", said[1], said[1], "go on", said[1]]
+    assert said[1]
+    assert again == first, "the model is asked for the same answer, not to go on with half of it"
+    assert len(turns_of(last)) == len(turns_of(first)) + 2, "only what the user goes on from is sent"
+
+
+def turns_of(body):
+    return next(body[name] for name in ("messages", "contents", "input") if name in body)
 
 
 @every_dialect

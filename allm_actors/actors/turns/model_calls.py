@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import ModelRef, Request, Tool
+from allm_actors.data import Message, ModelRef, Request, Tool
 from allm_actors.data.growing import Growing
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine
@@ -18,6 +18,7 @@ from allm_actors.engine.places import Parts
 from allm_actors.engine.preflight import check_capabilities, in_common_words, with_finalize
 from allm_actors.engine.resolve import call_terms, resolve_model_ref, step_request
 from allm_actors.engine.wire import Transport
+from allm_actors.execution.answers import to_send
 from allm_actors.execution.effects import CallModel, Purpose
 
 __all__ = ["ModelCalls"]
@@ -28,7 +29,18 @@ class ModelCalls:
     goes. With a `request` the caller's own is used. Thread: one at a time.
     """
 
-    __slots__ = ("_engine", "_given", "_model", "_options", "_parts", "_request_id", "_requests", "_terms")
+    __slots__ = (
+        "_begun",
+        "_engine",
+        "_given",
+        "_model",
+        "_options",
+        "_parts",
+        "_request_id",
+        "_requests",
+        "_sent",
+        "_terms",
+    )
 
     def __init__(
         self,
@@ -43,6 +55,8 @@ class ModelCalls:
         self._requests: dict[Purpose, Growing] = {}
         self._terms: dict[str, Any] | None = None
         self._model: ModelRef | None = None
+        self._begun = -1
+        self._sent: list[Message] = []
 
     def call(self, adapter: Any, effect: CallModel, transport: Transport) -> tuple[Request, Call]:
         """The request and the call that `effect` asks for, for this adapter.
@@ -65,9 +79,16 @@ class ModelCalls:
         if growing is None:
             request = in_common_words(self._without_messages(effect.purpose))
             growing = self._requests[effect.purpose] = Growing(request)
-        request = growing.with_messages(effect.thread.messages)
+        request = growing.with_messages(self._to_send(effect.thread.messages))
         check_capabilities(self._model, request)
         return request
+
+    def _to_send(self, messages: list[Message]) -> list[Message]:
+        if self._begun < 0:
+            self._begun, self._sent = len(messages), to_send(messages)
+        if len(self._sent) == self._begun:
+            return messages
+        return [*self._sent, *messages[self._begun :]]
 
     def _without_messages(self, purpose: Purpose) -> Request:
         if self._given is not None:

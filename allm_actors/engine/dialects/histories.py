@@ -104,7 +104,8 @@ def began_without_thoughts(turns: Sequence[tuple[str, Sequence[str]]]) -> bool:
 def without_loose_ends(
     blocks: Iterable[dict[str, Any]], read: Callable[[Mapping[str, Any]], tuple[str, Any]], *, goes_on: bool
 ) -> list[dict[str, Any]]:
-    """An answer's blocks without what its end cut off: server-side calls without a result, and thoughts at the end.
+    """An answer's blocks without what its end cut off: server-side calls without a result, and thoughts at the
+    end. An answer that `goes_on` does not end with white space, which Anthropic refuses.
 
     `read` gives a block's kind, of which `thought`, `call`, `served` and `result` matter, and the id of its
     call. A server-side call may still get its result if the answer `goes_on`, or waits for a result of the
@@ -116,7 +117,10 @@ def without_loose_ends(
     kept = [(block, kind) for block, kind, id in told if kind != "served" or waits or id in brought]
     while kept and kept[-1][1] == "thought":
         kept.pop()
-    return [block for block, _ in kept]
+    left = [block for block, _ in kept]
+    if goes_on and left and isinstance(left[-1].get("text"), str):
+        left[-1] = {**left[-1], "text": left[-1]["text"].rstrip()}
+    return left
 
 
 def _fitted(request: Request, messages: Iterable[Message], row: Provider) -> Iterable[Message]:

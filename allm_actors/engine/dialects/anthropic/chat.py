@@ -275,7 +275,7 @@ def _assistant(message: Message, *, goes_on: bool) -> str | list[dict[str, Any]]
         called = {call.id for call in message.tool_calls}
         wanted = [block for block in _with_text(blocks, text) if _is_wanted(block, called)]
         return without_loose_ends(wanted, _read, goes_on=goes_on)
-    text = _said(text)
+    text = _said(text.rstrip() if goes_on else text)  # with white space at its end it is refused
     if not message.tool_calls:
         return text
     spoken = [{"type": "text", "text": text}] if text else []

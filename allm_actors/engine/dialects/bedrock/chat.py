@@ -244,7 +244,8 @@ def _assistant(message: Message, vendor: str, *, goes_on: bool) -> list[dict[str
         called = {call.id for call in message.tool_calls}
         wanted = [block for block in blocks if _is_wanted(block, called) and _is_for(block, vendor)]
         return without_loose_ends(wanted, _read, goes_on=goes_on)
-    return [*_text(flat_text(message)), *map(_tool_use, message.tool_calls)]
+    text = flat_text(message)
+    return [*_text(text.rstrip() if goes_on else text), *map(_tool_use, message.tool_calls)]
 
 
 def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:

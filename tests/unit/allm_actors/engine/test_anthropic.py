@@ -409,3 +409,21 @@ class TestDecode:
 def test_a_structure_of_any_name_is_a_tool_whose_name_may_be_sent(name, tool):
     body = sent(response_format={**SCHEMA, "name": name})
     assert body["tools"][0]["name"] == body["tool_choice"]["name"] == tool
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        {"text": "Once upon "},
+        {"text": "Once upon ", "provider_state": {"anthropic": [{"type": "text", "text": "Once upon "}]}},
+    ],
+)
+def test_an_answer_that_the_model_goes_on_with_does_not_end_with_white_space(begun):
+    assert "Once upon" in (flat(sent(user("a story"), answer(**begun))["messages"][-1]["content"]))
+    assert not flat(sent(user("a story"), answer(**begun))["messages"][-1]["content"]).endswith(" ")
+    middle = sent(user("a story"), answer(**begun), user("go on"))["messages"][1]["content"]
+    assert flat(middle) == "Once upon ", "elsewhere it is sent as it was said"
+
+
+def flat(content):
+    return content if isinstance(content, str) else "".join(block["text"] for block in content)

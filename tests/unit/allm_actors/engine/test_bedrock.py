@@ -139,6 +139,12 @@ def test_messages_in_a_row_are_one_and_blank_ones_none():
     ]
 
 
+def test_an_answer_that_the_model_goes_on_with_does_not_end_with_white_space():
+    begun = Message(role="assistant", content="Once upon ")
+    assert sent(user("a"), begun)["messages"][-1]["content"] == text("Once upon")
+    assert sent(user("a"), begun, user("b"))["messages"][1]["content"] == text("Once upon ")
+
+
 @pytest.mark.parametrize("blank", ["", "\n\n"])
 def test_the_sides_take_turns_also_around_an_answer_that_says_nothing(blank):
     nothing = Message(role="assistant", content=blank)
