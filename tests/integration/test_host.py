@@ -9,6 +9,7 @@ import pickle
 import sqlite3
 import sys
 import threading
+import traceback
 
 import msgspec
 import pytest
@@ -1523,3 +1524,53 @@ def test_what_a_user_keeps_beside_a_message_makes_no_calls(tmp_path, calls):
         session = host.session("s", talking("three"))
         assert session.messages[0].metadata["tool_calls"] == calls
         assert session.reply("z").result().text() == "three"
+
+
+# --- a refusal ----------------------------------------------------------------------------------------------------
+
+
+def with_for(turn):
+    with turn:
+        for _ in turn:
+            pass
+
+
+def with_result(turn):
+    with turn:
+        turn.result()
+
+
+async def with_async_for(turn):
+    async with turn:
+        async for _ in turn:
+            pass
+
+
+async def with_await(turn):
+    async with turn:
+        await turn
+
+
+async def with_admitted(turn):
+    async with turn:
+        await turn.admitted()
+
+
+@pytest.mark.parametrize("use", [with_for, with_result, with_async_for, with_await, with_admitted])
+def test_the_traceback_of_a_refused_turn_names_the_code_that_used_it(monkeypatch, use):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    keyless = allm.Engine(adapter="openai:m")
+
+    async def awaits():
+        async with allm.Host() as host:
+            session = await host.session("s", keyless, when_busy="reject")
+            _first = session.reply("hi") if use is with_admitted else None
+            await use(session.reply("hi"))
+
+    def waits():
+        with allm.Host() as host:
+            use(host.session("s", keyless).reply("hi"))
+
+    with pytest.raises(allm.AllmError) as refused:
+        asyncio.run(awaits()) if asyncio.iscoroutinefunction(use) else waits()
+    assert use.__name__ in [frame.name for frame in traceback.extract_tb(refused.tb)]

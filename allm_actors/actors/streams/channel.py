@@ -244,18 +244,28 @@ class Channel:
         if on_cancel is not None:
             on_cancel()
 
-    def wait_result(self) -> Any:
-        """Block until the turn is over and return its result. Raises what refused the turn, or the wait for it."""
+    def wait_end(self) -> None:
+        """Block until the turn is over. Raises what refuses the wait; not what refused the turn: somebody may be
+        raising that already, and a second `raise` would cut off its traceback.
+        """
         while not self._ended:
             self.refuse_inside()
             self._block(lambda: self._ended)
+
+    async def await_end(self) -> None:
+        """As `wait_end`, without blocking the event loop."""
+        while not self._ended:
+            self.refuse_inside()
+            await self._suspend(lambda: self._ended)
+
+    def wait_result(self) -> Any:
+        """Block until the turn is over and return its result. Raises what refused the turn, or the wait for it."""
+        self.wait_end()
         return self._outcome()
 
     async def await_result(self) -> Any:
         """As `wait_result`, without blocking the event loop."""
-        while not self._ended:
-            self.refuse_inside()
-            await self._suspend(lambda: self._ended)
+        await self.await_end()
         return self._outcome()
 
     def fresh(self, error: BaseException) -> BaseException:

@@ -229,13 +229,13 @@ class EventStream(Generic[R_co, E_co]):
         """End the call now; its result is what it has done so far. Harmless when it is over."""
         if self._stop() and current_loop() is None:
             with contextlib.suppress(Exception):
-                self._channel.wait_result()
+                self._channel.wait_end()
 
     async def aclose(self) -> None:
         """As `close`, without blocking the event loop."""
         if self._stop():
             with contextlib.suppress(Exception):
-                await self._channel.await_result()
+                await self._channel.await_end()
 
     def __enter__(self) -> Self:
         return self
