@@ -23,6 +23,7 @@ from supervisors import exit as exit_process
 from .log import log
 from .protocol import ANSWERED, CallJob, ModelJob, ToolJob
 from .workers.adapter import adapter_actor_for
+from .workers.cancellation import LoopWatch
 from .workers.tools import tool_actor_for
 
 __all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports"]
@@ -46,6 +47,7 @@ class Ports:
         max_zombies: int,
     ) -> None:
         self.system, self.transport, self.io_loop = system, transport, io_loop
+        self.watch = LoopWatch(system, io_loop)
         self._max_zombies = max_zombies
 
     def whereis(self, name: Hashable) -> ProcessRef[Any] | None:

@@ -80,6 +80,11 @@ class LoopDispatcher(Dispatcher):
                 self._ident = self._own.ident
             return self._own.loop
 
+    @property
+    def ident(self) -> int | None:
+        """The identifier of the loop's thread (`threading.get_ident`), once something has run there."""
+        return self._ident
+
     def join(self, timers: Timers) -> None:
         """See `Dispatcher.join`."""
         self._timers = timers

@@ -279,5 +279,32 @@ def test_a_coroutine_that_blocks_everybodys_event_loop_is_told_once(
         until(lambda: host.stats().hanging == 0)
 
 
+def test_a_coroutine_that_blocks_the_event_loop_of_its_whole_host_is_told_once(
+    caplog: pytest.LogCaptureFixture, locked: threading.Event
+) -> None:
+    caplog.set_level(logging.ERROR, logger="allm_actors")
+
+    @allm.tool
+    async def blocks() -> str:
+        """Block, and with it every session and the program's own coroutines."""
+        locked.wait(SOON)
+        return "done"
+
+    async def main() -> list[allm.ChatResult]:
+        async with allm.Host() as host:
+            sessions = [await host.session(name, one_call(blocks)) for name in "abc"]
+            return await asyncio.gather(*(each.reply("hi", tool_timeout=0.05) for each in sessions))
+
+    unlock = threading.Thread(
+        target=lambda: (until(lambda: lines_of(caplog, "an event loop is blocked")), locked.set())
+    )
+    unlock.start()
+    results = asyncio.run(main())
+    unlock.join(SOON)
+    assert {result.halted_reason for result in results} == {"completed"}
+    (line,) = lines_of(caplog, "an event loop is blocked")
+    assert "in blocks > " in line
+
+
 def lines_of(caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
     return [line for line in caplog.messages if line.startswith(event)]

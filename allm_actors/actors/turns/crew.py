@@ -15,6 +15,7 @@ from typing import Any
 
 from allm_actors.actors.ports import Ports
 from allm_actors.actors.protocol import AlarmRang, ModelJob, ToolJob, WorkerLost, WorkerReady
+from allm_actors.actors.workers.cancellation import LoopWatch
 from allm_actors.engine.wire import Transport
 from supervisors import ProcessRef
 
@@ -62,7 +63,7 @@ class Crew:
         """Send the actor `AlarmRang` when this token's time is up; returns a function that cancels that."""
         if self._alarms is None:
             # A timer of the system's, not the actor's: it can be cancelled even after the actor was killed.
-            self._alarms = Alarms(self.ref.system.timers, partial(_ring, self.ref))
+            self._alarms = Alarms(self.ref.system.timers, partial(_ring, self.ref, self._ports.watch))
         self._alarms.set(seconds, token)
         return partial(self._alarms.call_off, token)
 
@@ -85,6 +86,7 @@ class Crew:
             self._alarms.rest()
 
 
-def _ring(ref: ProcessRef[Any]) -> None:
+def _ring(ref: ProcessRef[Any], watch: LoopWatch) -> None:
     if ref.is_alive():
         ref.inform(AlarmRang())
+        watch.look()  # a blocked event loop keeps it from being heard

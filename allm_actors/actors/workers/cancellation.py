@@ -1,4 +1,5 @@
-"""Coroutines that go on after they were cancelled: counted, and logged for operators with where they are.
+"""Coroutines that go on after they were cancelled, and event loops that are blocked: counted, and logged for
+operators with where they are.
 
 Rule of this file: nothing here can end one. A coroutine that catches its cancellation just goes on; one that
 blocks holds up its whole event loop, so that the others on it do not even receive their cancellation.
@@ -9,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context
 from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,7 +22,7 @@ from weakref import WeakKeyDictionary
 from allm_actors.actors.log import log
 from supervisors import System
 
-__all__ = ["Cancellation", "strays_of"]
+__all__ = ["Cancellation", "LoopWatch", "strays_of"]
 
 GRACE = 1.0  # seconds that a coroutine has to end, as a thread has
 _FRAMES = 5  # the innermost calls, which are the user's
@@ -66,6 +70,43 @@ class Cancellation:
             log.error("a coroutine continues after it was cancelled", who=self._who, where=_awaiting(task))
         elif not known:  # otherwise this thread has been logged already
             log.error("an event loop is blocked", who=self._who, where=_running(ident))
+
+
+class LoopWatch:
+    """Looks whether the event loop that a host's sessions live on is blocked, as by a coroutine of the user's.
+
+    Whoever waits for that loop asks for a look; a blocked loop is logged once. Thread: any.
+    """
+
+    __slots__ = ("_asked", "_io_loop", "_system")
+
+    def __init__(self, system: System, io_loop: Callable[[], asyncio.AbstractEventLoop | None]) -> None:
+        self._system, self._io_loop = system, io_loop
+        self._asked: float | None = None  # when the loop was asked to answer, until it has
+
+    def look(self) -> None:
+        """Check after `GRACE` seconds whether the loop has answered, and log it if not."""
+        loop = self._io_loop()
+        if loop is None or self._asked is not None:
+            return
+        self._asked = time.monotonic()
+        with suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(self._answer, context=Context())
+        self._system.timers.after(GRACE, lambda: self._check(loop))
+
+    def _answer(self) -> None:
+        self._asked = None
+
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+        asked, now = self._asked, time.monotonic()
+        if asked is None or not loop.is_running():
+            return
+        if now - asked > 2 * GRACE:  # this check is late itself: the whole process was paused
+            self._asked = None
+            self.look()
+        elif now - asked >= GRACE:
+            ident = getattr(self._system.dispatcher("loop"), "ident", None)
+            log.error("an event loop is blocked", where="" if ident is None else _running(ident))
 
 
 def strays_of(system: System) -> int:
