@@ -34,7 +34,7 @@ from typing import Any, final
 
 from pykka import ActorDeadError, ActorRef
 
-from supervisors.reasons import NOPROC, Crash, Reason, shown
+from supervisors.reasons import NOPROC, Crash, Reason, Shutdown, shown
 
 __all__ = [
     "AlreadyPresent",
@@ -131,7 +131,8 @@ class StartError(SupervisorError):
     """A process did not start.
 
     `reason` is what it ended with; `spec` is the child spec if a static supervisor started it, else None.
-    When the reason is a crash, its exception is the `__cause__`.
+    When the reason is a crash, of the process or of the child that kept a supervisor from starting, its
+    exception is the `__cause__`.
     """
 
     def __init__(self, reason: Reason, spec: Any = None) -> None:
@@ -139,10 +140,7 @@ class StartError(SupervisorError):
         super().__init__(f"{who} did not start: {shown(reason)}")
         self.reason = reason
         self.spec = spec
-        cause = reason.exc if isinstance(reason, Crash) else None
-        self.__cause__ = (
-            cause if isinstance(cause, BaseException) else None
-        )  # a Crash can be made of anything
+        self.__cause__ = _exception_in(reason)
 
 
 @final
@@ -157,6 +155,13 @@ class FailedToStart:
     reason: Reason
 
 
+def _exception_in(reason: object) -> BaseException | None:
+    while isinstance(reason, Shutdown) and isinstance(reason.term, FailedToStart):
+        reason = reason.term.reason
+    cause = reason.exc if isinstance(reason, Crash) else None
+    return cause if isinstance(cause, BaseException) else None  # a Crash can be made of anything
+
+
 class ReplyError(SupervisorError):
     """Raised in a handler to refuse a request: the caller gets it, the process lives on. Subclass it freely."""
 
@@ -165,9 +170,11 @@ class ProcessDown(SupervisorError, ActorDeadError):
     """The process that was asked is dead; `reason` says why it ended."""
 
     def __init__(self, reason: Reason = NOPROC, ref: Any = None) -> None:
-        who = "the process" if ref is None else ref if isinstance(ref, ActorRef) else f"process {shown(ref)}"
+        is_name = ref is not None and not isinstance(ref, ActorRef)
+        who = "the process" if ref is None else f"process {shown(ref)}" if is_name else ref
+        where = " in the current System; for another one, use `with that_system:`" if is_name else ""
         super().__init__(
-            f"{who} not found" if reason is NOPROC else f"{who} is down: {shown(reason)}"
+            f"{who} not found{where}" if reason is NOPROC else f"{who} is down: {shown(reason)}"
         )  # Pykka's words
         self.reason = reason
         self.ref = ref

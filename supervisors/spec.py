@@ -15,9 +15,11 @@ Source: Erlang/OTP `supervisor`, "sup_flags" and "child_spec"; the defaults are 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeGuard, get_args
 
@@ -40,6 +42,7 @@ __all__ = [
     "check_childspecs",
     "check_dynamic_flags",
     "check_flags",
+    "check_option_names",
     "child",
     "child_spec",
     "child_specs",
@@ -160,8 +163,16 @@ def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> Chi
     """A child spec that starts an actor class with these arguments; its id is the class.
 
     `restart` and `shutdown` are those of the class. The id of a supervisor with a `name` is that name.
+    Raises: BadSpec("invalid_start") for an option of the spec that the class does not take as an argument.
     """
     kind = _type_of(cls)
+    for name in _OPTIONS & kwargs.keys():
+        if not _takes(cls, name):
+            message = (
+                f"{shown(cls)} takes no argument {name!r}; for the option of the child itself, write "
+                f"child(...).replace({name}=...)"
+            )
+            raise BadSpec("invalid_start", name, message)
     return ChildSpec(
         id=kwargs.get("name") or cls if kind == "supervisor" else cls,
         start=cls,
@@ -288,6 +299,34 @@ def check_dynamic_flags(flags: DynamicFlags) -> DynamicFlags:
     if not isinstance(flags.extra_args, tuple):
         raise _bad_flag("extra_args", type(flags.extra_args), "a tuple")
     return flags
+
+
+def check_option_names(who: str, given: Iterable[str], known: type) -> None:
+    """Check the names of the options that a supervisor is started with against the fields of `known`.
+
+    Raises: BadSpec("supervisor_data").
+    """
+    names = [each.name for each in dataclasses.fields(known)]
+    for name in given:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            meant = f"did you mean {near[0]!r}?" if near else f"its options: {', '.join(names)}"
+            raise BadSpec("supervisor_data", name, f"a {who} has no option {name!r}; {meant}")
+
+
+_OPTIONS: Final = {each.name for each in dataclasses.fields(ChildSpec)} - {"start", "args", "kwargs", "id"}
+
+
+def _takes(function: Callable[..., object], name: str) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of C
+        return True
+    # `**_kwargs`, as in the `__init__` of Pykka's actors, takes arguments only to ignore them.
+    return any(
+        each.name == name or (each.kind is each.VAR_KEYWORD and not each.name.startswith("_"))
+        for each in parameters
+    )
 
 
 def _type_of(start: object) -> ChildType:

@@ -34,6 +34,7 @@ from supervisors.spec import (
     DynamicFlags,
     check_child,
     check_dynamic_flags,
+    check_option_names,
     child_spec,
 )
 from supervisors.supervisor.supervision import Request, Supervision
@@ -149,7 +150,11 @@ class DynamicSupervisor(Supervision):
 
     def init(self, *args: Any, **kwargs: Any) -> DynamicFlags | Ignore:
         """Return the flags, or `IGNORE`. Override it in a class that has flags of its own."""
-        return DynamicFlags(*args, **kwargs)
+        if args:
+            message = "a DynamicSupervisor begins without children; start them later, with start_child"
+            raise BadSpec("badarg", len(args), message)
+        check_option_names("DynamicSupervisor", kwargs, DynamicFlags)
+        return DynamicFlags(**kwargs)
 
     def spawn_child(
         self, cls: type[Process], args: tuple[Any, ...], on_exit: Callable[[Reason], object] | None

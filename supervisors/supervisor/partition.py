@@ -24,7 +24,7 @@ from uuid import UUID
 
 from supervisors.core.static import StaticChildren
 from supervisors.errors import BadSpec, NotFound, ProcessDown, Restarting, Running, SupervisorError
-from supervisors.reasons import NOPROC, Exit, shown
+from supervisors.reasons import NOPROC, shown
 from supervisors.runtime.names import Name, Via
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
@@ -114,21 +114,13 @@ class PartitionSupervisor(Supervisor):
     ) -> tuple[Flags, list[ChildSpec]]:
         """The flags, and one child spec for each partition."""
         if self.ref.name is None:
-            raise Exit(
-                BadSpec(
-                    "missing_name",
-                    None,
-                    "a PartitionSupervisor needs a name, by which it is found; give it one",
-                )
-            )
+            message = "a PartitionSupervisor needs a name, by which it is found; give it one"
+            raise BadSpec("missing_name", None, message)
         count = (os.cpu_count() or 1) if partitions is None else partitions
         if type(count) is not int or count < 1:
-            raise Exit(BadSpec("invalid_partitions", count, f"partitions must be at least 1, not {count!r}"))
-        try:
-            spec = child_spec(child)
-            specs = [_partition(spec, number, with_arguments) for number in range(count)]
-        except BadSpec as bad:
-            raise Exit(bad) from None
+            raise BadSpec("invalid_partitions", count, f"partitions must be at least 1, not {count!r}")
+        spec = child_spec(child)
+        specs = [_partition(spec, number, with_arguments) for number in range(count)]
         self._actor_open_partitions, self._actor_partitions = count, specs
         flags = Flags(strategy=strategy, max_restarts=max_restarts, max_seconds=max_seconds)
         return flags, specs

@@ -34,6 +34,7 @@ from supervisors.spec import (
     Strategy,
     check_child,
     check_flags,
+    check_option_names,
     child_spec,
     child_specs,
 )
@@ -198,15 +199,6 @@ class Supervisor(Supervision):
         return StaticChildren(flags, children)
 
 
-def _default_init(
-    children: Sequence[ChildLike] = (),
-    *,
-    strategy: Strategy = "one_for_one",
-    max_restarts: int = 3,
-    max_seconds: float = 5.0,
-    auto_shutdown: AutoShutdown = "never",
-) -> tuple[Flags, Sequence[ChildLike]]:
-    flags = Flags(
-        strategy=strategy, max_restarts=max_restarts, max_seconds=max_seconds, auto_shutdown=auto_shutdown
-    )
-    return flags, children
+def _default_init(children: Sequence[ChildLike] = (), **options: Any) -> tuple[Flags, Sequence[ChildLike]]:
+    check_option_names("Supervisor", options, Flags)
+    return Flags(**options), children

@@ -97,7 +97,10 @@ class Supervision(Performer):
     def _actor_init(self) -> object:
         args, kwargs = self._arguments
         self._arguments = (), {}
-        result: object = self.init(*args, **kwargs)
+        try:
+            result: object = self.init(*args, **kwargs)
+        except BadSpec as bad:
+            raise Exit(bad) from None
         if result is IGNORE:
             return IGNORE
         try:

@@ -460,3 +460,59 @@ def test_a_child_that_asks_its_supervisor_while_that_waits_for_it_is_told(kind: 
     boss.terminate_child(2 if kind is Supervisor else second)
     assert told == ["init", "terminate"]
     assert boss.count_children().active == 1
+
+
+class Refuses(Process):
+    def init(self) -> None:
+        raise LookupError("no such shop")
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_a_start_that_fails_has_its_exception_as_the_cause_however_deep_it_was(levels: int) -> None:
+    spec = child(Refuses)
+    for level in range(levels):
+        spec = child(Supervisor, [spec], name=f"level {level}")
+    with pytest.raises(StartError) as failed:
+        Supervisor.start_link([spec])
+    assert repr(failed.value.__cause__) == "LookupError('no such shop')"
+
+
+class Restful(Process):
+    def __init__(self, restart: str) -> None:
+        super().__init__()
+        self.restart = restart  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["restart", "shutdown", "significant", "backoff", "type", "start_timeout"])
+def test_an_option_of_the_child_among_its_arguments_is_refused(name: str) -> None:
+    with pytest.raises(
+        BadSpec, match=rf"Echo.* takes no argument '{name}'.*child\(\.\.\.\)\.replace\({name}="
+    ) as bad:
+        child(Echo, **{name: "transient"})
+    assert (bad.value.why, bad.value.value) == ("invalid_start", name)
+    assert child(Restful, restart="daily").kwargs == {"restart": "daily"}, "an argument of its own"
+
+
+def test_a_misspelt_option_of_a_supervisor_is_named() -> None:
+    with pytest.raises(
+        BadSpec, match="a Supervisor has no option 'max_restart'; did you mean 'max_restarts'"
+    ):
+        Supervisor.start_link([], max_restart=3)
+    with pytest.raises(
+        BadSpec, match="no option 'x'; its options: max_children, max_restarts, max_seconds, extra_args"
+    ):
+        DynamicSupervisor.start_link(x=3)
+    with pytest.raises(BadSpec, match="begins without children; start them later, with start_child"):
+        DynamicSupervisor.start_link([child(Echo)])
+
+
+def test_a_name_of_another_system_is_told_where_it_was_looked_for() -> None:
+    with System() as other:
+        Echo.start(name="there")
+        with (
+            System(),
+            pytest.raises(ProcessDown, match="process 'there' not found in the current System; for another"),
+        ):
+            call("there", 1)
+        with other.activated():
+            assert whereis("there") is not None
