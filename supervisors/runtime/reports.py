@@ -91,7 +91,7 @@ class _Feed(Generic[T]):
 
 
 class Reports(_Feed[Report]):
-    """Reports of one system; crashes and other failures are logged at ERROR, the rest at INFO.
+    """Reports of one system; crashes and other failures are logged at ERROR, starts at DEBUG, the rest at INFO.
 
     A traceback is logged once: with the end of the process, or, if there was no process, by the supervisor.
     """
@@ -110,13 +110,18 @@ class Reports(_Feed[Report]):
         if exc is not None and report.kind == "process_ended":
             log.log(level, "Unhandled exception in %s:", report.ref, exc_info=exc)  # Pykka's words
         else:
-            words = (report.kind, report.ref, shown(report.reason), report.detail)
-            log.log(level, "%s: %s %s %s", *words, exc_info=exc if report.ref is None else None)
+            why = "" if report.reason is None else f" {shown(report.reason)}"
+            words = (report.kind, report.ref, why, report.detail)
+            log.log(level, "%s: %s%s %s", *words, exc_info=exc if report.ref is None else None)
 
 
 def _level(kind: str, reason: Reason) -> int:
     if kind == "reached_max_restart_intensity":  # an error, although the supervisor ends with a clean reason
         return logging.ERROR
+    if (
+        kind == "child_started"
+    ):  # as many as there are calls; OTP's progress reports are not shown by default, either
+        return logging.DEBUG
     return logging.INFO if reason is None or is_clean(reason) else logging.ERROR
 
 

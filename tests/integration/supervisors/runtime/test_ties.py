@@ -224,9 +224,12 @@ def test_timers_end_with_the_process_that_set_them(system: System, log: Log) -> 
 
 def test_a_timer_for_a_name_looks_it_up_when_it_fires(system: System, log: Log) -> None:
     a = Echo.start()
-    a.ask(lambda self: self.send_after(0.01, "later", "hello"), timeout=SOON)
-    Watcher.start(log, name="later")
+    timer = a.ask(lambda self: self.send_interval(0.001, "later", "hello"), timeout=SOON)
+    later = Watcher.start(log, name="later")
     assert log.next() == "hello"
+    timer.cancel()
+    later.stop(timeout=SOON)
+    log.rest()
     system.dead_letters.subscribe(lambda letter: log(letter.to))
     a.ask(lambda self: self.send_after(0, "nobody", "hello"), timeout=SOON)
     assert log.next() == "nobody"

@@ -396,6 +396,16 @@ def test_failures_are_logged_as_errors_and_the_rest_is_not(caplog):
     assert [report.kind for report in seen] == ["a", "b"]
 
 
+def test_starts_are_logged_for_those_who_debug(caplog):
+    caplog.set_level(logging.DEBUG, logger="supervisors")
+    reports = System().reports
+    reports.emit(Report("child_started", None, None, "child 1 of shop"))
+    assert caplog.record_tuples == [("supervisors", logging.DEBUG, "child_started: None child 1 of shop")]
+    caplog.set_level(logging.INFO, logger="supervisors")
+    assert not reports.wanted("child_started", None)
+    assert reports.wanted("child_terminated", None)
+
+
 def test_dead_letters_are_always_counted_and_seldom_logged(caplog):
     caplog.set_level(logging.INFO, logger="supervisors")
     system = System()
