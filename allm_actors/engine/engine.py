@@ -19,7 +19,7 @@ from allm_actors.engine import elixir
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
 from allm_actors.engine.kinds import check_kinds, check_model
-from allm_actors.engine.places import CALL, split
+from allm_actors.engine.places import ADAPTERS, CALL, FILTERS, ORCHESTRATION, REQUEST, TRANSPORT, split
 from allm_actors.engine.secret import held_in
 
 __all__ = ["Engine"]
@@ -234,6 +234,10 @@ def _unknown_field(name: str) -> str:
             f"an Engine never holds a key, got {name!r}; pass api_key= with the call, or set the provider's "
             "environment variable"
         )
+    if name in ADAPTERS or name in TRANSPORT:
+        return f"Engine has no field {name!r}; give it in adapter_opts={{{name!r}: …}}"
+    if name in REQUEST or name in ORCHESTRATION or name in FILTERS:
+        return f"Engine has no field {name!r}; give it in params={{{name!r}: …}}, or with the call"
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"Engine has no field {name!r}{hint} Its fields: {', '.join(names)}"

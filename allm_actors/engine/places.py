@@ -62,7 +62,7 @@ _SLOTS = {slot for row in CAPABILITIES.values() for slot in (row.slot, row.model
 ENGINE = frozenset({"adapter", "params", "middleware", *_SLOTS})
 KNOWN = REQUEST | TRANSPORT | CALL | FILTERS | ORCHESTRATION
 # Options of adapters, such as where a request goes: given to a call they would be sent as a parameter of the model.
-_ADAPTERS = frozenset(
+ADAPTERS = frozenset(
     {"base_url", "endpoint", "headers", "organization", "project", "query", "region", "transport"}
 )
 _NEAR = 0.85
@@ -111,7 +111,7 @@ def _refuse_misplaced(name: str) -> None:
         raise TypeError(
             f"{name!r} belongs to the engine, not to a call: use Engine({name}=…) or engine.merge({name}=…)"
         )
-    if name in _ADAPTERS:
+    if name in ADAPTERS:
         raise TypeError(
             f"{name!r} belongs in adapter_opts, of the engine or of the call: adapter_opts={{{name!r}: …}}"
         )

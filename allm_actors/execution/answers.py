@@ -164,4 +164,6 @@ def _malformed(reason: str | None, raw: str | None) -> AdapterError:
         else "did not end in a known way"
     )
     said = f"finish reason {raw or reason!r}"
+    if reason is None and raw is None:
+        said += "; the adapter must give one, and a script ends with script.finish(…)"
     return AdapterError("malformed_response", message=f"the model's answer {what} ({said})")

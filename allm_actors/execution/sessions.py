@@ -310,8 +310,8 @@ def _allow(session: Session, column: str, operation: str, call_id: str = "") -> 
             raise SessionError(
                 "session_in_error_state",
                 message=(
-                    f"{operation}: session {session.id!r} ended in an error; call recover(session) to use it "
-                    "again"
+                    f"{operation}: session {session.id!r} ended in an error; recover it to use it again: "
+                    "session.recover() in a host, allm.session.recover(session) for a value"
                 ),
                 metadata={"error": session.metadata.get("error")},
             )

@@ -5,10 +5,12 @@ repeat it wherever a server could, and everything that was said anywhere is sear
 """
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import math
 import os
+import socket
 import sqlite3
 import threading
 import traceback
@@ -570,6 +572,12 @@ NETWORK = {
     "an endless line": ([FAULTS["8 MiB line"]], {}, "malformed_event", ""),
     "something that is not JSON": ([FAULTS["event that is not JSON"]], {}, "malformed_event", ""),
     "an empty body": ([FAULTS["empty body"]] * MANY, {}, "malformed_response", ""),
+    "an empty body that is called JSON": (
+        [Reply(headers={"content-type": "application/json"}, body=b" ")] * MANY,
+        {},
+        "malformed_response",
+        "OpenAI answered with an empty body",
+    ),
     "a picture": (
         [Reply(headers={"content-type": "image/png"}, body=b"\x89PNG")],
         {},
@@ -1015,3 +1023,81 @@ def test_the_tools_of_a_request_are_tools(tools):
     engine = allm.Engine("fake", adapter_opts={"script": [script.finish("stop")]})
     with pytest.raises(TypeError, match="tools must be a list of Tool values"):
         allm.generate(engine, allm.request("hi", tools=tools))
+
+
+# --- the likeliest first mistakes ---------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Cat:
+    name: str
+
+
+@dataclasses.dataclass
+class Dog:
+    name: str
+
+
+def pets(pet: Cat | Dog) -> str:
+    """Look after a pet."""
+    return pet.name
+
+
+def scripted(*entries):
+    return allm.Engine("fake", adapter_opts={"script": entries})
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: allm.Engine("openai", base_url="http://x"), "give it in adapter_opts={'base_url': …}"),
+        (lambda: allm.Engine("openai", stream_timeout=1), "give it in adapter_opts={'stream_timeout': …}"),
+        (
+            lambda: allm.Engine("openai", temperature=0.5),
+            "give it in params={'temperature': …}, or with the call",
+        ),
+        (lambda: allm.Engine("openai", max_turns=3), "give it in params={'max_turns': …}, or with the call"),
+        (lambda: allm.Engine("openai", tool=[]), "did you mean 'tools'?"),
+        (lambda: allm.tool(pets), "make the union a field of a pydantic model"),
+        (
+            lambda: allm.generate(scripted(*ANSWER), HI, response_model=Cat("a")),
+            "it is a value; give its class, Cat",
+        ),
+    ],
+)
+def test_the_first_mistakes_are_told_what_to_do(call, words):
+    refused(call, TypeError, words)
+
+
+def test_what_engines_are_told_to_do_works():
+    engine = allm.Engine(
+        "fake", params={"temperature": 0.5, "max_turns": 3}, adapter_opts={"stream_timeout": 1}
+    )
+    assert engine.params == {"temperature": 0.5, "max_turns": 3}
+
+
+def test_a_script_without_an_end_says_how_to_end_it():
+    result = allm.chat(scripted(script.text("x")), HI)
+    assert "a script ends with script.finish(…)" in str(result.metadata["error"])
+
+
+def test_https_to_a_server_that_speaks_http_says_so():
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def answer():
+            connection, _ = plain.accept()
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"https://127.0.0.1:{plain.getsockname()[1]}"
+        response = within(lambda: allm.generate(openai(url), HI, api_key=KEY, retry=False))
+    assert "the server probably speaks http:// and not https://" in str(response.metadata["error"])
+
+
+def test_a_session_in_an_error_is_told_how_to_recover():
+    with allm.Host() as host:
+        session = host.session("s", scripted(script.error("timeout")))
+        session.reply("hi").result()
+        refused(lambda: session.reply("hi").result(), allm.SessionError, "session.recover() in a host")

@@ -9,6 +9,7 @@ values.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -24,6 +25,10 @@ _DEFS = "#/$defs/"
 _UNSUPPORTED = (
     "JSON has no form for it; use a dataclass, a TypedDict, a Struct or a pydantic model, or take a type such "
     "as str and build the object yourself"
+)
+_UNION = (
+    "JSON does not say which one it is; tag them (msgspec.Struct with tag=True), or make the union a field of "
+    "a pydantic model"
 )
 _UNREADABLE = (TypeError, NameError, RecursionError)  # the last two of a text, or an alias, in the type
 _FORMATS = {"datetime": "date-time", "time": "time"}
@@ -120,16 +125,22 @@ def _components(annotation: Any) -> tuple[Schema, dict[str, Any]]:
             ref_template=_DEFS + "{name}",
         )
     except _UNREADABLE as error:
-        raise TypeError(f"no JSON Schema for {annotation!r}: {_why(error)}") from None
+        raise TypeError(f"no JSON Schema for {annotation!r}: {_why(annotation, error)}") from None
     definitions = {**definitions, **foreign}
     return _walk(schema, _typed), {
         name: _walk(definition, _typed) for name, definition in definitions.items()
     }
 
 
-def _why(error: Exception) -> str:
-    unsupported = str(error).startswith("Generating JSON schema for custom types")
-    return _UNSUPPORTED if unsupported else str(error)
+def _why(annotation: Any, error: Exception) -> str:
+    said, cls = str(error), type(annotation)
+    if is_dataclass(cls) or issubclass(cls, msgspec.Struct) or hasattr(cls, "model_json_schema"):
+        return f"it is a value; give its class, {cls.__name__}"
+    if said.startswith("Generating JSON schema for custom types"):
+        return _UNSUPPORTED
+    if said.startswith("Type unions may not contain more than one"):
+        return f"{said.partition(' - ')[0]}: {_UNION}"
+    return said
 
 
 def _foreign(cls: type[Any], definitions: dict[str, Any]) -> Schema:

@@ -80,6 +80,12 @@ class AnswerDecoder(ABC, Generic[T]):
             self._answer.fail(error, events)
         return events
 
+    def nothing(self) -> list[Event]:
+        """The events of an answer that came whole, and without anything in it: an error."""
+        events: list[Event] = []
+        self._answer.unreadable("an empty body", events)
+        return events
+
     @abstractmethod
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
@@ -115,7 +121,8 @@ class ChatDialect:
 
     def decode_body(self, body: bytes, row: Provider) -> list[Event]:
         """The events of an answer that came whole, without `MessageStarted`."""
-        return self.decoder(row).body(body)
+        decoder = self.decoder(row)
+        return decoder.body(body) if body.strip() else decoder.nothing()
 
     def requires_structured_finalize(self, request: Request) -> bool:
         """See `two_passes`."""

@@ -294,7 +294,8 @@ def _advice(reason: str, status: int | None, row: Provider) -> str:
             f"({row.base_url_name})."
         )
     if status == 404:
-        return f"Check the model's name, and base_url ({row.base_url_name})."
+        ours = f", by default {row.base_url}" if row.base_url and "{" not in row.base_url else ""
+        return f"Check the model's name, and base_url ({row.base_url_name}{ours})."
     if status == 402:
         return "Check the account's balance."
     return _ADVICE.get(reason, "")

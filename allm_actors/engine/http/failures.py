@@ -46,6 +46,8 @@ def failure_of(error: BaseException, host: str, deadlines: Deadlines) -> Adapter
     if isinstance(error, httpx.ConnectError | httpx.ProxyError):
         why = str(error) or kind
         message = f"cannot connect to {host} ({why}); check the network, base_url and proxy settings"
+        if "WRONG_VERSION_NUMBER" in why:  # OpenSSL's words for an answer that is not TLS
+            message += "; the server probably speaks http:// and not https://"
         return AdapterError("network_error", message=message, cause=kind, metadata={"phase": "connect"})
     if isinstance(error, MalformedError) or _is_malformed(error):
         why = "it redirects to an invalid URL" if "location header" in str(error) else str(error)

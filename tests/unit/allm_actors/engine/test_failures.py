@@ -48,7 +48,11 @@ def test_reasons(status, error, reason):
 
 def test_messages_say_what_to_do():
     assert "GROQ_API_KEY" in refused(401, provider="groq").message
-    assert "model's name" in refused(404).message
+    assert (
+        "model's name, and base_url (OPENAI_BASE_URL, by default https://api.openai.com/v1)"
+        in refused(404).message
+    )
+    assert "by default https://api.anthropic.com)" in refused(404, provider="anthropic").message
     assert "Wait 2 s" in refused(429, headers={"Retry-After": "2"}).message
     assert "balance" in refused(402).message
     unasked = refused(401, headers={"Retry-After": "2"})
