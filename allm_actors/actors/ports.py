@@ -47,7 +47,7 @@ class Ports:
         max_zombies: int,
     ) -> None:
         self.system, self.transport, self.io_loop = system, transport, io_loop
-        self.watch = LoopWatch(system, io_loop)
+        self.watch = LoopWatch(system)
         self._max_zombies = max_zombies
 
     def whereis(self, name: Hashable) -> ProcessRef[Any] | None:

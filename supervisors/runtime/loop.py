@@ -81,6 +81,11 @@ class LoopDispatcher(Dispatcher):
             return self._own.loop
 
     @property
+    def begun(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop, unless it is one of its own that nothing has started yet."""
+        return self._given if self._own is None else self._own.loop
+
+    @property
     def ident(self) -> int | None:
         """The identifier of the loop's thread (`threading.get_ident`), once something has run there."""
         return self._ident
@@ -148,7 +153,7 @@ class LoopDispatcher(Dispatcher):
 
     def lag(self) -> float:
         """See `Dispatcher.lag`. A loop of its own that has not begun is not started for that."""
-        loop = self._given if self._own is None else self._own.loop
+        loop = self.begun
         looked, lag, now = self._looked, self._lag, time.monotonic()
         if looked is not None:
             return max(lag, now - looked)

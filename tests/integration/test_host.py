@@ -10,6 +10,7 @@ import sqlite3
 import sys
 import threading
 import traceback
+import warnings
 
 import msgspec
 import pytest
@@ -312,6 +313,26 @@ def test_a_tool_error_that_halts(host):
     assert (result.halted_reason, result.metadata) == ("tool_error", {"halt_tool_call_id": "c0"})
     assert chat.value.metadata["error"] == {"halt_tool_call_id": "c0"}
     assert "no such city" in chat.messages[-1].content
+
+
+def test_a_turn_that_is_dropped_unread_is_warned_of(host):
+    chat = host.session("s", fake(*[says("one")] * 9))
+    with pytest.warns(
+        RuntimeWarning, match=r"turn \S+ was dropped unread: its message is stored, but .* not asked"
+    ):
+        gc.collect(bool(chat.reply("hi")))
+    until(lambda: chat.status == "idle" and not host.stats().turns)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", RuntimeWarning)
+        chat.reply("hi").result()
+        next(chat.reply("hi"))
+        chat.reply("hi").close()
+        with chat.reply("hi"):
+            pass
+        with contextlib.suppress(ValueError):
+            chat.reply("hi", tool_timeout=-1)
+        gc.collect()
+    assert told == []
 
 
 # --- one turn at a time -------------------------------------------------------------------------------------------

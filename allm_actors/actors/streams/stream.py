@@ -8,6 +8,8 @@ them. Folding is elsewhere.
 from __future__ import annotations
 
 import contextlib
+import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
@@ -134,6 +136,7 @@ class EventStream(Generic[R_co, E_co]):
         self._ready: deque[Any] = deque()
         self._begun = begun
         self._closed = self._exhausted = False
+        self._used = False
         self._read = 0
 
     def __iter__(self) -> Self:
@@ -306,18 +309,19 @@ class EventStream(Generic[R_co, E_co]):
         self._channel.end(self._source.unbegun())
 
     def _keep(self, taken: deque[Any]) -> None:
-        self._exhausted = not taken
+        self._used, self._exhausted = True, not taken
         if not self._closed:  # if it was closed meanwhile by another thread or task, the events are not read
             self._ready = taken
 
     def _drain(self) -> None:
+        self._used = True
         self._ready.clear()
         self._channel.drain()
 
     def _stop(self) -> bool:
         if self._closed:
             return False
-        self._closed = True
+        self._used = self._closed = True
         self._ready.clear()
         if not self._begun:
             self._end_unbegun()
@@ -378,6 +382,16 @@ class Turn(EventStream[R_co]):
         """
         await self._channel.await_accepted()
         return self
+
+    def __del__(self) -> None:
+        unread = not (getattr(self, "_used", True) or self._channel.ended or sys.is_finalizing())
+        super().__del__()
+        if unread:  # as Python warns of a coroutine that was never awaited
+            text = (
+                f"turn {self.id} was dropped unread: its message is stored, but the model was not asked; call "
+                "result(), await it, or iterate over it"
+            )
+            warnings.warn(text, RuntimeWarning, source=self, stacklevel=1)
 
     def __repr__(self) -> str:
         state = "over" if self._channel.ended else "running"

@@ -78,15 +78,15 @@ class LoopWatch:
     Whoever waits for that loop asks for a look; a blocked loop is logged once. Thread: any.
     """
 
-    __slots__ = ("_asked", "_io_loop", "_system")
+    __slots__ = ("_asked", "_system")
 
-    def __init__(self, system: System, io_loop: Callable[[], asyncio.AbstractEventLoop | None]) -> None:
-        self._system, self._io_loop = system, io_loop
+    def __init__(self, system: System) -> None:
+        self._system = system
         self._asked: float | None = None  # when the loop was asked to answer, until it has
 
     def look(self) -> None:
         """Check after `GRACE` seconds whether the loop has answered, and log it if not."""
-        loop = self._io_loop()
+        loop: asyncio.AbstractEventLoop | None = getattr(self._system.dispatcher("loop"), "begun", None)
         if loop is None or self._asked is not None:
             return
         self._asked = time.monotonic()
