@@ -132,12 +132,13 @@ class Fold:
 
     def left(self) -> tuple[Message, ...]:
         """The messages that an unfinished step adds to the conversation: the calls of its answer with their
-        results so far; or the answer's text, marked as partial.
+        results so far; or the answer's text, marked as partial. A result is left out if its call was in no event.
         """
         response = self._receiving.response()
         if response.finish_reason == "tool_calls" and response.tool_calls:
-            answered = _in_order(response.tool_calls, self._answers)
-            return (calling(response), *map(answer_message, answered))
+            made = [call.id for call in response.tool_calls]
+            answers = [self._answers[call_id] for call_id in made if call_id in self._answers]
+            return (calling(response), *map(answer_message, answers))
         return partial(response)
 
     @property

@@ -567,6 +567,15 @@ def test_a_stream_that_was_left_early_leaves_what_was_said_and_every_call_answer
     ]
 
 
+def test_a_result_whose_call_was_filtered_out_of_the_stream_is_not_left_without_it():
+    # The model wrote only fragments of c1, and `emit_tool_deltas=False` hides them.
+    made = calls(("c0", "echo"))
+    answers = [ToolResultEncoded("c0", "zero"), ToolResultEncoded("c1", '{"error":"cut off"}')]
+    session, _ = reduced(Session(thread=HI), [*made, *answers])
+    assert shape(session.thread) == ["U hi", "A  +tc", "T(c0) zero"]
+    validate(session)
+
+
 def test_a_stream_that_came_to_an_end_leaves_the_thread_of_its_result():
     end = ChatCompleted(ChatResult(thread=HI, halted_reason="cancelled"))
     session, result = reduced(Session(thread=HI), [TextDelta("par"), end])
