@@ -11,8 +11,8 @@ server.address); they have no names for rate limits.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any
 
@@ -23,18 +23,32 @@ from .bus import Event, attach, detach
 from .hiding import hidden
 from .names import EVENTS
 
-__all__ = ["log_events"]
+__all__ = ["EventLog", "log_events"]
 
 _LOGGED = tuple(name for name in EVENTS if not name.endswith(".start"))
 _LONGEST = 300  # characters of a message
 _numbers = count(1)
 
 
-@contextmanager
-def log_events(logger: Any = None, *, content: bool = False) -> Iterator[None]:
-    """Log telemetry inside this block, with a structlog logger (None: structlog's own, as it is configured).
+class EventLog(AbstractContextManager["EventLog"]):
+    """Telemetry is being logged, until `close()` or the end of the `with` block."""
 
-    Spans are logged at info, exceptions and retries at warning, responses of providers at debug.
+    def __init__(self, id: str) -> None:
+        self._id = id
+
+    def close(self) -> None:
+        """Stop logging."""
+        detach(self._id)
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def log_events(logger: Any = None, *, content: bool = False) -> EventLog:
+    """Log telemetry from now on, with a structlog logger (None: structlog's own, as it is configured).
+
+    Use the result in a `with` block, or `close()` it, to stop. Spans are logged at info, exceptions and retries
+    at warning, responses of providers at debug.
     `content` adds texts, tool arguments and tool results. Raises TypeError for what is no structlog logger.
     """
     if logger is None:
@@ -44,10 +58,7 @@ def log_events(logger: Any = None, *, content: bool = False) -> Iterator[None]:
     _check(logger)
     id = f"log_events-{next(_numbers)}"
     attach(id, lambda event: _log(logger, event, content=content), _LOGGED)
-    try:
-        yield
-    finally:
-        detach(id)
+    return EventLog(id)
 
 
 def _check(logger: Any) -> None:

@@ -54,6 +54,18 @@ def test_a_model_call_is_a_line_with_its_tokens(lines):
     }
 
 
+def test_a_program_that_logs_for_as_long_as_it_runs_needs_no_block(lines):
+    def step():
+        Span("step", {"request_id": "r", "engine": None, "model": "m"}).start().stop(step_result=None)
+
+    log = telemetry.log_events(lines)
+    step()
+    log.close()
+    log.close()
+    step()
+    assert [name for _, name, _ in written(lines)] == ["allm.step.stop"]
+
+
 def test_what_was_said_is_written_only_when_asked_for_and_never_with_a_key(lines):
     call = ToolCall(id="c0", name="search", arguments={"query": f"who has {KEY}?", "deep": [KEY]})
     with telemetry.log_events(lines), telemetry.log_events(lines, content=True):
