@@ -49,6 +49,11 @@ class ChatResult(msgspec.Struct, frozen=True, kw_only=True):
         """The text of the last answer, as `Response.text`; None if there is none."""
         return None if self.final_response is None else self.final_response.text()
 
+    @property
+    def parsed(self) -> Any:
+        """The last answer as a value of the call's `response_model`; None if there is none, or it does not fit."""
+        return None if self.final_response is None else self.final_response.parsed
+
     def usage(self) -> Usage:
         """What all model calls of the chat consumed together, as far as the providers said: tokens, and USD."""
         told = [step.response for step in self.steps]
