@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Host,
         HostStats,
         SessionHandle,
+        StoredSession,
         Turn,
     )
     from allm_actors.data import *  # noqa: F403
@@ -88,6 +89,7 @@ _HOMES = {
         "Host",
         "HostStats",
         "SessionHandle",
+        "StoredSession",
         "Turn",
     ],
     "allm_actors.data.build": [
@@ -301,6 +303,7 @@ __all__ = [
     "StepCompleted",
     "StepResult",
     "StoreError",
+    "StoredSession",
     "StreamError",
     "TextCompleted",
     "TextDelta",

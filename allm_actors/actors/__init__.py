@@ -6,6 +6,7 @@ from .host import Host
 from .sessions.handle import SessionHandle
 from .stateless import StatelessCall, default_host
 from .stats import HostStats
+from .store import StoredSession
 from .streams.stream import EventStream, Turn
 from .turns.turn import open_first_call, thread_of, turn_spec, view_of
 
@@ -18,6 +19,7 @@ __all__ = [
     "HostStats",
     "SessionHandle",
     "StatelessCall",
+    "StoredSession",
     "Turn",
     "default_host",
     "open_call_stream",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from allm_actors.data import Session
     from allm_actors.engine.engine import Engine
 
+    from .store import StoredSession
+
     class AsyncSessionHandle(SessionHandle):
         """A session's handle, on the event loop of its host."""
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
             api_key: Any = None,
         ) -> AsyncSessionHandle: ...
         def session_ids(self) -> Awaitable[list[str]]: ...  # type: ignore[override]
+        def stored_sessions(self) -> Awaitable[list[StoredSession]]: ...  # type: ignore[override]
         def delete_session(self, id: str) -> Awaitable[None]: ...  # type: ignore[override]
 
 else:

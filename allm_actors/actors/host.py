@@ -35,8 +35,8 @@ from .sessions.reaching import ours_in
 from .sessions.setup import Cell, SessionSetup
 from .starting import start_call, start_turn
 from .stats import HostStats, stats_of
-from .store import Store, store_for
-from .store.actor import ListIds
+from .store import Store, StoredSession, store_for
+from .store.actor import ListIds, ListStored
 from .streams.watched import CLOSED, watched
 from .tree import DISPATCHERS, loop_of, make_system, start_tree
 from .turns.spec import TurnSpec, WhenBusy
@@ -268,6 +268,18 @@ class Host:
         ids: Future[Any] = Future()
         self._ports().ask_store(ListIds(), partial(_answer, ids))
         return self._settle(ids)  # type: ignore[no-any-return]
+
+    def stored_sessions(self) -> list[StoredSession]:
+        """What the store knows of each session, the one that was saved longest ago first (an awaitable in a host
+        that was entered with `async with`).
+
+        Raises StoreError, also for a store of your own that does not tell, and EngineError when the host does
+        not run.
+        """
+        self._check_asking()
+        stored: Future[Any] = Future()
+        self._ports().ask_store(ListStored(), partial(_answer, stored))
+        return self._settle(stored)  # type: ignore[no-any-return]
 
     def delete_session(self, id: str) -> None:
         """Delete the session of that name: its running turn is interrupted, and its stored state removed.

@@ -103,6 +103,7 @@ def test_all_that_are_stored_may_be_awaited_together(path: Path) -> None:
         async with allm.Host(store=path) as host:
             await (await host.session("s", fake())).fork("t")
             names = await host.session_ids()
+            assert [each.id for each in await host.stored_sessions()] == ["s", "t"]
             chats = await asyncio.gather(*(host.session(name, fake()) for name in names))
             return [chat.status for chat in chats]
 

@@ -935,7 +935,13 @@ def test_a_fork_over_another_session(host):
 
 def test_a_host_that_was_not_started():
     host = allm.Host()
-    for use in (lambda: host.session("s", fake()), host.session_ids, host.tree, lambda: host.system):
+    for use in (
+        lambda: host.session("s", fake()),
+        host.session_ids,
+        host.stored_sessions,
+        host.tree,
+        lambda: host.system,
+    ):
         refused(use, allm.EngineError, "`with`")
     within(host.stop)
 

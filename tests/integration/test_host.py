@@ -9,6 +9,7 @@ import pickle
 import sqlite3
 import sys
 import threading
+import time
 import traceback
 import warnings
 
@@ -1545,6 +1546,45 @@ def test_what_a_user_keeps_beside_a_message_makes_no_calls(tmp_path, calls):
         session = host.session("s", talking("three"))
         assert session.messages[0].metadata["tool_calls"] == calls
         assert session.reply("z").result().text() == "three"
+
+
+# --- what is stored -----------------------------------------------------------------------------------------------
+
+
+def test_a_host_tells_what_is_stored_and_what_was_left_in_the_middle(tmp_path):
+    began = time.time()
+    with allm.Host(store=tmp_path / "s.db") as host:
+        host.session("done", fake(says("fine"))).reply("hi").result()
+        slowly = fake([script.text("fi"), script.delay(60), script.finish("stop")])
+        left = host.session("left", slowly).reply("hi")
+        assert [(each.id, each.unanswered) for each in host.stored_sessions()] == [
+            ("done", False),
+            ("left", True),
+        ]
+        next(event for event in left if event.tag == "text_delta")
+        left.close()
+        assert host.session("left", slowly).messages[-1].metadata["partial"] is True
+    with allm.Host(store=tmp_path / "s.db") as host:
+        stored = {each.id: each for each in host.stored_sessions()}
+        assert all(began <= each.saved_at <= time.time() for each in stored.values())
+        (name,) = [each.id for each in stored.values() if each.unanswered]
+        host.session(name, fake(says("fine"))).continue_().result()
+        assert not any(each.unanswered for each in host.stored_sessions())
+
+
+def test_a_store_of_ones_own_need_not_tell_what_it_has():
+    class Own:
+        def __init__(self):
+            memory = MemoryStore()
+            self.open, self.load, self.save = memory.open, memory.load, memory.save
+            self.delete, self.ids, self.close = memory.delete, memory.ids, memory.close
+
+    with allm.Host(store=Own()) as host:
+        with pytest.raises(
+            allm.StoreError, match=r"does not tell when its sessions were saved: Own has no stored\(\)"
+        ):
+            host.stored_sessions()
+        assert host.session_ids() == []
 
 
 # --- a refusal ----------------------------------------------------------------------------------------------------

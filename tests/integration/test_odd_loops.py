@@ -550,6 +550,7 @@ def test_a_session_that_an_adapter_of_its_host_waits_for_is_refused(known: bool)
 WAITS: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
     "Host.session": lambda host, _chat, _turn: host.session("new", answering()),
     "Host.session_ids": lambda host, _chat, _turn: host.session_ids(),
+    "Host.stored_sessions": lambda host, _chat, _turn: host.stored_sessions(),
     "Host.delete_session": lambda host, _chat, _turn: host.delete_session("b"),
     "Host.stop": lambda host, _chat, _turn: host.stop(),
     "SessionHandle.reply": lambda _host, chat, _turn: chat.reply("y"),

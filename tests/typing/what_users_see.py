@@ -80,6 +80,7 @@ def of_a_session(host: allm.Host, engine: allm.Engine, session: allm.Session) ->
 def of_what_waits_on_a_thread(host: allm.Host, handle: allm.SessionHandle) -> None:
     """A host that was entered with `with`: its calls wait."""
     assert_type(host.session_ids(), list[str])
+    assert_type(host.stored_sessions(), list[allm.StoredSession])
     assert_type(handle.submit_tool_result("c0", "yes"), allm.Session)
     assert_type(handle.recover(), allm.Session)
     assert_type(handle.fork("b"), allm.SessionHandle)
@@ -94,6 +95,7 @@ async def of_what_is_awaited_on_an_event_loop(engine: allm.Engine) -> None:
         assert_type(handle, allm.AsyncSessionHandle)
         assert_type(await handle.reply("Hi"), allm.ChatResult)
         assert_type(await host.session_ids(), list[str])
+        assert_type(await host.stored_sessions(), list[allm.StoredSession])
         assert_type(await handle.submit_tool_result("c0", "yes"), allm.Session)
         assert_type(await handle.recover(), allm.Session)
         assert_type(await handle.fork("b"), allm.AsyncSessionHandle)

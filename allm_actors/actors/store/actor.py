@@ -14,7 +14,7 @@ from typing import Any
 from allm_actors.data import Session, StoreError
 from supervisors import NO_REPLY, From, Process
 
-from .contract import Save, Store
+from .contract import Save, Store, StoredSession
 from .memory import MemoryStore
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Create",
     "Delete",
     "ListIds",
+    "ListStored",
     "Load",
     "MemoryStoreActor",
     "Release",
@@ -73,6 +74,11 @@ class Release:
 @dataclass(frozen=True, slots=True)
 class ListIds:
     """Request: the names of all sessions, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListStored:
+    """Request: a `StoredSession` for each session, the one that was saved longest ago first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,9 @@ class StoreActor(Process):
             case ListIds():
                 self._flush()
                 return self._ask("ids")
+            case ListStored():
+                self._flush()
+                return self._stored()
             case _:  # Flush, and whatever a stranger sent
                 return self._flush()
 
@@ -160,6 +169,14 @@ class StoreActor(Process):
         finally:
             self._release(id)
         return True
+
+    def _stored(self) -> list[StoredSession]:
+        if not hasattr(self._store, "stored"):
+            kind = type(self._store).__name__
+            message = f"this store does not tell when its sessions were saved: {kind} has no stored()"
+            raise StoreError("unavailable", message=message)
+        stored: list[StoredSession] = self._ask("stored")
+        return stored
 
     def _release(self, id: str) -> None:
         if hasattr(self._store, "release"):

@@ -12,7 +12,7 @@ import msgspec
 
 from allm_actors.data import Session, StoreError
 
-__all__ = ["Save", "Store", "name_of"]
+__all__ = ["Save", "Store", "StoredSession", "is_unanswered", "name_of"]
 
 
 class Save(msgspec.Struct, frozen=True):
@@ -20,6 +20,18 @@ class Save(msgspec.Struct, frozen=True):
 
     session: Session
     keep: int = 0
+
+
+class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session as a store knows it without loading it.
+
+    `saved_at` is the time of its last save, in seconds since the epoch. `unanswered`: its last message has no
+    whole answer of the model's, because a turn is running, or was cut off.
+    """
+
+    id: str
+    saved_at: float
+    unanswered: bool
 
 
 class Store(Protocol):
@@ -31,7 +43,8 @@ class Store(Protocol):
     A store that several hosts share refuses a save (`conflict`) of a session that somebody else has saved or
     deleted since it was loaded or saved here, and keeps what it has. A session that was deleted and begun
     anew under its name is not the old one: a version mark is never used again for a name, not even after
-    `delete`. An optional `check(id)` raises what a save would be refused with; it is called before a request
+    `delete`. An optional `stored()` returns a `StoredSession` for each session, the one that was saved longest
+    ago first. An optional `check(id)` raises what a save would be refused with; it is called before a request
     is refused because of a status that may be out of date.
     """
 
@@ -52,6 +65,17 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release files; harmless when not open."""
+
+
+def is_unanswered(session: Session) -> bool:
+    """Whether the model's next words are due: after a message of the user's, the last result of a tool, or half
+    an answer.
+    """
+    messages = session.thread.messages
+    if not messages or session.pending_tool_calls:
+        return False
+    last = messages[-1]
+    return last.role in ("user", "tool") or last.metadata.get("partial") is True
 
 
 def name_of(session: Session) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from allm_actors.data import Session
 
-from .contract import Save, name_of
+from .contract import Save, StoredSession, is_unanswered, name_of
 
 __all__ = ["MemoryStore"]
 
@@ -16,6 +17,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._saved: dict[str, float] = {}
 
     def open(self) -> None:
         """Nothing to open."""
@@ -27,15 +29,24 @@ class MemoryStore:
     def save(self, batch: Sequence[Save]) -> None:
         """Keep every session of the batch."""
         for save in batch:
-            self._sessions[name_of(save.session)] = save.session
+            name = name_of(save.session)
+            self._sessions[name], self._saved[name] = save.session, time.time()
 
     def delete(self, id: str) -> None:
         """Forget a session."""
         self._sessions.pop(id, None)
+        self._saved.pop(id, None)
 
     def ids(self) -> list[str]:
         """The names of all sessions, sorted."""
         return sorted(self._sessions)
+
+    def stored(self) -> list[StoredSession]:
+        """A line for each session, the one that was saved longest ago first."""
+        return [
+            StoredSession(id=id, saved_at=at, unanswered=is_unanswered(self._sessions[id]))
+            for id, at in sorted(self._saved.items(), key=lambda each: (each[1], each[0]))
+        ]
 
     def close(self) -> None:
         """Nothing to close."""

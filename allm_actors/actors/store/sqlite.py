@@ -22,13 +22,13 @@ import msgspec
 from allm_actors.data import Message, Session, StoreError, Thread
 from allm_actors.data.codec import from_msgpack, to_msgpack
 
-from .contract import Save, name_of
+from .contract import Save, StoredSession, is_unanswered, name_of
 from .files import Identity, identity_of, out_of_files, status_of
 
 __all__ = ["SQLiteStore"]
 
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _LONGEST = 2e6  # seconds: SQLite counts milliseconds, in 32 bits
 _PAUSE = 0.01  # seconds between two attempts to open a file that another process has locked
 _HURRIED = 0.1  # seconds to wait for a lock, after the whole patience was spent on it in vain
@@ -38,7 +38,12 @@ _MESSAGES = """
 CREATE TABLE messages (session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq))
 """
 SCHEMA = (
-    "CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID",
+    """
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL,
+    saved_at REAL NOT NULL DEFAULT 0, unanswered INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID
+""",
     _MESSAGES,
 )
 UPGRADES = {
@@ -47,7 +52,12 @@ UPGRADES = {
         _MESSAGES,
         "INSERT INTO messages SELECT session, seq, body FROM messages_without_row_ids ORDER BY session, seq",
         "DROP TABLE messages_without_row_ids",
-    )
+    ),
+    2: (  # the upgrade counts as a save: what is older than it was not recorded
+        "ALTER TABLE sessions ADD COLUMN saved_at REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0",
+        "UPDATE sessions SET saved_at = CAST(strftime('%s', 'now') AS REAL)",
+    ),
 }
 """By version: the statements that upgrade a file of that version to the next one."""
 
@@ -152,10 +162,11 @@ class SQLiteStore:
         seen = dict.fromkeys((name for name, *_ in rows), 0)
         with self._errors(), self._alone():
             with self._transaction() as db:
-                for name, header, keep, bodies in rows:
+                for (name, header, keep, bodies), save in zip(rows, batch, strict=True):
                     revision = seen[name] = self._next_revision(db, name, seen[name])
                     self._check_kept(db, name, keep)
-                    db.execute("REPLACE INTO sessions VALUES (?, ?, ?)", (name, header, revision))
+                    row = (name, header, revision, time.time(), is_unanswered(save.session))
+                    db.execute("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)", row)
                     db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, keep))
                     numbered = ((name, seq, body) for seq, body in enumerate(bodies, keep))
                     db.executemany("INSERT INTO messages VALUES (?, ?, ?)", numbered)
@@ -177,6 +188,18 @@ class SQLiteStore:
         """The names of all sessions, sorted."""
         with self._errors(), self._alone(), self._transaction("BEGIN") as db:
             return [id for (id,) in db.execute("SELECT id FROM sessions ORDER BY id")]
+
+    def stored(self) -> list[StoredSession]:
+        """A line for each session, the one that was saved longest ago first.
+
+        Raises StoreError(`unavailable`) for a file of an older version that is only read.
+        """
+        with self._errors(), self._alone(), self._transaction("BEGIN") as db:
+            if _pragma(db, "user_version") not in (0, SCHEMA_VERSION):
+                advice = "is of an older version, which did not record saves; open it with a host, which upgrades it"
+                raise self._error("unavailable", advice)
+            rows = db.execute("SELECT id, saved_at, unanswered FROM sessions ORDER BY saved_at, id")
+            return [StoredSession(id=id, saved_at=at, unanswered=bool(waits)) for id, at, waits in rows]
 
     def close(self) -> None:
         """Close the file; the write-ahead log is checkpointed into it.
@@ -252,7 +275,7 @@ class SQLiteStore:
             self._create_or_upgrade(db)
 
     def _only_read(self, db: sqlite3.Connection, *, empty: bool) -> None:
-        # All versions have the same tables and columns; an empty file gets temporary ones, outside the file.
+        # What is loaded is the same in all versions; an empty file gets temporary ones, outside the file.
         for statement in SCHEMA if empty else ():
             db.execute(statement.strip().replace("CREATE TABLE", "CREATE TEMP TABLE"))
         db.execute("PRAGMA query_only = ON")

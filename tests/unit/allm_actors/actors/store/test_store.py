@@ -9,14 +9,16 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore, Store, sqlite, store_for
-from allm_actors.data import Message, Session, StoreError, Thread
+from allm_actors.data import Message, Session, StoreError, Thread, ToolCall
 from allm_actors.data.depth import DEEPEST_WRITTEN
 from allm_actors.testing import strategies
 
@@ -350,7 +352,7 @@ def test_a_file_that_somebody_upgrades_is_not_written_to(tmp_path: Path) -> None
     store.open()
     with contextlib.closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as newer:
         newer.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="has schema version 99, and this version reads up to 2") as refused:
+    with pytest.raises(StoreError, match="has schema version 99, and this version reads up to 3") as refused:
         store.save([Save(session("a"))])
     assert refused.value.reason == "newer_schema"
     store.close()
@@ -364,26 +366,81 @@ CREATE TABLE messages (
 PRAGMA application_id = 1095519309;
 PRAGMA user_version = 1;
 """
+SECOND_SCHEMA = """
+CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE messages (session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq));
+PRAGMA application_id = 1095519309;
+PRAGMA user_version = 2;
+"""
 
 
-def test_a_file_of_the_first_version_is_upgraded_with_all_that_is_in_it(tmp_path: Path) -> None:
-    talks = {name: session(*"abc", id=name) for name in ("ada", "bob")}
-    with contextlib.closing(SQLiteStore(tmp_path / "new.db")) as new:
+def written_with(schema: str, folder: Path, talks: dict[str, Session]) -> Path:
+    """A file of an older version with these sessions in it."""
+    with contextlib.closing(SQLiteStore(folder / "new.db")) as new:
         new.open()
         new.save([Save(talk) for talk in talks.values()])
-    with contextlib.closing(sqlite3.connect(tmp_path / "old.db", isolation_level=None)) as old:
-        old.executescript(FIRST_SCHEMA)
-        old.execute("ATTACH ? AS new", (str(tmp_path / "new.db"),))
-        for table in ("sessions", "messages"):
-            old.execute(f"INSERT INTO {table} SELECT * FROM new.{table}")
+    with contextlib.closing(sqlite3.connect(folder / "old.db", isolation_level=None)) as old:
+        old.executescript(schema)
+        old.execute("ATTACH ? AS new", (str(folder / "new.db"),))
+        old.execute("INSERT INTO sessions SELECT id, header, revision FROM new.sessions")
+        old.execute("INSERT INTO messages SELECT * FROM new.messages")
+    return folder / "old.db"
+
+
+@pytest.mark.parametrize("schema", [FIRST_SCHEMA, SECOND_SCHEMA], ids=["first", "second"])
+def test_a_file_of_an_older_version_is_upgraded_with_all_that_is_in_it(tmp_path: Path, schema: str) -> None:
+    talks = {name: session(*"abc", id=name) for name in ("ada", "bob")}
+    path, began = written_with(schema, tmp_path, talks), int(time.time())
     for _ in range(2):  # and opened once more
-        with contextlib.closing(SQLiteStore(tmp_path / "old.db")) as store:
+        with contextlib.closing(SQLiteStore(path)) as store:
             store.open()
             assert {name: store.load(name) for name in store.ids()} == talks
-    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as db:
+            assert sorted(each.id for each in store.stored()) == ["ada", "bob"]
+            assert all(began <= each.saved_at <= time.time() for each in store.stored()), (
+                "the upgrade counts as a save"
+            )
+            store.save([Save(talks["ada"])])
+    with contextlib.closing(sqlite3.connect(path)) as db:
         kinds = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
     assert sorted(kinds) == ["messages", "sessions"]
     assert "ROWID" not in kinds["messages"]
+
+
+def test_a_file_of_an_older_version_can_be_read_as_it_is_but_tells_no_times(tmp_path: Path) -> None:
+    talks = {"ada": session("a", id="ada")}
+    path = written_with(SECOND_SCHEMA, tmp_path, talks)
+    with contextlib.closing(SQLiteStore(path, read_only=True)) as store:
+        store.open()
+        assert (store.ids(), store.load("ada")) == (["ada"], talks["ada"])
+        with pytest.raises(
+            StoreError, match=r"of an older version, .* open it with a host, which upgrades it"
+        ):
+            store.stored()
+
+
+def test_a_store_tells_when_each_session_was_saved_and_whether_it_waits_for_an_answer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1000, 2000))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    call = ToolCall(id="c0", name="look", arguments={})
+    asked = session("hi", id="asked")
+    told = Message(role="tool", content="x", tool_call_id="c0")
+    answered = msgspec.structs.replace(asked, id="answered", thread=asked.thread.add_assistant("hello"))
+    worked = msgspec.structs.replace(asked, id="worked", thread=answered.thread.add(told))
+    manual = msgspec.structs.replace(worked, id="manual", pending_tool_calls=[call])
+    store.save([Save(each) for each in (asked, answered, worked)])
+    store.save([Save(manual), Save(asked), Save(Session(id="empty"))])
+    assert [(each.id, each.unanswered) for each in store.stored()] == [
+        ("answered", False),
+        ("worked", True),
+        ("manual", False),
+        ("asked", True),
+        ("empty", False),
+    ]
+    assert [each.saved_at for each in store.stored()] == [1001.0, 1002.0, 1003.0, 1004.0, 1005.0]
+    store.delete("worked")
+    assert [each.id for each in store.stored()] == ["answered", "manual", "asked", "empty"]
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2, 3])
