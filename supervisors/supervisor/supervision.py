@@ -144,7 +144,12 @@ class Supervision(Performer):
         """Stop all children, then end. The running operation is finished first, pending retries are not."""
         parent = self.ref.parent
         # If the parent is dead, we end with its reason.
-        self._end(reason if parent is None or parent.is_alive() else parent.exit_reason)
+        stop = Stop(reason if parent is None or parent.is_alive() else parent.exit_reason)
+        if self.drain_on_shutdown:
+            # What arrived before is an operation by now, and still comes first.
+            self._operations.run(at_once(lambda: stop), self._decided)
+        else:
+            self._end(stop.reason)
 
     def _request(self, operation: str, args: tuple[Any, ...], request: From | None) -> None:
         method = getattr(self._children, operation)
