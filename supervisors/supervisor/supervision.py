@@ -23,7 +23,7 @@ from supervisors.process import DEFER_START, IGNORE, NO_REPLY, ExitMsg, From
 from supervisors.reasons import Exit, Reason
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.signals import Word
+from supervisors.runtime.signals import DownNotice, Word
 from supervisors.spec import ChildType, Restart, ShutdownRule
 from supervisors.supervisor.performer import Again, Children, Performer
 
@@ -121,6 +121,10 @@ class Supervision(Performer):
         else:
             self._ending = True
             self.start_failed(stop.reason)
+
+    def _actor_passes(self, item: object) -> bool:
+        # While the children start, a death waits like the requests, and in turn with them.
+        return type(item) is DownNotice
 
     # --- what arrives -------------------------------------------------------------------------------------------------
 
