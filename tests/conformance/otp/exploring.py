@@ -3,7 +3,7 @@
     python -m tests.conformance.otp.exploring FIRST COUNT [killing]     scenarios of so many seeds, from the first
 
 Needs the OTP that it compares with. What it finds is a mistake of ours, or one of OTP's, or a departure that nobody has
-written down, or a scenario that is over sooner on one machine than on another.
+written down (those in departures.jsonl are found again), or a scenario that depends on how fast a machine is.
 """
 
 import json
