@@ -23,7 +23,7 @@ from supervisors.process import DEFER_START, IGNORE, NO_REPLY, ExitMsg, From
 from supervisors.reasons import Exit, Reason
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.signals import Word
+from supervisors.runtime.signals import DownNotice, Word
 from supervisors.spec import ChildType, Restart, ShutdownRule
 from supervisors.supervisor.performer import Again, Children, Performer
 
@@ -125,6 +125,10 @@ class Supervision(Performer):
             self._ending = True
             self.start_failed(stop.reason)
 
+    def _actor_passes(self, item: object) -> bool:
+        # While the children start, a death waits like the requests, and in turn with them.
+        return type(item) is DownNotice
+
     # --- what arrives -------------------------------------------------------------------------------------------------
 
     def on_receive(self, message: Any) -> object:
@@ -147,7 +151,12 @@ class Supervision(Performer):
         """Stop all children, then end. The running operation is finished first, pending retries are not."""
         parent = self.ref.parent
         # If the parent is dead, we end with its reason.
-        self._end(reason if parent is None or parent.is_alive() else parent.exit_reason)
+        stop = Stop(reason if parent is None or parent.is_alive() else parent.exit_reason)
+        if self.drain_on_shutdown:
+            # What arrived before is an operation by now, and still comes first.
+            self._operations.run(at_once(lambda: stop), self._decided)
+        else:
+            self._end(stop.reason)
 
     def _request(self, operation: str, args: tuple[Any, ...], request: From | None) -> None:
         method = getattr(self._children, operation)

@@ -22,7 +22,7 @@ from supervisors import (
 )
 from supervisors.supervisor import Request
 from tests.integration.supervisors.conftest import Worker
-from tests.integration.supervisors.supervision.family import DEADLINE, Event, Slow, crash, ref_of
+from tests.integration.supervisors.supervision.family import DEADLINE, Event, Slow, crash, gone, ref_of
 
 
 class TestChildApi:
@@ -110,6 +110,24 @@ class TestOneAtATime:
         may.set()
         assert count.get(timeout=DEADLINE).active == 1
         assert answers == ["start", "count"]
+
+    def test_while_the_children_start_requests_and_deaths_wait_in_one_line(self, system, log, worker):
+        may, entered = Event(), Event()
+        top = Supervisor.start_link([])
+        shop = child(Supervisor, [worker("a"), child(Slow, may, entered)], name="shop")
+        start = top.ask(Request("start_child", (shop,)), block=False)
+        assert entered.wait(DEADLINE)
+        sup = system.whereis("shop")
+        late = sup.ask(Request("start_child", (worker("late"),)), block=False)
+        first = sup.actor_inbox.owner._children.running("a")
+        ended = gone(first)
+        first.tell(crash)
+        assert ended.wait(DEADLINE)
+        may.set()
+        assert start.get(timeout=DEADLINE) is sup
+        assert late.get(timeout=DEADLINE).is_alive()
+        assert ref_of(sup, "a").is_alive()
+        assert log.rest() == ["+ a", "- a", "+ late", "+ a"]
 
     def test_many_supervisors_wait_at_once_without_threads_of_their_own(self, worker):
         may = Event()

@@ -20,6 +20,7 @@ from tests.integration.supervisors.conftest import Worker
 from tests.integration.supervisors.supervision.family import (
     DEADLINE,
     Event,
+    Slow,
     crash,
     eventually,
     gone,
@@ -93,6 +94,31 @@ class TestStop:
         assert stopped.get(timeout=DEADLINE)
         assert log.rest() == ["+ a", "- a"]
 
+    @pytest.mark.parametrize("drains", [True, False])
+    def test_what_a_supervisor_was_asked_before_it_was_told_to_end_is_done_if_it_drains(self, drains):
+        may, entered = Event(), Event()
+
+        class Shop(Supervisor):
+            drain_on_shutdown = drains
+
+        top = Supervisor.start_link([child(Shop, name="shop")])
+        shop = ref_of(top, "shop")
+        start = shop.ask(Request("start_child", (child(Slow, may, entered),)), block=False)
+        assert entered.wait(DEADLINE)
+        count = shop.ask(Request("count_children"), block=False)
+        stopped = top.ask(Request("terminate_child", ("shop",)), block=False)
+        stopping = shop.actor_inbox.owner.stopping
+        assert eventually(stopping.is_set, True)
+        assert eventually(lambda: len(shop.actor_inbox) + len(shop.actor_inbox.control or ()), 0)
+        may.set()
+        assert stopped.get(timeout=DEADLINE) is None
+        assert start.get(timeout=DEADLINE).exit_reason is SHUTDOWN
+        if drains:
+            assert count.get(timeout=DEADLINE).active == 1
+        else:
+            with pytest.raises(ProcessDown):
+                count.get(timeout=DEADLINE)
+
     def test_a_real_reason_is_reported_when_the_child_died_meanwhile(self, system, worker):
         seen = []
         sup = Supervisor.start_link([worker("a", restart="temporary")])
@@ -107,13 +133,13 @@ class TestStop:
     def test_what_is_asked_of_a_supervisor_that_stops_is_refused_once_and_not_done(self, system, log, worker):
         stopping, may = Event(), Event()
 
-        class Slow(Worker):
+        class SlowToEnd(Worker):
             def terminate(self, reason):
                 stopping.set()
                 with self.blocking():
                     assert may.wait(DEADLINE)
 
-        sup = Supervisor.start_link([child(Slow, log, "slow").replace(id="slow", shutdown=math.inf)])
+        sup = Supervisor.start_link([child(SlowToEnd, log, "slow").replace(id="slow", shutdown=math.inf)])
         children = sup.actor_inbox.owner._children
         stopped = sup.stop(block=False)
         assert stopping.wait(DEADLINE)
