@@ -172,7 +172,7 @@ class ProcessDown(SupervisorError, ActorDeadError):
     def __init__(self, reason: Reason = NOPROC, ref: Any = None) -> None:
         is_name = ref is not None and not isinstance(ref, ActorRef)
         who = "the process" if ref is None else f"process {shown(ref)}" if is_name else ref
-        where = " in the current System; for another one, use `with that_system:`" if is_name else ""
+        where = ": nobody has this name in the current System" if is_name else ""
         super().__init__(
             f"{who} not found{where}" if reason is NOPROC else f"{who} is down: {shown(reason)}"
         )  # Pykka's words

@@ -163,16 +163,15 @@ def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> Chi
     """A child spec that starts an actor class with these arguments; its id is the class.
 
     `restart` and `shutdown` are those of the class. The id of a supervisor with a `name` is that name.
-    Raises: BadSpec("invalid_start") for an option of the spec that the class does not take as an argument.
+    Raises: BadSpec("invalid_start") for an option of the spec that the class does not take as an argument;
+    `**_kwargs`, with an underscore, counts as ignoring it.
     """
     kind = _type_of(cls)
     for name in _OPTIONS & kwargs.keys():
         if not _takes(cls, name):
-            message = (
-                f"{shown(cls)} takes no argument {name!r}; for the option of the child itself, write "
-                f"child(...).replace({name}=...)"
+            raise BadSpec(
+                "invalid_start", name, f"{shown(cls)} takes no argument {name!r}; {_for_the_child(name)}"
             )
-            raise BadSpec("invalid_start", name, message)
     return ChildSpec(
         id=kwargs.get("name") or cls if kind == "supervisor" else cls,
         start=cls,
@@ -308,10 +307,16 @@ def check_option_names(who: str, given: Iterable[str], known: type) -> None:
     """
     names = [each.name for each in dataclasses.fields(known)]
     for name in given:
+        if name in _OPTIONS:
+            raise BadSpec("supervisor_data", name, f"a {who} has no option {name!r}; {_for_the_child(name)}")
         if name not in names:
             near = get_close_matches(name, names, n=1)
             meant = f"did you mean {near[0]!r}?" if near else f"its options: {', '.join(names)}"
             raise BadSpec("supervisor_data", name, f"a {who} has no option {name!r}; {meant}")
+
+
+def _for_the_child(name: str) -> str:
+    return f"for the option of the child itself, write child(...).replace({name}=...)"
 
 
 _OPTIONS: Final = {each.name for each in dataclasses.fields(ChildSpec)} - {"start", "args", "kwargs", "id"}

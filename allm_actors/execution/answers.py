@@ -33,6 +33,7 @@ __all__ = [
     "as_error",
     "calling",
     "correction",
+    "is_unfinished",
     "partial",
     "question",
     "rejected",
@@ -111,18 +112,23 @@ def question(text: str, call_id: str) -> Message:
 def to_send(messages: list[Message]) -> list[Message]:
     """The messages that the model is sent: without the unfinished answers that it is asked for again.
 
-    The same list object if there are none, or nothing else.
+    The same list object if there are none, or nothing else but system messages.
     """
-    followers = [message.role for message in messages[1:]] + ["assistant"]
-    kept = [
-        message
-        for message, follower in zip(messages, followers, strict=False)
-        if follower != "assistant" or not _is_unfinished(message)
-    ]
-    return kept if 0 < len(kept) < len(messages) else messages
+    kept: list[Message] = []
+    follower = (
+        "assistant"  # the next one that is no system message, which has a place of its own for some providers
+    )
+    for message in reversed(messages):
+        if follower != "assistant" or not is_unfinished(message):
+            kept.append(message)
+            follower = message.role if message.role != "system" else follower
+    if len(kept) == len(messages) or all(message.role == "system" for message in kept):
+        return messages
+    return kept[::-1]
 
 
-def _is_unfinished(message: Message) -> bool:
+def is_unfinished(message: Message) -> bool:
+    """Whether this is an answer that was cut off, or ended in an error."""
     said: object = message.metadata
     if message.role != "assistant" or not isinstance(said, dict) or said.get("tool_calls"):
         return False

@@ -8,9 +8,20 @@ Rule of this package: nothing is computed while no handler is attached; events n
 that raises is logged and detached, as in Erlang's `telemetry`.
 """
 
-from .bridge import log_events
+from .bridge import EventLog, log_events
 from .bus import Event, attach, detach, emit, listening
 from .names import EVENTS, SPANS
 from .spans import Span
 
-__all__ = ["EVENTS", "SPANS", "Event", "Span", "attach", "detach", "emit", "listening", "log_events"]
+__all__ = [
+    "EVENTS",
+    "SPANS",
+    "Event",
+    "EventLog",
+    "Span",
+    "attach",
+    "detach",
+    "emit",
+    "listening",
+    "log_events",
+]

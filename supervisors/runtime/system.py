@@ -183,6 +183,8 @@ class System:
 
         For monitoring: call it regularly. 0.0 the first time, and without event loops. Never waits. Thread: any.
         """
+        if self.foreign:
+            return 0.0
         own = set(self._dispatchers.values())  # one may have several names
         return max((each.lag() for each in (own if self._forced is None else {self._forced})), default=0.0)
 

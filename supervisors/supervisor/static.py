@@ -171,6 +171,9 @@ class Supervisor(Supervision):
 
         Thread: the supervisor's own; do not wait for anything here.
         """
+        if len(args) > 1:
+            message = "a Supervisor takes its children in one list, and its options by name"
+            raise BadSpec("badarg", len(args), message)
         return _default_init(*args, **kwargs)
 
     @classmethod

@@ -5,6 +5,7 @@ import contextlib
 import copy as copying
 import gc
 import logging
+import os
 import pickle
 import sqlite3
 import sys
@@ -319,7 +320,7 @@ def test_a_tool_error_that_halts(host):
 def test_a_turn_that_is_dropped_unread_is_warned_of(host):
     chat = host.session("s", fake(*[says("one")] * 9))
     with pytest.warns(
-        RuntimeWarning, match=r"turn \S+ was dropped unread: its message is stored, but .* not asked"
+        RuntimeWarning, match="a turn was dropped unread, so the model was not asked; call result"
     ):
         gc.collect(bool(chat.reply("hi")))
     until(lambda: chat.status == "idle" and not host.stats().turns)
@@ -334,6 +335,39 @@ def test_a_turn_that_is_dropped_unread_is_warned_of(host):
             chat.reply("hi", tool_timeout=-1)
         gc.collect()
     assert told == []
+
+
+def test_a_turn_whose_reader_gave_up_waiting_for_it_was_not_unread():
+    async def main():
+        async with allm.Host() as host:
+            slowly = fake([script.delay(60), script.finish("stop")], says("two"))
+            chat = await host.session("s", slowly)
+            first = asyncio.ensure_future(chat.reply("one"))
+            await asyncio.sleep(0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    async for _ in chat.reply("two"):
+                        pass
+            first.cancel()
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", RuntimeWarning)
+        asyncio.run(main())
+        gc.collect()
+    assert [each.message for each in told if each.category is RuntimeWarning] == []
+
+
+def test_the_copy_of_a_turn_in_a_forked_child_is_nobodys_to_read(host):
+    turn = host.session("s", fake(says("one"))).reply("hi")
+    child = os.fork()
+    if not child:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", RuntimeWarning)
+            del turn
+            gc.collect()
+        os._exit(len(told))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert turn.result().text() == "one"
 
 
 # --- one turn at a time -------------------------------------------------------------------------------------------
@@ -1546,6 +1580,36 @@ def test_what_a_user_keeps_beside_a_message_makes_no_calls(tmp_path, calls):
         session = host.session("s", talking("three"))
         assert session.messages[0].metadata["tool_calls"] == calls
         assert session.reply("z").result().text() == "three"
+
+
+@pytest.mark.parametrize("dispatcher", ["pool", "threads"])
+def test_a_log_that_blocks_the_event_loop_stops_no_deadline_of_a_host_on_threads(dispatcher):
+    held, go = threading.Event(), threading.Event()
+
+    class Blocks(logging.Handler):
+        def emit(self, record):
+            if record.name == "app":
+                held.set()
+                go.wait(SOON)
+
+    async def hangs(_args):
+        await asyncio.sleep(60)
+
+    handler = Blocks()
+    logging.getLogger().addHandler(handler)  # the library's own lines wait for its lock
+    try:
+        with allm.Host(dispatcher=dispatcher) as host:
+            loop = host.system.dispatcher("loop").loop
+            loop.call_soon_threadsafe(logging.getLogger("app").error, "to a pipe that nobody reads")
+            assert held.wait(SOON)
+            for name, seconds in (("a", 0.05), ("b", 1.5)):  # the loop is looked at a second after the first
+                engine = fake(calls(("c0", "hangs")), says("done"), tools=[tool("hangs", hangs)])
+                assert host.session(name, engine).reply("hi", tool_timeout=seconds).result().text() == "done"
+                assert not go.is_set()
+            go.set()
+    finally:
+        go.set()
+        logging.getLogger().removeHandler(handler)
 
 
 # --- what is stored -----------------------------------------------------------------------------------------------

@@ -219,6 +219,13 @@ def test_a_process_may_die_at_any_moment(child: Child) -> None:
             for name in sorted(began):
                 is_kept(stored[name], told)  # type: ignore[arg-type]
             with allm.Host(child.path) as host:
+                waiting = {each.id for each in host.stored_sessions() if each.unanswered}
+                answered = {
+                    name for name, each in stored.items() if each and each.messages[-1].content == LAST
+                }
+                assert waiting == stored.keys() - answered, (
+                    "who is to go on is who was in the middle of a turn"
+                )
                 for name in sorted(set(stored) - finished):
                     goes_on(host, child, name)
                     finished.add(name)

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import msgspec
 
-from allm_actors.data import Session, StoreError
+from allm_actors.data import Message, Session, StoreError
+from allm_actors.execution.answers import is_unfinished
 
 __all__ = ["Save", "Store", "StoredSession", "is_unanswered", "name_of"]
 
@@ -25,8 +26,8 @@ class Save(msgspec.Struct, frozen=True):
 class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
     """A session as a store knows it without loading it.
 
-    `saved_at` is the time of its last save, in seconds since the epoch. `unanswered`: its last message has no
-    whole answer of the model's, because a turn is running, or was cut off.
+    `saved_at` is the time of its last save, in seconds since the epoch. `unanswered`: its last turn is running, or
+    ended before the model had answered: it was cut off, failed, or its process died.
     """
 
     id: str
@@ -67,15 +68,14 @@ class Store(Protocol):
         """Release files; harmless when not open."""
 
 
-def is_unanswered(session: Session) -> bool:
-    """Whether the model's next words are due: after a message of the user's, the last result of a tool, or half
-    an answer.
-    """
-    messages = session.thread.messages
-    if not messages or session.pending_tool_calls:
+def is_unanswered(session: Session, last: Message | None) -> bool:
+    """Whether the model's next words are due, by the session's status and the `last` of its messages."""
+    if last is None or session.status not in ("idle", "error") or session.pending_tool_calls:
         return False
-    last = messages[-1]
-    return last.role in ("user", "tool") or last.metadata.get("partial") is True
+    if last.role != "assistant":
+        return last.role != "system"
+    said: object = last.metadata
+    return is_unfinished(last) or (isinstance(said, dict) and bool(said.get("tool_calls")))
 
 
 def name_of(session: Session) -> str:

@@ -44,8 +44,9 @@ class MemoryStore:
     def stored(self) -> list[StoredSession]:
         """A line for each session, the one that was saved longest ago first."""
         return [
-            StoredSession(id=id, saved_at=at, unanswered=is_unanswered(self._sessions[id]))
+            StoredSession(id=id, saved_at=at, unanswered=is_unanswered(session, session.thread.last))
             for id, at in sorted(self._saved.items(), key=lambda each: (each[1], each[0]))
+            for session in (self._sessions[id],)
         ]
 
     def close(self) -> None:

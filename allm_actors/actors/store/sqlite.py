@@ -24,42 +24,13 @@ from allm_actors.data.codec import from_msgpack, to_msgpack
 
 from .contract import Save, StoredSession, is_unanswered, name_of
 from .files import Identity, identity_of, out_of_files, status_of
+from .schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, pragma, upgrade
 
 __all__ = ["SQLiteStore"]
 
-APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
-SCHEMA_VERSION = 3
 _LONGEST = 2e6  # seconds: SQLite counts milliseconds, in 32 bits
 _PAUSE = 0.01  # seconds between two attempts to open a file that another process has locked
 _HURRIED = 0.1  # seconds to wait for a lock, after the whole patience was spent on it in vain
-# Messages have row ids: in a WITHOUT ROWID table the rows are in the key's B-tree, and a search in it reads the images
-# in neighbouring rows, of any session. Source: https://www.sqlite.org/withoutrowid.html, 5, read 2026-11.
-_MESSAGES = """
-CREATE TABLE messages (session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq))
-"""
-SCHEMA = (
-    """
-CREATE TABLE sessions (
-    id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL,
-    saved_at REAL NOT NULL DEFAULT 0, unanswered INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID
-""",
-    _MESSAGES,
-)
-UPGRADES = {
-    1: (
-        "ALTER TABLE messages RENAME TO messages_without_row_ids",
-        _MESSAGES,
-        "INSERT INTO messages SELECT session, seq, body FROM messages_without_row_ids ORDER BY session, seq",
-        "DROP TABLE messages_without_row_ids",
-    ),
-    2: (  # the upgrade counts as a save: what is older than it was not recorded
-        "ALTER TABLE sessions ADD COLUMN saved_at REAL NOT NULL DEFAULT 0",
-        "ALTER TABLE sessions ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0",
-        "UPDATE sessions SET saved_at = CAST(strftime('%s', 'now') AS REAL)",
-    ),
-}
-"""By version: the statements that upgrade a file of that version to the next one."""
 
 
 class SQLiteStore:
@@ -165,7 +136,8 @@ class SQLiteStore:
                 for (name, header, keep, bodies), save in zip(rows, batch, strict=True):
                     revision = seen[name] = self._next_revision(db, name, seen[name])
                     self._check_kept(db, name, keep)
-                    row = (name, header, revision, time.time(), is_unanswered(save.session))
+                    unanswered = is_unanswered(save.session, save.session.thread.last)
+                    row = (name, header, revision, time.time(), unanswered)
                     db.execute("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)", row)
                     db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, keep))
                     numbered = ((name, seq, body) for seq, body in enumerate(bodies, keep))
@@ -195,7 +167,9 @@ class SQLiteStore:
         Raises StoreError(`unavailable`) for a file of an older version that is only read.
         """
         with self._errors(), self._alone(), self._transaction("BEGIN") as db:
-            if _pragma(db, "user_version") not in (0, SCHEMA_VERSION):
+            version = pragma(db, "user_version")
+            self._check_version(version)
+            if 0 < version < SCHEMA_VERSION:
                 advice = "is of an older version, which did not record saves; open it with a host, which upgrades it"
                 raise self._error("unavailable", advice)
             rows = db.execute("SELECT id, saved_at, unanswered FROM sessions ORDER BY saved_at, id")
@@ -261,7 +235,7 @@ class SQLiteStore:
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         with self._transaction("BEGIN"):  # one consistent read: another process may be creating the file
-            application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+            application, version = pragma(db, "application_id"), pragma(db, "user_version")
             tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application != APPLICATION_ID and (application or tables):
             raise self._error("not_a_store", "is a database of another program; pass another path as store=")
@@ -314,14 +288,9 @@ class SQLiteStore:
 
     def _create_or_upgrade(self, db: sqlite3.Connection) -> None:
         with self._transaction():
-            version = _pragma(db, "user_version")  # another process may have upgraded it first
+            version = pragma(db, "user_version")  # another process may have upgraded it first
             self._check_version(version)
-            steps = [SCHEMA] if not version else [UPGRADES[each] for each in range(version, SCHEMA_VERSION)]
-            for statements in steps:
-                for statement in statements:
-                    db.execute(statement)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            upgrade(db, version)
 
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
@@ -334,7 +303,7 @@ class SQLiteStore:
         db.execute(begin)
         try:
             if self._file is not None and begin != "BEGIN":
-                self._check_version(_pragma(db, "user_version"))
+                self._check_version(pragma(db, "user_version"))
             yield db
         except BaseException:
             if db.in_transaction:  # an interrupted one has been rolled back by SQLite itself
@@ -348,7 +317,7 @@ class SQLiteStore:
         # SQLite opens -wal and -shm at its first read and keeps them until it is closed; no other user of SQLite
         # removes them meanwhile.
         with self._transaction("BEGIN"):
-            self._schema = _pragma(db, "schema_version")
+            self._schema = pragma(db, "schema_version")
             beside = ((path, identity_of(path)) for path in map(self._name_of, ("-wal", "-shm")))
             self._beside = tuple((path, known) for path, known in beside if known is not None)
             if (status := status_of(self.path)) is not None:
@@ -387,7 +356,7 @@ class SQLiteStore:
     def _check_not_cut(self, db: sqlite3.Connection, size: int) -> None:
         # VACUUM makes the file smaller, too, but never empty, and it increments the schema version.
         try:
-            schema = _pragma(db, "schema_version") if size else self._schema
+            schema = pragma(db, "schema_version") if size else self._schema
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:  # no database any more
@@ -547,8 +516,3 @@ def _first_revision() -> int:
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
     return "locked" in str(error) or "busy" in str(error)
-
-
-def _pragma(db: sqlite3.Connection, name: str) -> int:
-    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
-    return value

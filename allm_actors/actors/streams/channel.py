@@ -174,6 +174,11 @@ class Channel:
         """Whether the end has come (the reader may still have events to take)."""
         return self._ended
 
+    @property
+    def is_over_here(self) -> bool:
+        """Whether nothing more comes of the turn in this process: it has ended, or runs in the parent of a fork."""
+        return self._ended or self._pid != os.getpid()
+
     # The reader's side.
 
     def wait_accepted(self) -> None:

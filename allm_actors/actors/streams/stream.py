@@ -151,6 +151,7 @@ class EventStream(Generic[R_co, E_co]):
                     return event
             if self._exhausted or self._closed:
                 raise StopIteration
+            self._used = True
             if not self._begun:
                 self._begin()
             self._keep(self._channel.take())
@@ -167,6 +168,7 @@ class EventStream(Generic[R_co, E_co]):
                     return event
             if self._exhausted or self._closed:
                 raise StopAsyncIteration
+            self._used = True
             if not self._begun:
                 await self._abegin()
             self._keep(await self._channel.atake())
@@ -309,7 +311,7 @@ class EventStream(Generic[R_co, E_co]):
         self._channel.end(self._source.unbegun())
 
     def _keep(self, taken: deque[Any]) -> None:
-        self._used, self._exhausted = True, not taken
+        self._exhausted = not taken
         if not self._closed:  # if it was closed meanwhile by another thread or task, the events are not read
             self._ready = taken
 
@@ -384,13 +386,10 @@ class Turn(EventStream[R_co]):
         return self
 
     def __del__(self) -> None:
-        unread = not (getattr(self, "_used", True) or self._channel.ended or sys.is_finalizing())
+        unread = not (getattr(self, "_used", True) or self._channel.is_over_here or sys.is_finalizing())
         super().__del__()
         if unread:  # as Python warns of a coroutine that was never awaited
-            text = (
-                f"turn {self.id} was dropped unread: its message is stored, but the model was not asked; call "
-                "result(), await it, or iterate over it"
-            )
+            text = "a turn was dropped unread, so the model was not asked; call result(), await it, or iterate over it"
             warnings.warn(text, RuntimeWarning, source=self, stacklevel=1)
 
     def __repr__(self) -> str:

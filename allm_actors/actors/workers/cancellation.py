@@ -67,9 +67,9 @@ class Cancellation:
             known = ident is not None and any(ident == each for each in _going_on(strays).values())
             strays[task] = ident
         if ident is None:
-            log.error("a coroutine continues after it was cancelled", who=self._who, where=_awaiting(task))
+            _tell(self._system, "a coroutine continues after it was cancelled", self._who, _awaiting(task))
         elif not known:  # otherwise this thread has been logged already
-            log.error("an event loop is blocked", who=self._who, where=_running(ident))
+            _tell(self._system, "an event loop is blocked", self._who, _running(ident))
 
 
 class LoopWatch:
@@ -106,7 +106,13 @@ class LoopWatch:
             self.look()
         elif now - asked >= GRACE:
             ident = getattr(self._system.dispatcher("loop"), "ident", None)
-            log.error("an event loop is blocked", where="" if ident is None else _running(ident))
+            _tell(self._system, "an event loop is blocked", None, "" if ident is None else _running(ident))
+
+
+def _tell(system: System, what: str, who: str | None, where: str) -> None:
+    # Not on the timers' thread: what blocks may be a handler of the log, and all deadlines wait for that thread.
+    about = {"where": where} if who is None else {"who": who, "where": where}
+    system.apart(lambda: log.error(what, **about))
 
 
 def strays_of(system: System) -> int:

@@ -502,6 +502,10 @@ def test_a_misspelt_option_of_a_supervisor_is_named() -> None:
         BadSpec, match="no option 'x'; its options: max_children, max_restarts, max_seconds, extra_args"
     ):
         DynamicSupervisor.start_link(x=3)
+    with pytest.raises(BadSpec, match="a Supervisor takes its children in one list, and its options by name"):
+        Supervisor.start_link([], "one_for_one")
+    with pytest.raises(BadSpec, match=r"no option 'restart'; .* child\(\.\.\.\)\.replace\(restart=\.\.\.\)"):
+        Supervisor.start_link([], restart="temporary")
     with pytest.raises(BadSpec, match="begins without children; start them later, with start_child"):
         DynamicSupervisor.start_link([child(Echo)])
 
@@ -511,7 +515,9 @@ def test_a_name_of_another_system_is_told_where_it_was_looked_for() -> None:
         Echo.start(name="there")
         with (
             System(),
-            pytest.raises(ProcessDown, match="process 'there' not found in the current System; for another"),
+            pytest.raises(
+                ProcessDown, match="process 'there' not found: nobody has this name in the current System"
+            ),
         ):
             call("there", 1)
         with other.activated():

@@ -14,6 +14,7 @@ CALL = ToolCall(id="c0", name="look", arguments={})
 CALLS = Message(
     role="assistant", content="", metadata={"finish_reason": "error", "tool_calls": [CALL], "partial": True}
 )
+SYSTEM = Message(role="system", content="Be brief.")
 TOLD = Message(role="tool", content="x", tool_call_id="c0")
 
 
@@ -29,6 +30,9 @@ TOLD = Message(role="tool", content="x", tool_call_id="c0")
         ([ASKS], [ASKS], True),
         ([ASKS], [ASKS, SAYS, ASKS], True),
         ([], [], True),  # there would be nothing left
+        ([SYSTEM], [], True),  # nor would there be for those who take the system message out
+        ([SYSTEM, ASKS], [SYSTEM], False),  # for them it ends with the answer
+        ([ASKS], [SYSTEM, ASKS], True),
     ],
 )
 def test_an_unfinished_answer_is_sent_where_the_user_goes_on_from_it(unfinished, before, after, sent):
@@ -46,10 +50,11 @@ def test_a_finished_conversation_is_sent_as_it_is(last):
     assert to_send([]) == []
 
 
-@given(st.lists(st.sampled_from([ASKS, SAYS, CUT, BROKEN, CALLS, TOLD])))
+@given(st.lists(st.sampled_from([SYSTEM, ASKS, SAYS, CUT, BROKEN, CALLS, TOLD])))
 def test_only_unfinished_answers_are_left_out_and_the_last_word_is_never_one(messages):
     sent = to_send(messages)
     finished = [each for each in messages if each not in (CUT, BROKEN)]
     assert [each for each in sent if each not in (CUT, BROKEN)] == finished
-    assert not finished or sent[-1] not in (CUT, BROKEN)
-    assert to_send(sent) is sent
+    said = [each for each in sent if each != SYSTEM]
+    assert all(each == SYSTEM for each in finished) or said[-1] not in (CUT, BROKEN)
+    assert to_send(sent) == sent

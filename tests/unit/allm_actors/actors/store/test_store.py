@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 
-from allm_actors.actors.store import MemoryStore, Save, SQLiteStore, Store, sqlite, store_for
+from allm_actors.actors.store import MemoryStore, Save, SQLiteStore, Store, schema, store_for
+from allm_actors.actors.store.contract import is_unanswered
 from allm_actors.data import Message, Session, StoreError, Thread, ToolCall
 from allm_actors.data.depth import DEEPEST_WRITTEN
 from allm_actors.testing import strategies
@@ -390,12 +392,16 @@ def written_with(schema: str, folder: Path, talks: dict[str, Session]) -> Path:
 @pytest.mark.parametrize("schema", [FIRST_SCHEMA, SECOND_SCHEMA], ids=["first", "second"])
 def test_a_file_of_an_older_version_is_upgraded_with_all_that_is_in_it(tmp_path: Path, schema: str) -> None:
     talks = {name: session(*"abc", id=name) for name in ("ada", "bob")}
+    talks["eve"] = msgspec.structs.replace(session("a", id="eve"), status="completed")
     path, began = written_with(schema, tmp_path, talks), int(time.time())
     for _ in range(2):  # and opened once more
         with contextlib.closing(SQLiteStore(path)) as store:
             store.open()
             assert {name: store.load(name) for name in store.ids()} == talks
-            assert sorted(each.id for each in store.stored()) == ["ada", "bob"]
+            told = {each.id: each.unanswered for each in store.stored()}
+            assert told == {"ada": True, "bob": True, "eve": False}, (
+                "an upgrade looks who was in the middle of a turn"
+            )
             assert all(began <= each.saved_at <= time.time() for each in store.stored()), (
                 "the upgrade counts as a save"
             )
@@ -416,6 +422,50 @@ def test_a_file_of_an_older_version_can_be_read_as_it_is_but_tells_no_times(tmp_
             StoreError, match=r"of an older version, .* open it with a host, which upgrades it"
         ):
             store.stored()
+
+
+def test_a_file_of_a_newer_version_tells_nothing(tmp_path: Path) -> None:
+    with contextlib.closing(SQLiteStore(tmp_path / "s.db")) as store:
+        store.open()
+        with contextlib.closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as newer:
+            newer.execute("PRAGMA user_version = 99")
+        with pytest.raises(StoreError, match="has schema version 99"):
+            store.stored()
+
+
+HALF = Message(role="assistant", content="hal", metadata={"partial": True})
+FAILED = Message(role="assistant", content="", metadata={"finish_reason": "error"})
+CALLS = Message(
+    role="assistant", content="", metadata={"tool_calls": [ToolCall(id="c0", name="look", arguments={})]}
+)
+TOLD = Message(role="tool", content="x", tool_call_id="c0")
+ASKED, SAID = Message(role="user", content="hi"), Message(role="assistant", content="hello")
+SYSTEM = Message(role="system", content="Be brief.")
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "unanswered"),
+    [
+        (ASKED, "idle", True),
+        (TOLD, "idle", True),
+        (CALLS, "idle", True),  # its process was killed while the tool ran
+        (HALF, "idle", True),
+        (FAILED, "error", True),
+        (ASKED, "error", True),
+        (SAID, "idle", False),
+        (SYSTEM, "idle", False),
+        (Message(role="assistant", content="", metadata=[]), "idle", False),  # type: ignore[arg-type]
+        (None, "idle", False),
+        (TOLD, "completed", False),  # it was halted, as by max_turns
+        (TOLD, "awaiting_user", False),
+        (TOLD, "awaiting_tools", False),
+        (SAID, "completed", False),
+    ],
+)
+def test_whose_turn_ended_before_the_model_had_answered(
+    last: Message | None, status: Any, unanswered: bool
+) -> None:
+    assert is_unanswered(Session(id="s", status=status), last) is unanswered
 
 
 def test_a_store_tells_when_each_session_was_saved_and_whether_it_waits_for_an_answer(
@@ -450,8 +500,8 @@ def test_an_upgrade_that_fails_leaves_the_file_as_it_was(
     with contextlib.closing(sqlite3.connect(tmp_path / "old.db", isolation_level=None)) as old:
         old.executescript(FIRST_SCHEMA)
         old.execute("INSERT INTO messages VALUES ('s', 0, x'00')")
-    statements = sqlite.UPGRADES[1]
-    monkeypatch.setitem(sqlite.UPGRADES, 1, (*statements[:broken], "INSERT INTO nowhere VALUES (1)"))
+    statements = schema.UPGRADES[1]
+    monkeypatch.setitem(schema.UPGRADES, 1, (*statements[:broken], "INSERT INTO nowhere VALUES (1)"))
     with pytest.raises(StoreError, match="no such table"):
         SQLiteStore(tmp_path / "old.db").open()
     with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as db:
