@@ -16,8 +16,8 @@ An answer that was cut off, or ended in an error, is what people have read, so i
 The model is sent it if the user goes on from there; if the model is asked for that answer again, it is left
 out. Several providers refuse a conversation that ends with the assistant's message: Mistral all of them, and
 Anthropic from Claude 4.6 on.
-Source: https://platform.claude.com/docs/en/about-claude/models/whats-new-claude-4-6,
-https://docs.mistral.ai/capabilities/completion/ (2026-11)
+Source: the providers' refusals, as quoted in https://github.com/langchain-ai/deepagents/issues/1585 and
+https://github.com/huggingface/smolagents/issues/757, read 2026-11.
 """
 
 from __future__ import annotations
@@ -115,9 +115,8 @@ def to_send(messages: list[Message]) -> list[Message]:
     The same list object if there are none, or nothing else but system messages.
     """
     kept: list[Message] = []
-    follower = (
-        "assistant"  # the next one that is no system message, which has a place of its own for some providers
-    )
+    # The role of the next message, but for system messages, which some providers are sent apart from the others.
+    follower = "assistant"
     for message in reversed(messages):
         if follower != "assistant" or not is_unfinished(message):
             kept.append(message)

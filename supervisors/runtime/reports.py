@@ -118,9 +118,8 @@ class Reports(_Feed[Report]):
 def _level(kind: str, reason: Reason) -> int:
     if kind == "reached_max_restart_intensity":  # an error, although the supervisor ends with a clean reason
         return logging.ERROR
-    if (
-        kind == "child_started"
-    ):  # as many as there are calls; OTP's progress reports are not shown by default, either
+    # There may be one for each call; OTP does not show its progress reports by default, either.
+    if kind == "child_started":
         return logging.DEBUG
     return logging.INFO if reason is None or is_clean(reason) else logging.ERROR
 
