@@ -8,8 +8,9 @@ from pathlib import Path
 import allm_actors
 
 
-def test_the_list_for_type_checkers_is_the_list_of_homes() -> None:
-    assert list(allm_actors.__all__) == sorted([*allm_actors._HOME, *allm_actors._MODULES])
+def test_the_list_is_sorted_and_has_every_name_that_has_a_home() -> None:
+    assert allm_actors.__all__ == sorted(set(allm_actors.__all__))
+    assert {*allm_actors._HOME, *allm_actors._MODULES} <= set(allm_actors.__all__)
 
 
 def test_the_list_is_written_out_so_that_type_checkers_can_read_it() -> None:
