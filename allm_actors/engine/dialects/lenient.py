@@ -13,9 +13,28 @@ import msgspec
 
 from allm_actors.data.utf8 import utf8_of
 
-__all__ = ["UNREADABLE", "count_of", "dict_of", "dicts_of", "number_of", "read_object", "text_of"]
+__all__ = [
+    "UNREADABLE",
+    "count_of",
+    "dict_of",
+    "dicts_of",
+    "number_of",
+    "read_frame",
+    "read_object",
+    "text_of",
+]
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def read_frame(data: bytes) -> dict[str, Any] | None:
+    """As `read_object`, and faster: most of a stream's frames need no leniency."""
+    try:
+        return _decode(data)
+    except UNREADABLE:
+        return read_object(data)
 
 
 def read_object(data: bytes) -> dict[str, Any] | None:

@@ -28,8 +28,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from allm_actors.data import AdapterError, Event, FinishReason
 from allm_actors.data.encoding import json_text
 from allm_actors.engine.arguments import read_arguments
@@ -38,10 +36,10 @@ from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
-    UNREADABLE,
     count_of,
     dict_of,
     dicts_of,
+    read_frame,
     read_object,
     text_of,
 )
@@ -63,8 +61,6 @@ _FINISHES: dict[str, FinishReason] = {
 _BROKEN_FINISHES = ("malformed_model_output", "malformed_tool_use")
 _ABOUT = ("metrics", "trace", "performanceConfig", "serviceTier", "additionalModelResponseFields")
 _PLAIN = ("text", "toolUse")
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Block:
@@ -147,10 +143,7 @@ class Decoder(AnswerDecoder[Frame]):
 
     def _on_frame(self, frame: Frame, events: list[Event]) -> None:
         kind = frame.text(":message-type")
-        try:
-            wire: dict[str, Any] | None = _decode(frame.payload)
-        except UNREADABLE:
-            wire = read_object(frame.payload)
+        wire = read_frame(frame.payload)
         if kind in ("exception", "error"):
             self._answer.fail(self._reported(frame, wire or {}), events)
         elif wire is None:

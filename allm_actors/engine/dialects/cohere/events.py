@@ -27,18 +27,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from allm_actors.data import Event, FinishReason
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
-    UNREADABLE,
     count_of,
     dict_of,
     dicts_of,
+    read_frame,
     read_object,
     text_of,
 )
@@ -56,8 +54,6 @@ _FINISHES: dict[str, FinishReason] = {
 }
 _BROKEN_FINISHES = ("ERROR", "TIMEOUT")
 _SILENT = ("content-end", "tool-call-end", "citation-end")
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Content:
@@ -110,17 +106,11 @@ class Decoder(AnswerDecoder[ServerEvent]):
     # --- events -------------------------------------------------------------------------------------------------------
 
     def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
-        data = frame.data
-        try:
-            wire: dict[str, Any] | None = _decode(data)
-        except UNREADABLE:
-            if data.strip() in (b"", b"[DONE]"):
-                return
-            wire = read_object(data)
-        if wire is None:
-            self._answer.malformed("an event of the stream is not a JSON object", events)
-        else:
+        wire = read_frame(frame.data)
+        if wire is not None:
             self._on_event(wire, events)
+        elif frame.data.strip() not in (b"", b"[DONE]"):
+            self._answer.malformed("an event of the stream is not a JSON object", events)
 
     def _on_event(self, wire: dict[str, Any], events: list[Event]) -> None:
         delta = dict_of(wire.get("delta"))

@@ -29,8 +29,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from allm_actors.data import AdapterError, Event, FinishReason
 from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
@@ -39,10 +37,10 @@ from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.gemini.arguments import PartialArguments
 from allm_actors.engine.dialects.lenient import (
-    UNREADABLE,
     count_of,
     dict_of,
     dicts_of,
+    read_frame,
     read_object,
     text_of,
 )
@@ -70,8 +68,6 @@ BROKEN_FINISHES = (
     *("MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE"),
 )
 _ABOUT = ("groundingMetadata", "urlContextMetadata", "citationMetadata", "safetyRatings", "finishMessage")
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Part:
@@ -124,17 +120,11 @@ class Decoder(AnswerDecoder[ServerEvent]):
     # --- responses ----------------------------------------------------------------------------------------------------
 
     def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
-        data = frame.data
-        try:
-            wire: dict[str, Any] | None = _decode(data)
-        except UNREADABLE:
-            if data.strip() in (b"", b"[DONE]"):
-                return
-            wire = read_object(data)
-        if wire is None:
-            self._answer.malformed("an event of the stream is not a JSON object", events)
-        else:
+        wire = read_frame(frame.data)
+        if wire is not None:
             self._on_response(wire, events)
+        elif frame.data.strip() not in (b"", b"[DONE]"):
+            self._answer.malformed("an event of the stream is not a JSON object", events)
 
     def _on_response(self, wire: dict[str, Any], events: list[Event]) -> None:
         answer = self._answer

@@ -22,18 +22,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from allm_actors.data import Event, FinishReason
 from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
-    UNREADABLE,
     count_of,
     dict_of,
     dicts_of,
+    read_frame,
     read_object,
     text_of,
 )
@@ -45,8 +43,6 @@ _FINISHES: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 _COUNTS = ("prompt_eval_count", "eval_count")
 _TIMES = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")  # nanoseconds
 _NO_NAME = re.compile(r"[^A-Za-z0-9]")
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Decoder(AnswerDecoder[bytes]):
@@ -71,20 +67,13 @@ class Decoder(AnswerDecoder[bytes]):
 
     def _on_end_of_body(self, events: list[Event]) -> None:
         for line in self._lines.end():
-            if self._is_whole(line):
+            if read_object(line) is not None:  # and not just the beginning of one
                 self._on_frame(line, events)
         if not self._answer.done:
             self._answer.truncated(events)
 
-    def _is_whole(self, line: bytes) -> bool:
-        """Whether a line without a line end is a complete object, and not just the beginning of one."""
-        return read_object(line) is not None
-
     def _on_frame(self, frame: bytes, events: list[Event]) -> None:
-        try:
-            wire: dict[str, Any] | None = _decode(frame)
-        except UNREADABLE:
-            wire = read_object(frame)
+        wire = read_frame(frame)
         if wire is None:
             self._answer.malformed("a line of the stream is not a JSON object", events)
         else:
