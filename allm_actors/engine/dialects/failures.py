@@ -122,17 +122,19 @@ def provider_request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def wire_error(
-    wire: Mapping[str, Any],
+    wire: Any,
     row: Provider,
     *,
     status: int | None = None,
     wait_ms: int | None = None,
     reason: str | None = None,
 ) -> AdapterError:
-    """The error for a provider's error object, with the HTTP status it came with, if any.
+    """The error for a provider's error object, or for its text, with the HTTP status it came with, if any.
 
     `reason` overrides the tables here, for callers that know it better.
     """
+    if not isinstance(wire, Mapping):
+        wire = {"message": wire}
     code, kind = (
         _word(wire.get("code")) or _detail_reason(wire),
         _word(wire.get("type")) or _word(wire.get("status")),

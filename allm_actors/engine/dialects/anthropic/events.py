@@ -32,7 +32,7 @@ from typing import Any, Final
 
 import msgspec
 
-from allm_actors.data import AdapterError, Event, FinishReason
+from allm_actors.data import Event, FinishReason
 from allm_actors.data.encoding import json_text
 from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
@@ -164,7 +164,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._answer.unreadable("JSON that is neither a message nor an error", events)
             return events
         if failed:
-            self._answer.fail(self._reported(wire.get("error")), events)
+            self._answer.fail(wire_error(wire.get("error"), self._row), events)
             return events
         self._on_start(wire)
         for index, block in enumerate(dicts_of(wire.get("content"))):
@@ -211,7 +211,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         elif kind == "message_stop":
             self._complete(events)
         elif kind == "error" or wire.error:
-            self._answer.fail(self._reported(wire.error), events)
+            self._answer.fail(wire_error(wire.error, self._row), events)
         else:
             return kind in _SILENT
         return True
@@ -306,9 +306,6 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._answer.metadata["citations"] = citations
         if any(block.get("type") not in _PLAIN for block in blocks):
             self._answer.provider_state[STATE] = [block for block in blocks if block.get("text") != ""]
-
-    def _reported(self, error: Any) -> AdapterError:
-        return wire_error(dict_of(error), self._row)
 
 
 _BODIES = ("message", "error", None)

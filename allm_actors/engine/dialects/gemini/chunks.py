@@ -138,7 +138,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             answer.usage = {**(answer.usage or {}), **usage}
         error, block = wire.get("error"), text_of(dict_of(wire.get("promptFeedback")).get("blockReason"))
         if error:
-            answer.fail(wire_error(dict_of(error), self._row), events)
+            answer.fail(wire_error(error, self._row), events)
         elif block is not None:
             answer.filtered(events, f"the prompt was blocked ({block})", block_reason=block)
 

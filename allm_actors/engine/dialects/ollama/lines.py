@@ -83,9 +83,7 @@ class Decoder(AnswerDecoder[bytes]):
         answer = self._answer
         error = wire.get("error")
         if error:
-            answer.fail(
-                wire_error(error if isinstance(error, dict) else {"message": error}, self._row), events
-            )
+            answer.fail(wire_error(error, self._row), events)
             return
         answer.model = answer.model or text_of(wire.get("model"))
         self._made_at = self._made_at or _NO_NAME.sub("", text_of(wire.get("created_at")) or "")

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, Event, FinishReason, TextDelta
+from allm_actors.data import Event, FinishReason, TextDelta
 from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
@@ -107,7 +107,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
         if chunk is None:
             self._answer.malformed("an event of the stream is not a JSON object", events)
         elif frame.event == "error" and not (chunk.error or chunk.choices):
-            self._answer.fail(self._reported(read_object(data)), events)  # as some gateways report an error
+            # As some gateways report an error.
+            self._answer.fail(wire_error(read_object(data), self._row), events)
         else:
             self._on_chunk(chunk, events)
 
@@ -131,7 +132,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             answer.usage = answer.usage or groq.usage
         error = chunk.error or (groq.error if groq is not None else None)
         if error:
-            answer.fail(self._reported(error), events)
+            answer.fail(wire_error(error, self._row), events)
 
     def _on_choice(self, choice: Choice, events: list[Event]) -> None:
         delta = choice.delta or choice.message
@@ -226,9 +227,6 @@ class Decoder(AnswerDecoder[ServerEvent]):
             thoughts = "".join(self._answer.reasoning)
         if field is not None and thoughts:
             self._answer.provider_state[STATE] = {field: thoughts}
-
-    def _reported(self, error: Any) -> AdapterError:
-        return wire_error(error if isinstance(error, dict) else {"message": text_of(error)}, self._row)
 
 
 def _differs(call: PartialCall, function: Function) -> bool:

@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
-from allm_actors.data import AdapterError, Event, FinishReason
+from allm_actors.data import Event, FinishReason
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
@@ -94,7 +94,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         if wire is None or not (isinstance(wire.get("output"), list) or wire.get("error")):
             self._answer.unreadable("JSON that is neither a response nor an error", events)
         elif not isinstance(wire.get("output"), list):
-            self._answer.fail(self._reported(wire.get("error")), events)
+            self._answer.fail(wire_error(wire.get("error"), self._row), events)
         else:
             self._on_end(wire, events)
         return events
@@ -186,7 +186,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         response = wire.response or {}
         self._on_response(response)
         error = wire.error or response.get("error") or {"code": wire.code, "message": wire.message}
-        self._answer.fail(self._reported(error), events)
+        self._answer.fail(wire_error(error, self._row), events)
 
     # --- items --------------------------------------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._answer.metadata["incomplete_details"] = response["incomplete_details"]
         status = text_of(response.get("status")) or said
         if status == "failed" or response.get("error"):
-            self._answer.fail(self._reported(response.get("error")), events, status)
+            self._answer.fail(wire_error(response.get("error"), self._row), events, status)
         elif status == "cancelled":
             self._answer.broken_off(events, "cancelled the answer", status)
         else:
@@ -275,9 +275,6 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._answer.metadata["citations"] = notes
         if not all(map(items.is_plain, filter(None, output))):
             self._answer.provider_state[STATE] = [item for item in output if item]
-
-    def _reported(self, error: Any) -> AdapterError:
-        return wire_error(error if isinstance(error, dict) else {"message": text_of(error)}, self._row)
 
     _handlers: ClassVar[dict[str, Callable[[Decoder, str, Wire, list[Event]], None]]] = {
         "response.output_text.delta": _on_text,
