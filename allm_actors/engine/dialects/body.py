@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from allm_actors.data import Message, TextPart, ToolCall, ValidationError
+from allm_actors.data import Message, TextPart, Tool, ToolCall, ValidationError
 from allm_actors.data.encoding import json_bytes, json_text
 
-__all__ = ["arguments_text", "check_turns", "flat_text", "is_text", "json_body"]
+__all__ = ["arguments_text", "call_made", "check_turns", "flat_text", "is_text", "json_body", "tool_spec"]
 
 
 def flat_text(message: Message) -> str:
@@ -35,6 +35,18 @@ def arguments_text(call: ToolCall) -> str:
     if raw and not raw.isspace() and not call.metadata.get("arguments_error"):
         return raw
     return json_text(call.arguments)
+
+
+def tool_spec(tool: Tool) -> dict[str, Any]:
+    """A tool, in the shape of OpenAI's chat that others share."""
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    return {"type": "function", "function": function}
+
+
+def call_made(call: ToolCall) -> dict[str, Any]:
+    """An assistant's call, in the same shape."""
+    function = {"name": call.name, "arguments": arguments_text(call)}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def check_turns(turns: object, label: str) -> None:

@@ -25,12 +25,11 @@ from allm_actors.data import (
     Request,
     TextPart,
     Tool,
-    ToolCall,
     ValidationError,
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
+from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
 from allm_actors.engine.dialects.cohere.events import STATE, Decoder
 from allm_actors.engine.dialects.parts import check_parts
@@ -60,7 +59,7 @@ def _body(request: Request) -> dict[str, Any]:
     body["messages"] = [_message(message) for message in request.messages]
     tools, choice = _tools(request)
     if tools:
-        body["tools"] = [_tool(tool) for tool in tools]
+        body["tools"] = [tool_spec(tool) for tool in tools]
     if choice is not None:
         body["tool_choice"] = choice
     if request.temperature is not None:
@@ -94,11 +93,6 @@ def _tools(request: Request) -> tuple[list[Tool], str | None]:
         )
         raise ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
     return tools, forced
-
-
-def _tool(tool: Tool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
-    return {"type": "function", "function": function}
 
 
 def _response_format(wanted: Any) -> Any:
@@ -144,13 +138,8 @@ def _said(message: Message) -> dict[str, Any]:
     if text or not message.tool_calls:
         wire.setdefault("content", text)
     if message.tool_calls:
-        wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+        wire["tool_calls"] = [call_made(call) for call in message.tool_calls]
     return wire
-
-
-def _tool_call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": arguments_text(call)}
-    return {"id": call.id, "type": "function", "function": function}
 
 
 DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder, two_passes=has_tools_and_format)

@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, ImagePart, Message, Request, Tool
+from allm_actors.data import AdapterError, ImagePart, Message, Request
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.body import flat_text, json_body, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
 from allm_actors.engine.dialects.ollama.lines import Decoder
 from allm_actors.engine.dialects.parts import check_parts
@@ -60,7 +60,7 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
     body["messages"] = [_message(message, names, row) for message in request.messages]
     if request.tools and _wants_tools(request.tool_choice, row):
-        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [tool_spec(tool) for tool in request.tools]
     wanted = _format(request.response_format)
     if wanted is not None:
         body["format"] = wanted
@@ -83,11 +83,6 @@ def _wants_tools(choice: Any, row: Provider) -> bool:
         return bool(choice != "none")
     message = f"{row.label} cannot force a tool call; leave tool_choice out, or make it 'auto'"
     raise AdapterError("unsupported_feature", provider=row.name, message=message)
-
-
-def _tool(tool: Tool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
-    return {"type": "function", "function": function}
 
 
 def _format(wanted: Any) -> Any:

@@ -33,11 +33,10 @@ from allm_actors.data import (
     Request,
     TextPart,
     Tool,
-    ToolCall,
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
+from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.openai.chunks import STATE, Decoder
@@ -106,10 +105,10 @@ def _max_tokens_name(model: str | None, row: Provider) -> str:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    spec = tool_spec(tool)
     if "strict" in tool.metadata:
-        function["strict"] = tool.metadata["strict"]
-    return {"type": "function", "function": function}
+        spec["function"]["strict"] = tool.metadata["strict"]
+    return spec
 
 
 def _tool_choice(choice: str | Mapping[str, Any]) -> Any:
@@ -141,7 +140,7 @@ def _message(message: Message, row: Provider) -> dict[str, Any]:
     if message.role == "tool":
         wire["tool_call_id"] = message.tool_call_id
     if message.role == "assistant" and message.tool_calls:
-        wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+        wire["tool_calls"] = [call_made(call) for call in message.tool_calls]
     field = row.quirks.thoughts_back
     if field is not None and message.role == "assistant":
         wire |= _thoughts(message, field)
@@ -177,11 +176,6 @@ def _document(document: Document, row: Provider) -> dict[str, Any]:
         named = {} if document.title is None else {"document_name": document.title}
         return {"type": "document_url", "document_url": where, **named}
     return {"type": "file", "file": {"filename": document_name(document), "file_data": where}}
-
-
-def _tool_call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": arguments_text(call)}
-    return {"id": call.id, "type": "function", "function": function}
 
 
 DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder, two_passes=has_tools_and_schema)
