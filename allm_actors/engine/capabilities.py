@@ -50,7 +50,7 @@ __all__ = ["CAPABILITIES", "Capability", "asking", "edit_of", "request_of", "var
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """One row: its telemetry span, its public function, its slots, the adapter's method, its types, and its rules.
+    """One row: its telemetry span, its public function, the adapter's slot and method, its types, and its rules.
 
     `door` is the public function, `field` the request's field that its first argument fills. With
     `engine_model` the engine's model is used where the slot has none. `validated` says whether a request is
@@ -61,8 +61,6 @@ class Capability:
     span: str
     door: str
     slot: str
-    model_slot: str
-    missing: str
     method: str
     request: type[Any]
     response: type[Any]
@@ -72,6 +70,16 @@ class Capability:
     validated: bool = True
     patience: float = 60.0
     stream_method: str | None = None
+
+    @property
+    def model_slot(self) -> str:
+        """The engine's slot for its model."""
+        return self.slot.replace("adapter", "model")
+
+    @property
+    def missing(self) -> str:
+        """The reason of the error for an engine without an adapter for it."""
+        return f"no_{self.slot}"
 
     @property
     def group(self) -> str:
@@ -88,8 +96,6 @@ _ROWS = (
         span="image",
         door="generate_image",
         slot="image_adapter",
-        model_slot="image_model",
-        missing="no_image_adapter",
         method="generate",
         request=ImageRequest,
         response=ImageResponse,
@@ -103,8 +109,6 @@ _ROWS = (
         span="embed",
         door="embed",
         slot="embed_adapter",
-        model_slot="embed_model",
-        missing="no_embed_adapter",
         method="embed",
         request=EmbeddingRequest,
         response=EmbeddingResponse,
@@ -116,8 +120,6 @@ _ROWS = (
         span="moderate",
         door="moderate",
         slot="moderation_adapter",
-        model_slot="moderation_model",
-        missing="no_moderation_adapter",
         method="moderate",
         request=ModerationRequest,
         response=ModerationResponse,
@@ -128,8 +130,6 @@ _ROWS = (
         span="speech",
         door="synthesize",
         slot="speech_adapter",
-        model_slot="speech_model",
-        missing="no_speech_adapter",
         method="synthesize",
         request=SpeechRequest,
         response=SpeechResponse,
@@ -141,8 +141,6 @@ _ROWS = (
         span="transcribe",
         door="transcribe",
         slot="transcription_adapter",
-        model_slot="transcription_model",
-        missing="no_transcription_adapter",
         method="transcribe",
         request=TranscriptionRequest,
         response=TranscriptionResponse,
@@ -155,8 +153,6 @@ _ROWS = (
         span="classify",
         door="classify",
         slot="classification_adapter",
-        model_slot="classification_model",
-        missing="no_classification_adapter",
         method="classify",
         request=ClassificationRequest,
         response=ClassificationResponse,

@@ -79,7 +79,6 @@ def step_request(
     options: Mapping[str, Any],
     *,
     tools: Sequence[Tool] | None = None,
-    stream: bool = True,
     parts: Parts | None = None,
 ) -> Request:
     """The request of one step: the thread, the resolved model and tools, and the options for the model.
@@ -101,15 +100,13 @@ def step_request(
         messages=list(thread.messages if isinstance(thread, Thread) else thread),
         model=resolve_model(engine, options),
         tools=sent,
-        stream=stream,
+        stream=True,
         options=dict(parts.provider),
         **fields,
     )
 
 
-def complete_request(
-    engine: Engine, request: Request, options: Mapping[str, Any], *, stream: bool = True
-) -> Request:
+def complete_request(engine: Engine, request: Request, options: Mapping[str, Any]) -> Request:
     """`request` overridden by the call's options, and with the engine's values for what neither of them gives.
 
     Its tools replace the engine's, and the call's are merged into them. Its model overrides the call's.
@@ -127,7 +124,7 @@ def complete_request(
         request,
         model=resolve_model(engine, options, request),
         tools=projected(tools, choice),
-        stream=stream,
+        stream=True,
         options={**parts.provider, **request.options, **of_the_call},
         **changes,
     )
