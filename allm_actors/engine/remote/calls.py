@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -45,10 +45,10 @@ from allm_actors.engine.remote.fetching import is_remote, with_pictures, without
 from allm_actors.engine.remote.heads import tell_response
 from allm_actors.engine.remote.options import (
     base_url_of,
+    deadlines_of,
     headers_for,
     key_for,
     refuse_unknown,
-    seconds_of,
     transport_for,
     with_query,
 )
@@ -89,9 +89,9 @@ class RemoteService:
         encode = partial(self._dialect.encode, request, self._row, self._base_url(call))
         try:
             http = await on_thread(encode) if self.reads_files else encode()
-            attempt = self._attempt(http, request, call, deadlines_of(self._row, call))
+            attempt = self._attempt(http, request, call, self._deadlines(call))
         except AdapterError as error:
-            raise self._signed(error, call, None) from None
+            raise _signed(error, self._row, call) from None
         return await attempt.response()
 
     def prepare_request(self, request: Any, call: Call) -> HttpRequest:
@@ -101,9 +101,9 @@ class RemoteService:
         """
         try:
             http = self._dialect.encode(request, self._row, self._base_url(call))
-            return self._attempt(http, request, call, deadlines_of(self._row, call)).http
+            return self._attempt(http, request, call, self._deadlines(call)).http
         except AdapterError as error:
-            raise self._signed(error, call, None) from None
+            raise _signed(error, self._row, call) from None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -133,8 +133,9 @@ class RemoteService:
     def _fake(self) -> Any:
         return FAKES[self._row.span]()
 
-    def _signed(self, error: AllmError, call: Call, key: Secret | None) -> AllmError:
-        return _signed(error, self._row, call, key)
+    def _deadlines(self, call: Call) -> Deadlines:
+        patience = CAPABILITIES[self._row.span].patience
+        return _graced(deadlines_of(call, streamed=False, patience=patience))
 
 
 class RemoteImages(RemoteService):
@@ -150,7 +151,7 @@ class RemoteImages(RemoteService):
                 self._dialect.encode(without_pictures(request), self._row, self._base_url(call))
                 request = await with_pictures(request, self._row, transport_for(call), call.kept)
             except AdapterError as error:
-                raise self._signed(error, call, None) from None
+                raise _signed(error, self._row, call) from None
         response: ImageResponse = await super().ask(request, call)
         return response
 
@@ -206,15 +207,15 @@ class RemoteSpeech(RemoteService):
         try:
             http = self._dialect.encode(request, self._row, self._base_url(call), streamed=True)
         except AdapterError as error:
-            raise self._signed(error, call, None) from None
-        attempt = partial(self._attempt, http, request, call, _streamdeadlines_of(call))
+            raise _signed(error, self._row, call) from None
+        attempt = partial(self._attempt, http, request, call, _graced(deadlines_of(call)))
         return self._told(attempt, call) if callable(call.api_key) else attempt().events()
 
     async def _told(self, attempt: partial[_Attempt], call: Call) -> AsyncGenerator[SpeechEvent, None]:
         try:
             ready = await on_thread(attempt)
         except AllmError as error:
-            yield ErrorEvent(self._signed(error, call, None))
+            yield ErrorEvent(_signed(error, self._row, call))
             return
         async with aclosing(ready.events()) as events:
             async for event in events:
@@ -256,7 +257,7 @@ class _Attempt:
     key: Secret | None
     request: Any
     call: Call
-    deadlines: Deadlines = field(default_factory=Deadlines)
+    deadlines: Deadlines
 
     async def response(self) -> Any:
         """The response. Raises the capability's error."""
@@ -330,43 +331,10 @@ def _signed(error: AllmError, row: Service, call: Call, *keys: Secret | None) ->
     return without_keys(error, *keys, provider=row.provider.name, metadata={"request_id": call.request_id})
 
 
-def deadlines_of(row: Service, call: Call) -> Deadlines:
-    """The deadlines of an attempt. By default only the whole answer has a limit, not a silence before or within it."""
-    options = call.options
-    patience = CAPABILITIES[row.span].patience
-    return Deadlines(
-        connect=_connect(call),
-        first_byte=seconds_of(
-            "first_byte_timeout", options.get("first_byte_timeout"), options.get("receive_timeout")
-        ),
-        idle=seconds_of("stream_timeout", call.stream_timeout, options.get("stream_timeout")),
-        total=_total(call, patience),
-    )
-
-
-def _streamdeadlines_of(call: Call) -> Deadlines:
-    options = call.options
-    idle = seconds_of("stream_timeout", call.stream_timeout, options.get("stream_timeout"), 60.0)
-    first = (options.get("first_byte_timeout"), options.get("receive_timeout"), idle)
-    return Deadlines(
-        connect=_connect(call),
-        first_byte=seconds_of("first_byte_timeout", *first),
-        idle=idle,
-        total=_total(call, None),
-    )
-
-
-def _connect(call: Call) -> float | None:
-    options = call.options
-    return seconds_of("connect_timeout", options.get("connect_timeout"), options.get("pool_timeout"), 10.0)
-
-
-def _total(call: Call, patience: float | None) -> float | None:
+def _graced(deadlines: Deadlines) -> Deadlines:
     """A little more than the call may take, so that the caller's deadline, which is the same, passes first.
 
     Two deadlines at once could leave a connection open: the second would interrupt its closing.
     """
-    seconds = seconds_of(
-        "request_timeout", call.request_timeout, call.options.get("request_timeout"), patience
-    )
-    return None if seconds is None else seconds + _GRACE_SECONDS
+    total = deadlines.total
+    return deadlines if total is None else replace(deadlines, total=total + _GRACE_SECONDS)

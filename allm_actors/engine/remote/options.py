@@ -35,7 +35,6 @@ __all__ = [
     "most_bytes_of",
     "place_of",
     "refuse_unknown",
-    "seconds_of",
     "transport_for",
     "with_query",
 ]
@@ -177,23 +176,24 @@ def most_bytes_of(options: Mapping[str, Any]) -> int:
     return most
 
 
-def deadlines_of(call: Call) -> Deadlines:
-    """How long each phase of a call may take. Raises ValueError for what is no time."""
-    options = call.options
-    idle = seconds_of("stream_timeout", call.stream_timeout, options.get("stream_timeout"), 60.0)
+def deadlines_of(call: Call, *, streamed: bool = True, patience: float | None = None) -> Deadlines:
+    """How long each phase of a call may take; all of it by default `patience` seconds.
+
+    A silence before or within an answer is limited by default only if the answer is `streamed`. Raises
+    ValueError for what is no time.
+    """
+    said = call.options.get
+    idle = _seconds("stream_timeout", call.stream_timeout, said("stream_timeout"), 60.0 if streamed else None)
+    first = (said("first_byte_timeout"), said("receive_timeout"), idle if streamed else None)
     return Deadlines(
-        connect=seconds_of(
-            "connect_timeout", options.get("connect_timeout"), options.get("pool_timeout"), 10.0
-        ),
-        first_byte=seconds_of(
-            "first_byte_timeout", options.get("first_byte_timeout"), options.get("receive_timeout"), idle
-        ),
+        connect=_seconds("connect_timeout", said("connect_timeout"), said("pool_timeout"), 10.0),
+        first_byte=_seconds("first_byte_timeout", *first),
         idle=idle,
-        total=seconds_of("request_timeout", call.request_timeout, options.get("request_timeout"), None),
+        total=_seconds("request_timeout", call.request_timeout, said("request_timeout"), patience),
     )
 
 
-def seconds_of(name: str, *values: Any) -> float | None:
+def _seconds(name: str, *values: Any) -> float | None:
     """The first value that is not None, in seconds; infinity gives None, no deadline."""
     value = next((value for value in values if value is not None), None)
     if value is None:
