@@ -264,10 +264,7 @@ class Host:
 
     def session_ids(self) -> list[str]:
         """The names of all stored sessions, sorted (an awaitable in a host that was entered with `async with`)."""
-        self._check_asking()
-        ids: Future[Any] = Future()
-        self._ports().ask_store(ListIds(), partial(_answer, ids))
-        return self._settle(ids)  # type: ignore[no-any-return]
+        return self._ask_store(ListIds())  # type: ignore[no-any-return]
 
     def stored_sessions(self) -> list[StoredSession]:
         """What the store knows of each session, the one that was saved longest ago first (an awaitable in a host
@@ -276,10 +273,7 @@ class Host:
         Raises StoreError, also for a store of your own that does not tell, and EngineError when the host does
         not run.
         """
-        self._check_asking()
-        stored: Future[Any] = Future()
-        self._ports().ask_store(ListStored(), partial(_answer, stored))
-        return self._settle(stored)  # type: ignore[no-any-return]
+        return self._ask_store(ListStored())  # type: ignore[no-any-return]
 
     def delete_session(self, id: str) -> None:
         """Delete the session of that name: its running turn is interrupted, and its stored state removed.
@@ -358,6 +352,12 @@ class Host:
             refuse_waiting_on(self._io_loop(system))
 
     # Private: in order of use.
+
+    def _ask_store(self, message: Any) -> Any:
+        self._check_asking()
+        answer: Future[Any] = Future()
+        self._ports().ask_store(message, partial(_answer, answer))
+        return self._settle(answer)
 
     def _check_asking(self) -> None:
         if not self.attached:
