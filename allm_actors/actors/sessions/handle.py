@@ -17,7 +17,6 @@ from allm_actors.actors.protocol import Cancel, Fork, Recover, SubmitToolResults
 from allm_actors.actors.streams.channel import Channel
 from allm_actors.actors.streams.stream import Turn
 from allm_actors.actors.streams.watched import watched
-from allm_actors.actors.turns.ending import ending
 from allm_actors.actors.turns.spec import Begin, TurnSpec, WhenBusy
 from allm_actors.actors.turns.turn import needs_its_loop, turn_spec, view_of
 from allm_actors.data import ChatResult, Message, Session, SessionError, StepResult, ToolCall
@@ -253,7 +252,7 @@ class SessionHandle:
         if self._host.attached or needs_its_loop(spec):
             spec.channel.home = spec.loop
         spec.channel.io_loop = self._ports.io_loop
-        turn: Turn[Any] = Turn(spec.options.request_id or spec.id, _Ended(spec), spec.channel, view_of(spec))
+        turn: Turn[Any] = Turn(spec.options.request_id or spec.id, spec.channel, view_of(spec))
         self._last = weak(spec.channel)
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
         if not self._host.attached:
@@ -289,25 +288,6 @@ class SessionHandle:
             api_key=self._api_key,
             system=setup.system,
         )
-
-
-class _Ended:
-    """The source of a turn that the session has begun already."""
-
-    __slots__ = ("_spec",)
-
-    def __init__(self, spec: TurnSpec) -> None:
-        self._spec = spec
-
-    def begin(self, channel: Any) -> None:
-        """Begun already."""
-
-    async def abegin(self, channel: Any) -> None:
-        """Begun already."""
-
-    def unbegun(self) -> Any:
-        """The result of a turn that was never begun."""
-        return ending(self._spec, Session().thread, None)[0]
 
 
 def check_id(id: object) -> None:

@@ -129,12 +129,10 @@ class EventStream(Generic[R_co, E_co]):
     if not TYPE_CHECKING:  # `EventStream[ChatResult]`, without the other parameter, which has a default
         __class_getitem__ = classmethod(GenericAlias)
 
-    def __init__(
-        self, source: Source, channel: Channel, view: View | None = None, *, begun: bool = False
-    ) -> None:
-        self._source, self._channel, self._view = source, channel, view or View()
+    def __init__(self, source: Source | None, channel: Channel, view: View | None = None) -> None:
+        self._source = source  # None: it has begun
+        self._channel, self._view = channel, view or View()
         self._ready: deque[Any] = deque()
-        self._begun = begun
         self._closed = self._exhausted = False
         self._used = False
         self._read = 0
@@ -152,8 +150,8 @@ class EventStream(Generic[R_co, E_co]):
             if self._exhausted or self._closed:
                 raise StopIteration
             self._used = True
-            if not self._begun:
-                self._begin()
+            if self._source is not None:
+                self._begin(self._source)
             self._keep(self._channel.take())
 
     def __aiter__(self) -> Self:
@@ -169,8 +167,8 @@ class EventStream(Generic[R_co, E_co]):
             if self._exhausted or self._closed:
                 raise StopAsyncIteration
             self._used = True
-            if not self._begun:
-                await self._abegin()
+            if self._source is not None:
+                await self._abegin(self._source)
             self._keep(await self._channel.atake())
 
     @overload
@@ -204,8 +202,8 @@ class EventStream(Generic[R_co, E_co]):
             self._channel.refuse_at_home()
             self._channel.refuse_inside()
             self._drain()
-            if not self._begun:
-                self._begin()
+            if self._source is not None:
+                self._begin(self._source)
         try:
             result: R_co = self._channel.wait_result()
         except KeyboardInterrupt:
@@ -221,8 +219,8 @@ class EventStream(Generic[R_co, E_co]):
         if not self._closed:
             self._channel.refuse_inside()
             self._drain()
-            if not self._begun:
-                await self._abegin()
+            if self._source is not None:
+                await self._abegin(self._source)
         result: R_co = await self._channel.await_result()
         self._exhausted = True
         return result
@@ -255,8 +253,8 @@ class EventStream(Generic[R_co, E_co]):
         await self.aclose()
 
     def __del__(self) -> None:
-        if not getattr(self, "_begun", False):
-            return
+        if getattr(self, "_source", self) is not None:
+            return  # it has not begun
         try:
             self._channel.cancel()
         except OutsideSimulation:
@@ -283,32 +281,27 @@ class EventStream(Generic[R_co, E_co]):
         """Whether its reader has closed it."""
         return self._closed
 
-    def _begin(self) -> None:
-        self._begun = True
+    def _begin(self, source: Source) -> None:
+        self._source = None
         try:
-            self._source.begin(self._channel)
+            source.begin(self._channel)
         except BaseException:
-            self._unbegin()
+            self._unbegin(source)
             raise
 
-    async def _abegin(self) -> None:
-        self._begun = True
+    async def _abegin(self, source: Source) -> None:
+        self._source = None
         try:
-            await self._source.abegin(self._channel)
+            await source.abegin(self._channel)
         except BaseException:  # a reader whose wait was cancelled may try again
-            self._unbegin()
+            self._unbegin(source)
             raise
 
-    def _unbegin(self) -> None:
-        self._begun = False
-        if (
-            self._closed
-        ):  # closed meanwhile by another thread or task, which waits for an end that only we can bring
-            self._end_unbegun()
-
-    def _end_unbegun(self) -> None:
-        self._begun = True
-        self._channel.end(self._source.unbegun())
+    def _unbegin(self, source: Source) -> None:
+        if self._closed:  # by another thread or task meanwhile, which waits for an end that only we can bring
+            self._channel.end(source.unbegun())
+        else:
+            self._source = source
 
     def _keep(self, taken: deque[Any]) -> None:
         self._exhausted = not taken
@@ -325,8 +318,9 @@ class EventStream(Generic[R_co, E_co]):
             return False
         self._used = self._closed = True
         self._ready.clear()
-        if not self._begun:
-            self._end_unbegun()
+        source, self._source = self._source, None
+        if source is not None:
+            self._channel.end(source.unbegun())
             return False
         if not self._channel.ended:
             self._channel.cancel()  # before `drain`, which would let the turn go on to its end
@@ -370,8 +364,8 @@ class _ToTheEnd:
 class Turn(EventStream[R_co]):
     """One turn of a session: an `EventStream` with an id, that the session has admitted already."""
 
-    def __init__(self, id: str, source: Source, channel: Channel, view: View | None = None) -> None:
-        super().__init__(source, channel, view, begun=True)
+    def __init__(self, id: str, channel: Channel, view: View | None = None) -> None:
+        super().__init__(None, channel, view)
         self.id = id
 
     async def admitted(self) -> Self:

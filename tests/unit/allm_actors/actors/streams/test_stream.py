@@ -23,7 +23,7 @@ async def _read(stream: EventStream) -> list[Any]:
 @pytest.mark.parametrize("read", [list, lambda stream: asyncio.run(_read(stream))], ids=["for", "async for"])
 def test_what_comes_while_another_thread_closes_is_not_read(read: Callable[[EventStream], list[Any]]) -> None:
     channel, waits = Channel(), threading.Event()
-    stream = EventStream(None, channel, begun=True)  # type: ignore[arg-type] - nothing is left to begin
+    stream = EventStream(None, channel)
     seen: list[Any] = []
     reader = threading.Thread(target=lambda: seen.extend(read(stream)), daemon=True)
 
@@ -76,7 +76,7 @@ class Interrupted(Channel):
 def test_who_is_interrupted_as_he_waits_for_the_result_ends_the_call() -> None:
     channel, cancelled = Interrupted(), list[int]()
     channel.accept(lambda: None, lambda: cancelled.append(1))
-    stream = EventStream(None, channel, begun=True)  # type: ignore[arg-type] - nothing is left to begin
+    stream = EventStream(None, channel)
     with pytest.raises(KeyboardInterrupt):
         stream.result()
     assert cancelled == [1]
