@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 from weakref import WeakValueDictionary
 
 from allm_actors.data import EngineError, Session, StoreError
-from allm_actors.data.predicates import one_of
+from allm_actors.data.predicates import is_count, one_of
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
-from allm_actors.engine.kinds import check_source, is_count, is_seconds
+from allm_actors.engine.kinds import check_source, is_seconds
 from allm_actors.engine.threads import begun_on_thread, on_thread, running_loop
 from supervisors import SHUTDOWN, Future, ProcessRef, System
 

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable
 from decimal import Decimal
 from numbers import Integral, Real
+from typing import TypeGuard
 
-__all__ = ["as_number", "as_price", "is_async", "is_number", "is_positive", "one_of"]
+__all__ = ["as_number", "as_price", "is_async", "is_count", "is_number", "is_positive", "one_of"]
 
 
 def one_of(value: object, words: Iterable[str]) -> bool:
@@ -19,12 +20,17 @@ def one_of(value: object, words: Iterable[str]) -> bool:
     return isinstance(value, str) and value in words
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether it is a number; a bool is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def is_positive(value: object) -> bool:
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number, and not below zero."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_positive(value: object) -> TypeGuard[int]:
     """Whether it is a whole number above zero."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -32,7 +38,7 @@ def is_positive(value: object) -> bool:
 def as_number(value: object) -> int | float | None:
     """The value as a Python int or float, if it is a number of any kind (NumPy's, a Decimal); else None."""
     if is_number(value):
-        return value  # type: ignore[return-value]
+        return value
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         return None
     return int(value) if isinstance(value, Integral) else float(value)

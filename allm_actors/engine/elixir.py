@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from allm_actors.data.predicates import is_number
+
 __all__ = ["delays_in_milliseconds", "delays_in_seconds", "module_of", "name_of"]
 
 _PREFIX = "Elixir.ALLM."
@@ -69,17 +71,13 @@ def delays_in_seconds(pairs: Iterable[Any]) -> dict[str, Any]:
     retry: dict[str, Any] = {}
     for name, value in pairs:
         if isinstance(name, str) and name.removesuffix("_ms") in _DELAYS and name.endswith("_ms"):
-            retry[name.removesuffix("_ms")] = value / 1000 if _is_number(value) else value
+            retry[name.removesuffix("_ms")] = value / 1000 if is_number(value) else value
         else:
             retry[name] = value
     return retry
 
 
 def _is_exact(name: str, value: Any) -> bool:
-    if name not in _DELAYS or not _is_number(value) or not 0 <= value < 2**32:
+    if name not in _DELAYS or not is_number(value) or not 0 <= value < 2**32:
         return False
     return bool(round(value * 1000) / 1000 == value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

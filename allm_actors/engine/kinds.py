@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from allm_actors.data import ModelRef, Tool, ValidationError
-from allm_actors.data.predicates import as_price, is_async
+from allm_actors.data.predicates import as_price, is_async, is_number
 from allm_actors.data.utf8 import is_utf8
 from allm_actors.engine.retry import policy_of
 from allm_actors.engine.secret import Secret
@@ -22,7 +22,6 @@ __all__ = [
     "check_model",
     "check_source",
     "check_times",
-    "is_count",
     "is_seconds",
     "kind_of",
     "let_go",
@@ -100,17 +99,12 @@ def let_go(value: object) -> None:
 
 def is_seconds(value: object) -> bool:
     """Whether a value is a number of seconds that an option may have; infinity is allowed."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not is_number(value):
         return False
     try:
         return float(value) > 0
     except OverflowError:  # a number of more digits than a clock has
         return False
-
-
-def is_count(value: object) -> bool:
-    """Whether a value is a count that an option may have."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_text(value: object) -> bool:

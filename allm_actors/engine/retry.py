@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from allm_actors.data import AdapterError
+from allm_actors.data.predicates import is_count, is_number
 
 __all__ = ["DEFAULT", "NEVER", "RetryPolicy", "next_delay", "policy_of"]
 
@@ -109,10 +110,10 @@ def _checked(given: dict[str, Any]) -> RetryPolicy:
     if "retry_on" in given:
         given["retry_on"] = _marks(given["retry_on"])
     attempts = given.get("max_attempts", 1)
-    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 0:
+    if not is_count(attempts):
         raise ValueError(f"retry max_attempts must be a whole number >= 0, got: {attempts!r}")
     for name in ("base_delay", "max_delay", "jitter"):
         delay = given.get(name, 0)
-        if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not delay >= 0:
+        if not is_number(delay) or not delay >= 0:
             raise ValueError(f"retry {name} must be seconds >= 0, got: {delay!r}")
     return RetryPolicy(**given)

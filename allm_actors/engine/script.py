@@ -176,7 +176,7 @@ class _Stage:
         self.events.append(ErrorEvent(error))
 
     def wait(self, seconds: Any) -> None:
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        if not is_number(seconds) or not seconds >= 0:
             raise ValueError(f"a delay must be seconds >= 0, got: {seconds!r}")
         self.events.append(Delay(float(seconds)))
 

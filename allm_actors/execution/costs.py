@@ -6,10 +6,10 @@ Rule of this file: a price is USD per million tokens, and only missing costs are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from allm_actors.data import Usage
-from allm_actors.data.predicates import as_price
+from allm_actors.data.predicates import as_price, is_number
 
 __all__ = ["missing_costs"]
 
@@ -34,19 +34,13 @@ def missing_costs(usage: Usage, pricing: Mapping[str, Any]) -> dict[str, float]:
 def _written(usage: Usage) -> object:
     """The tokens billed as output. Some providers count thoughts among the output, others not: `total_tokens` tells."""
     output, thought, total = usage.output_tokens, usage.reasoning_tokens, usage.total_tokens
-    if not (
-        _is_number(output) and _is_number(thought) and _is_number(total) and _is_number(usage.input_tokens)
-    ):
+    if not (is_number(output) and is_number(thought) and is_number(total) and is_number(usage.input_tokens)):
         return output
     return output + thought if total >= usage.input_tokens + output + thought else output
 
 
 def _cost(known: float | None, tokens: object, price: object) -> float | None:
     per_million = as_price(price)
-    if known is not None or not _is_number(tokens) or per_million is None:
+    if known is not None or not is_number(tokens) or per_million is None:
         return known
     return per_million * tokens / _TOKENS_PER_PRICE
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)

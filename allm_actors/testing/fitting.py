@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from allm_actors.data.predicates import is_number
+
 __all__ = ["fitting"]
 
 _DEEPEST = 4
@@ -199,7 +201,7 @@ def _bounds(schema: Mapping[str, Any]) -> tuple[float, float]:
 
 def _number(schema: Mapping[str, Any], word: str, default: float) -> float:
     value = schema.get(word)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if is_number(value) and math.isfinite(value):
         return value
     return default
 

@@ -19,6 +19,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from allm_actors.data import EngineError
+from allm_actors.data.predicates import is_number, is_positive
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
@@ -171,7 +172,7 @@ def most_bytes_of(options: Mapping[str, Any]) -> int:
     most = options.get("max_response_bytes")
     if most is None:
         return _MOST_BYTES
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+    if not is_positive(most):
         raise ValueError(f"max_response_bytes must be a whole number of bytes > 0, got: {most!r}")
     return most
 
@@ -198,7 +199,7 @@ def _seconds(name: str, *values: Any) -> float | None:
     value = next((value for value in values if value is not None), None)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if not is_number(value) or not value > 0:
         raise ValueError(f"{name} must be seconds > 0, got: {value!r}")
     return None if value == float("inf") else float(value)
 
