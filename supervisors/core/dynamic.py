@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from supervisors.core.entry import RESTARTING, Child, Counts, Entry, View, count, started, view
+from supervisors.core.entry import Child, Counts, Entry, View, answer, count, line, taken, view
 from supervisors.core.steps import (
     Ignored,
     Later,
@@ -28,8 +28,8 @@ from supervisors.core.steps import (
 )
 from supervisors.core.stopping import stop_in_parallel
 from supervisors.core.window import RestartWindow
-from supervisors.errors import AlreadyStarted, MaxChildren, NotFound, StartError
-from supervisors.reasons import SHUTDOWN, Crash, Reason, is_clean
+from supervisors.errors import AlreadyStarted, MaxChildren, NotFound
+from supervisors.reasons import SHUTDOWN, Reason, is_clean
 from supervisors.spec import ChildLike, ChildSpec, DynamicFlags, check_child, check_dynamic_flags, child_spec
 
 __all__ = ["DynamicChildren"]
@@ -121,16 +121,9 @@ class DynamicChildren:
             outcome = yield from self._launch(entry)
         finally:
             self._starting = None
-        match outcome:
-            case Started(ref, info):
-                return started(ref, info)
-            case Ignored():
-                return None
-            case StartFailed(reason, ref):
-                yield Report("start_error", spec.id, ref, reason)
-                raise _taken(reason) or StartError(reason)
-            case unknown:
-                assert_never(unknown)
+        if isinstance(outcome, StartFailed):
+            yield Report("start_error", spec.id, outcome.ref, outcome.reason)
+        return answer(outcome)
 
     def terminate_child(self, ref: Ref) -> Operation[None]:
         """Stop and forget a child.
@@ -155,7 +148,7 @@ class DynamicChildren:
 
     def which_children(self) -> list[Child]:
         """All children; they have no ids."""
-        return [_line(entry) for entry in self._present().values()]
+        return [line(entry)._replace(id=None) for entry in self._present().values()]
 
     def count_children(self, alive: Callable[[Ref], bool]) -> Counts:
         """How many children there are, and how many are alive."""
@@ -191,7 +184,7 @@ class DynamicChildren:
                 entry.restarts += 1
             case Ignored():
                 pass
-            case StartFailed(reason) if self._has_instead(entry, _taken(reason)):
+            case StartFailed(reason) if self._has_instead(entry, taken(reason)):
                 self._forget(entry)
             case StartFailed(reason, ref):
                 yield Report("start_error", entry.spec.id, ref, reason)
@@ -200,9 +193,9 @@ class DynamicChildren:
                 assert_never(unknown)
         return None
 
-    def _has_instead(self, entry: Entry, taken: AlreadyStarted | None) -> bool:
+    def _has_instead(self, entry: Entry, other: AlreadyStarted | None) -> bool:
         # A client has started another child under its name: each attempt would fail, and count as a restart.
-        return taken is not None and self._entries.get(taken.ref, entry) is not entry
+        return other is not None and self._entries.get(other.ref, entry) is not entry
 
     def _put_off(self, entry: Entry) -> Later:
         entry.retry = Retry(entry.ref)
@@ -252,12 +245,3 @@ class DynamicChildren:
 
     def _forget(self, entry: Entry) -> None:
         self._entries.pop(entry.ref, None)
-
-
-def _taken(reason: Reason) -> AlreadyStarted | None:
-    cause = reason.exc if isinstance(reason, Crash) else reason
-    return cause if isinstance(cause, AlreadyStarted) else None
-
-
-def _line(entry: Entry) -> Child:
-    return Child(None, RESTARTING if entry.retry is not None else entry.ref, entry.spec.type)

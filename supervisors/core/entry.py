@@ -8,12 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, assert_never
 
-from supervisors.core.steps import Ref, Retry
+from supervisors.core.steps import Ignored, Outcome, Ref, Retry, Started, StartFailed
+from supervisors.errors import AlreadyStarted, StartError
+from supervisors.reasons import Crash, Reason
 from supervisors.spec import ChildSpec, ChildType
 
-__all__ = ["RESTARTING", "Child", "ChildState", "Counts", "Entry", "View", "count", "started", "view"]
+__all__ = [
+    "RESTARTING",
+    "Child",
+    "ChildState",
+    "Counts",
+    "Entry",
+    "View",
+    "answer",
+    "count",
+    "line",
+    "taken",
+    "view",
+]
 
 RESTARTING: Final = "restarting"
 """What `Child.ref` is while a restart of the child is pending."""
@@ -71,9 +85,32 @@ class Entry:
         return self.ref is not None or self.retry is not None
 
 
-def started(ref: Ref, info: object) -> object:
-    """What starting a child returns: its ref, or `(ref, info)`."""
-    return ref if info is None else (ref, info)
+def answer(outcome: Outcome, spec: ChildSpec | None = None) -> object:
+    """What starting a child returns: its ref, `(ref, info)`, or None if it had nothing to do.
+
+    Raises: `AlreadyStarted` with the process that has its name, which the caller may want instead;
+    `StartError`, with `spec` if the supervisor keeps it.
+    """
+    match outcome:
+        case Started(ref, info):
+            return ref if info is None else (ref, info)
+        case Ignored():
+            return None
+        case StartFailed(reason):
+            raise taken(reason) or StartError(reason, spec)
+        case unknown:
+            assert_never(unknown)
+
+
+def taken(reason: Reason) -> AlreadyStarted | None:
+    """The error that says who has the child's name already, if its start failed for that."""
+    cause = reason.exc if isinstance(reason, Crash) else reason
+    return cause if isinstance(cause, AlreadyStarted) else None
+
+
+def line(entry: Entry) -> Child:
+    """The entry in a list of children."""
+    return Child(entry.spec.id, RESTARTING if entry.retry is not None else entry.ref, entry.spec.type)
 
 
 def view(entry: Entry) -> View:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import assert_never
 
-from supervisors.core.entry import RESTARTING, Child, Counts, Entry, View, count, started, view
+from supervisors.core.entry import Child, Counts, Entry, View, answer, count, line, view
 from supervisors.core.steps import (
     Ignored,
     Later,
@@ -42,9 +42,8 @@ from supervisors.errors import (
     NotFound,
     Restarting,
     Running,
-    StartError,
 )
-from supervisors.reasons import SHUTDOWN, Crash, Reason, Shutdown, is_clean
+from supervisors.reasons import SHUTDOWN, Reason, Shutdown, is_clean
 from supervisors.spec import ChildLike, ChildSpec, Flags, check_child, check_flags, child_spec, child_specs
 
 __all__ = ["StaticChildren"]
@@ -121,7 +120,7 @@ class StaticChildren:
         if isinstance(outcome, StartFailed):
             del self._entries[spec.id]
             yield Report("start_error", spec.id, outcome.ref, outcome.reason)
-        return _answer(spec, outcome)
+        return answer(outcome, spec)
 
     def restart_child(self, id: Hashable) -> Operation[object]:
         """Start a child that is not running.
@@ -132,7 +131,7 @@ class StaticChildren:
         outcome = yield from self._launch(entry)
         if isinstance(outcome, StartFailed):
             yield Report("start_error", id, outcome.ref, outcome.reason)
-        return _answer(entry.spec, outcome)
+        return answer(outcome, entry.spec)
 
     def terminate_child(self, id: Hashable) -> Operation[None]:
         """Stop a child, and no other; a pending restart is cancelled. A temporary child is removed.
@@ -173,14 +172,14 @@ class StaticChildren:
 
     def which_children(self) -> list[Child]:
         """All children in start order."""
-        return [_line(entry) for entry in self._entries.values()]
+        return [line(entry) for entry in self._entries.values()]
 
     def which_child(self, id: Hashable) -> Child:
         """One child.
 
         Raises: NotFound.
         """
-        return _line(self._entry(id))
+        return line(self._entry(id))
 
     def count_children(self, alive: Callable[[Ref], bool]) -> Counts:
         """How many children there are, and how many are alive."""
@@ -321,21 +320,3 @@ class StaticChildren:
         if entry.ref is not None:
             raise Running(id)
         return entry
-
-
-def _line(entry: Entry) -> Child:
-    return Child(entry.spec.id, RESTARTING if entry.retry is not None else entry.ref, entry.spec.type)
-
-
-def _answer(spec: ChildSpec, outcome: Outcome) -> object:
-    match outcome:
-        case Started(ref, info):
-            return started(ref, info)
-        case Ignored():
-            return None
-        case StartFailed(reason):
-            cause = reason.exc if isinstance(reason, Crash) else reason
-            # The name is taken by a process outside this supervisor, which the caller may want instead.
-            raise cause if isinstance(cause, AlreadyStarted) else StartError(reason, spec)
-        case unknown:
-            assert_never(unknown)
