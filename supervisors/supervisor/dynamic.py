@@ -15,7 +15,6 @@ from functools import lru_cache
 from typing import Any, cast, overload
 
 from supervisors.core.dynamic import DynamicChildren
-from supervisors.core.entry import Child, Counts, View
 from supervisors.core.steps import Report
 from supervisors.errors import BadSpec, ForeignProcess, ProcessDown
 from supervisors.process import Future, Process
@@ -37,13 +36,13 @@ from supervisors.spec import (
     check_option_names,
     child_spec,
 )
-from supervisors.supervisor.supervision import Request, Supervision
+from supervisors.supervisor.supervision import Request, Supervision, SupervisionRef
 
 __all__ = ["DynamicSupervisor", "DynamicSupervisorRef"]
 
 
-class DynamicSupervisorRef(Ref[Any]):
-    """The handle of a dynamic supervisor; see `SupervisorRef` for what all its calls have in common."""
+class DynamicSupervisorRef(SupervisionRef):
+    """The handle of a dynamic supervisor; see `SupervisionRef` for what all its calls have in common."""
 
     __slots__ = ()
 
@@ -88,27 +87,12 @@ class DynamicSupervisorRef(Ref[Any]):
         """
         self._call("terminate_child", ref)
 
-    def which_children(self) -> list[Child]:
-        """All children; their ids are None."""
-        return cast("list[Child]", self._call("which_children"))
-
-    def count_children(self) -> Counts:
-        """How many children there are, and how many are alive."""
-        return cast("Counts", self._call("count_children"))
-
     def update(self, flags: DynamicFlags) -> None:
         """Change the flags. Children beyond a lower limit stay, and no new ones are let in.
 
         Raises: `BadSpec`, without asking the supervisor.
         """
         self._call("update", check_dynamic_flags(flags))
-
-    def views(self) -> list[View]:
-        """All children, with their state and the number of their restarts."""
-        return cast("list[View]", self._call("views"))
-
-    def _call(self, operation: str, *args: object) -> object:
-        return self.ask(Request(operation, args))
 
 
 class DynamicSupervisor(Supervision):

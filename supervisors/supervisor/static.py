@@ -18,10 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, cast, overload
 
-from supervisors.core.entry import Child, Counts, View
+from supervisors.core.entry import Child
 from supervisors.core.static import StaticChildren
 from supervisors.errors import BadSpec
-from supervisors.process import Future
 from supervisors.reasons import Reason
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
@@ -38,16 +37,13 @@ from supervisors.spec import (
     child_spec,
     child_specs,
 )
-from supervisors.supervisor.supervision import Request, Supervision
+from supervisors.supervisor.supervision import Supervision, SupervisionRef
 
 __all__ = ["Supervisor", "SupervisorRef"]
 
 
-class SupervisorRef(Ref[Any]):
-    """The handle of a supervisor. Each call waits until earlier operations are done. Thread: any.
-
-    Raises: `ProcessDown`, from every call, if the supervisor is dead or dies meanwhile.
-    """
+class SupervisorRef(SupervisionRef):
+    """The handle of a supervisor; see `SupervisionRef` for what all its calls have in common."""
 
     __slots__ = ()
 
@@ -81,24 +77,12 @@ class SupervisorRef(Ref[Any]):
         """
         self._call("delete_child", id)
 
-    def which_children(self) -> list[Child]:
-        """All children in start order."""
-        return cast("list[Child]", self._call("which_children"))
-
     def which_child(self, id: Hashable) -> Child:
         """One child.
 
         Raises: `NotFound`.
         """
         return cast("Child", self._call("which_child", id))
-
-    def count_children(self) -> Counts:
-        """How many children there are, and how many are alive."""
-        return cast("Counts", self._call("count_children"))
-
-    def count_children_soon(self) -> Future[Counts]:
-        """`count_children` for callers that may not wait; answered when the operation that runs is over."""
-        return self.ask(Request("count_children"), block=False)
 
     def get_childspec(self, id: Hashable) -> ChildSpec:
         """The spec of a child, its defaults filled in; of a temporary one that started, without arguments.
@@ -116,13 +100,6 @@ class SupervisorRef(Ref[Any]):
         Raises: `BadSpec`, and then everything is as before.
         """
         self._call("update", check_flags(flags), child_specs(children))
-
-    def views(self) -> list[View]:
-        """All children, with their state and the number of their restarts."""
-        return cast("list[View]", self._call("views"))
-
-    def _call(self, operation: str, *args: object) -> object:
-        return self.ask(Request(operation, args))
 
 
 class Supervisor(Supervision):

@@ -13,13 +13,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self, final
+from typing import Any, ClassVar, Final, Self, cast, final
 
-from supervisors.core.entry import View
+from supervisors.core.entry import Child, Counts, View
 from supervisors.core.operations import at_once
 from supervisors.core.steps import Stop
 from supervisors.errors import BadSpec, ReplyError, StartError
-from supervisors.process import DEFER_START, IGNORE, NO_REPLY, ExitMsg, From
+from supervisors.process import DEFER_START, IGNORE, NO_REPLY, ExitMsg, From, Future
 from supervisors.reasons import Exit, Reason
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
@@ -27,7 +27,7 @@ from supervisors.runtime.signals import DownNotice, Word
 from supervisors.spec import ChildType, Restart, ShutdownRule
 from supervisors.supervisor.performer import Again, Children, Performer
 
-__all__ = ["Request", "Supervision"]
+__all__ = ["Request", "Supervision", "SupervisionRef"]
 
 _BEGIN: Final = Word("BEGIN")
 _TAKE_TIME: Final = frozenset({"start_child", "restart_child", "terminate_child"})
@@ -40,6 +40,34 @@ class Request:
 
     operation: str
     args: tuple[Any, ...] = ()
+
+
+class SupervisionRef(Ref[Any]):
+    """What every supervisor can be asked. Each call waits until earlier operations are done. Thread: any.
+
+    Raises: `ProcessDown`, from every call, if the supervisor is dead or dies meanwhile.
+    """
+
+    __slots__ = ()
+
+    def which_children(self) -> list[Child]:
+        """All children in start order; in a `DynamicSupervisor` they have no ids."""
+        return cast("list[Child]", self._call("which_children"))
+
+    def count_children(self) -> Counts:
+        """How many children there are, and how many are alive."""
+        return cast("Counts", self._call("count_children"))
+
+    def count_children_soon(self) -> Future[Counts]:
+        """`count_children` for callers that may not wait; answered when the operation that runs is over."""
+        return self.ask(Request("count_children"), block=False)
+
+    def views(self) -> list[View]:
+        """All children, with their state and the number of their restarts."""
+        return cast("list[View]", self._call("views"))
+
+    def _call(self, operation: str, *args: object) -> object:
+        return self.ask(Request(operation, args))
 
 
 class Supervision(Performer):
