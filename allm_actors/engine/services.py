@@ -10,17 +10,17 @@ number is our choice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
-from allm_actors.data import AdapterError
+from allm_actors.data import AdapterError, SpeechCompleted, SpeechRequest, SpeechStarted
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.catalog import PROVIDERS, Provider
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["SERVICES", "Service", "ServiceDialect", "Vectors", "services_for"]
+__all__ = ["SERVICES", "Service", "ServiceDialect", "SpeechDialect", "Vectors", "services_for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +80,31 @@ class Service:
         return self.error("malformed_response", f"{self.provider.label}'s answer cannot be read: {what}")
 
 
-class ServiceDialect(Protocol):
-    """A wire format for one capability: the `DIALECT` of a module. It is pure, and knows no key."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDialect:
+    """A wire format for one capability: the `DIALECT` of a module. It is pure, and knows no key.
 
-    def encode(self, request: Any, row: Service, base_url: str) -> HttpRequest:
-        """The request without its key. Raises the capability's error for what cannot be sent."""
-        ...
+    `encode(request, row, base_url)` returns the request without its key, and raises the capability's error for
+    what cannot be sent. `decode(answer, request, row)` returns the response in a whole answer of status 2xx,
+    and raises the capability's error and nothing else. `decode_error(failure, row)` returns the capability's
+    error for an error response.
+    """
 
-    def decode(self, answer: HttpFailure, request: Any, row: Service) -> Any:
-        """The response in a whole answer of status 2xx. Raises the capability's error, and nothing else."""
-        ...
+    encode: Callable[..., HttpRequest]
+    decode: Callable[[HttpFailure, Any, Service], Any]
+    decode_error: Callable[[HttpFailure, Service], AdapterError]
 
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """The capability's error for an error response."""
-        ...
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechDialect(ServiceDialect):
+    """One that can be streamed: then `encode` is called with `streamed=True`.
+
+    `started(answer, request, row)` returns the first event, from the head of an answer, and raises
+    `malformed_response`; `completed(answer, request)` returns the last one.
+    """
+
+    started: Callable[[HttpFailure, SpeechRequest, Service], SpeechStarted]
+    completed: Callable[[HttpFailure, SpeechRequest], SpeechCompleted]
 
 
 # Providers without chat in this library.

@@ -11,56 +11,50 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, EmbeddingRequest, EmbeddingResponse, Usage
+from allm_actors.data import EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.dialects.lenient import count_of, dict_of
 from allm_actors.engine.dialects.refusals import check_count, refusal, sent_json
 from allm_actors.engine.dialects.vectors import check_texts, embedded, read_numbers
-from allm_actors.engine.services import Service
+from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["DIALECT", "CohereEmbeddings"]
+__all__ = ["DIALECT"]
 
 _DEFAULT_TASK = "search_document"
 _TASKS: Final = frozenset({"search_document", "search_query", "classification", "clustering"})
 
 
-class CohereEmbeddings:
-    """The dialect, as adapters use it."""
-
-    def encode(self, request: EmbeddingRequest, row: Service, base_url: str) -> HttpRequest:
-        """See `ServiceDialect.encode`."""
-        check_count(request.input, row)
-        check_texts(request, row)
-        body: dict[str, Any] = {
-            "input_type": _DEFAULT_TASK,
-            **request.options,
-            "texts": request.input,
-            "embedding_types": ["float"],
-        }
-        if request.model is not None:
-            body["model"] = request.model
-        if request.task_type in _TASKS:
-            body["input_type"] = request.task_type
-        if request.dimensions is not None:
-            body["output_dimension"] = request.dimensions
-        if not request.truncate:
-            body["truncate"] = "NONE"
-        headers = {"content-type": "application/json", "accept": "application/json"}
-        return HttpRequest(url=f"{base_url}/v2/embed", body=sent_json(body, row), headers=headers)
-
-    def decode(self, answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:
-        """See `ServiceDialect.decode`."""
-        wire = read_numbers(answer, row)
-        vectors = dict_of(wire.get("embeddings")).get("float")
-        if not isinstance(vectors, list):
-            raise row.malformed("it has no list of vectors")
-        count = count_of(dict_of(dict_of(wire.get("meta")).get("billed_units")).get("input_tokens"))
-        usage = Usage(input_tokens=count, total_tokens=count)
-        return embedded(enumerate(vectors), request, row, answer, wire, usage)
-
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """See `ServiceDialect.decode_error`."""
-        return refusal(failure, row)
+def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpRequest:
+    """See `ServiceDialect.encode`."""
+    check_count(request.input, row)
+    check_texts(request, row)
+    body: dict[str, Any] = {
+        "input_type": _DEFAULT_TASK,
+        **request.options,
+        "texts": request.input,
+        "embedding_types": ["float"],
+    }
+    if request.model is not None:
+        body["model"] = request.model
+    if request.task_type in _TASKS:
+        body["input_type"] = request.task_type
+    if request.dimensions is not None:
+        body["output_dimension"] = request.dimensions
+    if not request.truncate:
+        body["truncate"] = "NONE"
+    headers = {"content-type": "application/json", "accept": "application/json"}
+    return HttpRequest(url=f"{base_url}/v2/embed", body=sent_json(body, row), headers=headers)
 
 
-DIALECT = CohereEmbeddings()
+def decode(answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:
+    """See `ServiceDialect.decode`."""
+    wire = read_numbers(answer, row)
+    vectors = dict_of(wire.get("embeddings")).get("float")
+    if not isinstance(vectors, list):
+        raise row.malformed("it has no list of vectors")
+    count = count_of(dict_of(dict_of(wire.get("meta")).get("billed_units")).get("input_tokens"))
+    usage = Usage(input_tokens=count, total_tokens=count)
+    return embedded(enumerate(vectors), request, row, answer, wire, usage)
+
+
+DIALECT: Final = ServiceDialect(encode=encode, decode=decode, decode_error=refusal)

@@ -17,16 +17,16 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from allm_actors.data import AdapterError, SpeechCompleted, SpeechRequest, SpeechResponse, SpeechStarted
+from allm_actors.data import SpeechCompleted, SpeechRequest, SpeechResponse, SpeechStarted
 from allm_actors.engine.dialects.elevenlabs.errors import elevenlabs_refusal
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import dict_of
 from allm_actors.engine.dialects.refusals import sent_json
 from allm_actors.engine.dialects.spoken import speech_completed, speech_started, spoken
-from allm_actors.engine.services import Service
+from allm_actors.engine.services import Service, SpeechDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["DIALECT", "ElevenLabsSpeech"]
+__all__ = ["DIALECT"]
 
 _VOICE = "JBFqnCBsd6RMkjVDRZzb"
 _RESERVED: Final = frozenset({"output_format", "model_id", "text", "query"})
@@ -41,48 +41,42 @@ _WORDS: Final[dict[str, dict[int, str]]] = {
 }
 
 
-class ElevenLabsSpeech:
-    """The dialect, as adapters use it."""
+def encode(request: SpeechRequest, row: Service, base_url: str, *, streamed: bool = False) -> HttpRequest:
+    """See `ServiceDialect.encode`."""
+    if request.instructions is not None:
+        message = f"{row.provider.label} takes no instructions; choose a voice, or write it into the text"
+        raise row.error("unsupported_feature", message, metadata={"field": "instructions"})
+    rate = _rate(request, row)
+    body: dict[str, Any] = {k: v for k, v in request.options.items() if k not in _RESERVED}
+    body |= {"text": request.input, "model_id": request.model or row.model}
+    if request.speed is not None:
+        body["voice_settings"] = {**dict_of(body.get("voice_settings")), "speed": request.speed}
+    query = {**dict_of(request.options.get("query")), "output_format": _words(request)[rate]}
+    path = f"v1/text-to-speech/{quote(request.voice or _VOICE, safe='')}{'/stream' if streamed else ''}"
+    return HttpRequest(
+        url=f"{base_url}/{path}?{urlencode({name: _word(value) for name, value in query.items()})}",
+        body=sent_json(body, row),
+        headers={"content-type": "application/json"},
+    )
 
-    def encode(
-        self, request: SpeechRequest, row: Service, base_url: str, *, streamed: bool = False
-    ) -> HttpRequest:
-        """See `ServiceDialect.encode`."""
-        if request.instructions is not None:
-            message = f"{row.provider.label} takes no instructions; choose a voice, or write it into the text"
-            raise row.error("unsupported_feature", message, metadata={"field": "instructions"})
-        rate = _rate(request, row)
-        body: dict[str, Any] = {k: v for k, v in request.options.items() if k not in _RESERVED}
-        body |= {"text": request.input, "model_id": request.model or row.model}
-        if request.speed is not None:
-            body["voice_settings"] = {**dict_of(body.get("voice_settings")), "speed": request.speed}
-        query = {**dict_of(request.options.get("query")), "output_format": _words(request)[rate]}
-        path = f"v1/text-to-speech/{quote(request.voice or _VOICE, safe='')}{'/stream' if streamed else ''}"
-        return HttpRequest(
-            url=f"{base_url}/{path}?{urlencode({name: _word(value) for name, value in query.items()})}",
-            body=sent_json(body, row),
-            headers={"content-type": "application/json"},
-        )
 
-    def decode(self, answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechResponse:
-        """See `ServiceDialect.decode`."""
-        cost = _cost(answer)
-        raw = {"character_cost": cost} if cost is not None else None
-        return spoken(answer, request, row, _rate(request, row), provider_request_id(answer.headers), raw)
+def decode(answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechResponse:
+    """See `ServiceDialect.decode`."""
+    cost = _cost(answer)
+    raw = {"character_cost": cost} if cost is not None else None
+    return spoken(answer, request, row, _rate(request, row), provider_request_id(answer.headers), raw)
 
-    def started(self, answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechStarted:
-        """The first event, from the head of an answer; `answer` has no body. Raises `malformed_response`."""
-        return speech_started(answer, request, row, _rate(request, row))
 
-    def completed(self, answer: HttpFailure, request: SpeechRequest) -> SpeechCompleted:
-        """The last event of a stream with this head."""
-        cost = _cost(answer)
-        more = {"character_cost": cost} if cost is not None else None
-        return speech_completed(request, provider_request_id(answer.headers), more)
+def started(answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechStarted:
+    """The first event, from the head of an answer; `answer` has no body. Raises `malformed_response`."""
+    return speech_started(answer, request, row, _rate(request, row))
 
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """See `ServiceDialect.decode_error`."""
-        return elevenlabs_refusal(failure, row)
+
+def completed(answer: HttpFailure, request: SpeechRequest) -> SpeechCompleted:
+    """The last event of a stream with this head."""
+    cost = _cost(answer)
+    more = {"character_cost": cost} if cost is not None else None
+    return speech_completed(request, provider_request_id(answer.headers), more)
 
 
 def _words(request: SpeechRequest) -> dict[int, str]:
@@ -111,4 +105,6 @@ def _word(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-DIALECT = ElevenLabsSpeech()
+DIALECT: Final = SpeechDialect(
+    encode=encode, decode=decode, decode_error=elevenlabs_refusal, started=started, completed=completed
+)

@@ -8,64 +8,58 @@ Source: https://elevenlabs.io/docs/api-reference/speech-to-text/convert.
 
 from __future__ import annotations
 
-from allm_actors.data import AdapterError, TranscriptionRequest, TranscriptionResponse
+from typing import Final
+
+from allm_actors.data import TranscriptionRequest, TranscriptionResponse
 from allm_actors.engine.dialects.clips import clip_bytes, plain_type
 from allm_actors.engine.dialects.elevenlabs.errors import elevenlabs_refusal
 from allm_actors.engine.dialects.lenient import number_of, text_of
 from allm_actors.engine.dialects.multipart import FilePart, file_name, form, form_fields
 from allm_actors.engine.dialects.refusals import answered_object
-from allm_actors.engine.services import Service
+from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["DIALECT", "ElevenLabsTranscription"]
+__all__ = ["DIALECT"]
 
 _MOST_BYTES = 4_999_999_999
 _NAME = "audio.bin"
 
 
-class ElevenLabsTranscription:
-    """The dialect, as adapters use it."""
-
-    def encode(self, request: TranscriptionRequest, row: Service, base_url: str) -> HttpRequest:
-        """See `ServiceDialect.encode`."""
-        data = clip_bytes(request.audio, _MOST_BYTES, row)
-        if request.prompt is not None:
-            message = f"{row.provider.label} takes no prompt for a transcript; leave it out"
-            raise row.error("unsupported_feature", message, metadata={"field": "prompt"})
-        fields = {
-            **request.options,
-            "model_id": request.model or row.model,
-            "language_code": request.language,
-        }
-        kind = plain_type(request.audio.mime_type) or "application/octet-stream"
-        name = file_name(request.audio.source) or _NAME
-        file = FilePart(name="file", filename=name, content_type=kind, data=data)
-        content_type, body = form(form_fields(fields, row), [file])
-        headers = {"content-type": content_type}
-        return HttpRequest(url=f"{base_url}/v1/speech-to-text", body=body, headers=headers)
-
-    def decode(
-        self, answer: HttpFailure, request: TranscriptionRequest, row: Service
-    ) -> TranscriptionResponse:
-        """See `ServiceDialect.decode`."""
-        wire = answered_object(answer, row)
-        text = wire.get("text")
-        if not isinstance(text, str):
-            raise row.malformed("there is no text in it")
-        return TranscriptionResponse(
-            id=text_of(wire.get("transcription_id")),
-            model=request.model or row.model,
-            provider=row.provider.name,
-            text=text,
-            language=text_of(wire.get("language_code")),
-            duration_seconds=number_of(wire.get("audio_duration_secs")),
-            raw=wire,
-            metadata=dict(request.metadata),
-        )
-
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """See `ServiceDialect.decode_error`."""
-        return elevenlabs_refusal(failure, row)
+def encode(request: TranscriptionRequest, row: Service, base_url: str) -> HttpRequest:
+    """See `ServiceDialect.encode`."""
+    data = clip_bytes(request.audio, _MOST_BYTES, row)
+    if request.prompt is not None:
+        message = f"{row.provider.label} takes no prompt for a transcript; leave it out"
+        raise row.error("unsupported_feature", message, metadata={"field": "prompt"})
+    fields = {
+        **request.options,
+        "model_id": request.model or row.model,
+        "language_code": request.language,
+    }
+    kind = plain_type(request.audio.mime_type) or "application/octet-stream"
+    name = file_name(request.audio.source) or _NAME
+    file = FilePart(name="file", filename=name, content_type=kind, data=data)
+    content_type, body = form(form_fields(fields, row), [file])
+    headers = {"content-type": content_type}
+    return HttpRequest(url=f"{base_url}/v1/speech-to-text", body=body, headers=headers)
 
 
-DIALECT = ElevenLabsTranscription()
+def decode(answer: HttpFailure, request: TranscriptionRequest, row: Service) -> TranscriptionResponse:
+    """See `ServiceDialect.decode`."""
+    wire = answered_object(answer, row)
+    text = wire.get("text")
+    if not isinstance(text, str):
+        raise row.malformed("there is no text in it")
+    return TranscriptionResponse(
+        id=text_of(wire.get("transcription_id")),
+        model=request.model or row.model,
+        provider=row.provider.name,
+        text=text,
+        language=text_of(wire.get("language_code")),
+        duration_seconds=number_of(wire.get("audio_duration_secs")),
+        raw=wire,
+        metadata=dict(request.metadata),
+    )
+
+
+DIALECT: Final = ServiceDialect(encode=encode, decode=decode, decode_error=elevenlabs_refusal)

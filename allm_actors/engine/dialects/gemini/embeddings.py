@@ -12,14 +12,14 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote
 
-from allm_actors.data import AdapterError, EmbeddingRequest, EmbeddingResponse, Usage
+from allm_actors.data import EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.dialects.lenient import count_of, dict_of
 from allm_actors.engine.dialects.refusals import check_count, refusal, sent_json
 from allm_actors.engine.dialects.vectors import check_texts, embedded, read_numbers
-from allm_actors.engine.services import Service
+from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["DIALECT", "GeminiEmbeddings"]
+__all__ = ["DIALECT"]
 
 _FULL = 3072
 _TASKS: Final = {
@@ -31,51 +31,45 @@ _TASKS: Final = {
 }
 
 
-class GeminiEmbeddings:
-    """The dialect, as adapters use it."""
-
-    def encode(self, request: EmbeddingRequest, row: Service, base_url: str) -> HttpRequest:
-        """See `ServiceDialect.encode`."""
-        check_count(request.input, row)
-        check_texts(request, row)
-        if not request.model:
-            message = (
-                "no model is named: use Engine(embed_adapter='gemini:…'), embed_model=, or model= of the call"
-            )
-            raise row.error("invalid_request", message, metadata={"field": "model"})
-        model = request.model.removeprefix("models/")
-        common: dict[str, Any] = {**request.options, "model": f"models/{model}"}
-        if request.dimensions is not None:
-            common["outputDimensionality"] = request.dimensions
-        if request.task_type is not None:
-            common["taskType"] = _TASKS[request.task_type]
-        if not request.truncate:
-            common["embedContentConfig"] = {
-                **dict_of(common.get("embedContentConfig")),
-                "autoTruncate": False,
-            }
-        requests = [{**common, "content": {"parts": [{"text": text}]}} for text in request.input]
-        return HttpRequest(
-            url=f"{base_url}/models/{quote(model, safe='')}:batchEmbedContents",
-            body=sent_json({"requests": requests}, row),
-            headers={"content-type": "application/json"},
+def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpRequest:
+    """See `ServiceDialect.encode`."""
+    check_count(request.input, row)
+    check_texts(request, row)
+    if not request.model:
+        message = (
+            "no model is named: use Engine(embed_adapter='gemini:…'), embed_model=, or model= of the call"
         )
+        raise row.error("invalid_request", message, metadata={"field": "model"})
+    model = request.model.removeprefix("models/")
+    common: dict[str, Any] = {**request.options, "model": f"models/{model}"}
+    if request.dimensions is not None:
+        common["outputDimensionality"] = request.dimensions
+    if request.task_type is not None:
+        common["taskType"] = _TASKS[request.task_type]
+    if not request.truncate:
+        common["embedContentConfig"] = {
+            **dict_of(common.get("embedContentConfig")),
+            "autoTruncate": False,
+        }
+    requests = [{**common, "content": {"parts": [{"text": text}]}} for text in request.input]
+    return HttpRequest(
+        url=f"{base_url}/models/{quote(model, safe='')}:batchEmbedContents",
+        body=sent_json({"requests": requests}, row),
+        headers={"content-type": "application/json"},
+    )
 
-    def decode(self, answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:
-        """See `ServiceDialect.decode`."""
-        wire = read_numbers(answer, row)
-        items = wire.get("embeddings")
-        if not isinstance(items, list):
-            raise row.malformed("it has no list of vectors")
-        vectors = [(index, dict_of(item).get("values")) for index, item in enumerate(items)]
-        count = count_of(dict_of(wire.get("usageMetadata")).get("promptTokenCount"))
-        usage = Usage(input_tokens=count, total_tokens=count)
-        cut = request.dimensions not in (None, _FULL)
-        return embedded(vectors, request, row, answer, wire, usage, unit=cut)
 
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """See `ServiceDialect.decode_error`."""
-        return refusal(failure, row)
+def decode(answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:
+    """See `ServiceDialect.decode`."""
+    wire = read_numbers(answer, row)
+    items = wire.get("embeddings")
+    if not isinstance(items, list):
+        raise row.malformed("it has no list of vectors")
+    vectors = [(index, dict_of(item).get("values")) for index, item in enumerate(items)]
+    count = count_of(dict_of(wire.get("usageMetadata")).get("promptTokenCount"))
+    usage = Usage(input_tokens=count, total_tokens=count)
+    cut = request.dimensions not in (None, _FULL)
+    return embedded(vectors, request, row, answer, wire, usage, unit=cut)
 
 
-DIALECT = GeminiEmbeddings()
+DIALECT: Final = ServiceDialect(encode=encode, decode=decode, decode_error=refusal)

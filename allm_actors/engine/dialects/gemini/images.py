@@ -21,10 +21,10 @@ from allm_actors.engine.dialects.image_files import (
 )
 from allm_actors.engine.dialects.lenient import dict_of, dicts_of, text_of
 from allm_actors.engine.dialects.refusals import answered_object, refusal
-from allm_actors.engine.services import Service
+from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["DIALECT", "GeminiImages"]
+__all__ = ["DIALECT"]
 
 _RATIOS: Final = {"16:9": 16 / 9, "9:16": 9 / 16, "4:3": 4 / 3, "3:4": 3 / 4}
 _TOLERANCE = 0.05
@@ -32,53 +32,47 @@ _PIXELS = re.compile(r"(\d{1,9})x(\d{1,9})", re.ASCII)
 _RATIO = re.compile(r"\d{1,2}:\d{1,2}", re.ASCII)
 
 
-class GeminiImages:
-    """The dialect, as adapters use it."""
-
-    def encode(self, request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
-        """See `ServiceDialect.encode`."""
-        model = request.model or row.model or ""
-        check_operation(request, model, row.operations, row)
-        check_pictures_given(request, row)
-        if request.operation == "edit" and request.mask is not None:
-            message = (
-                f"{row.provider.label} takes no mask, and would change the whole picture; describe the place "
-                "in the prompt instead"
-            )
-            raise row.error("unsupported_feature", message, metadata={"field": "mask"})
-        config: dict[str, Any] = {"responseModalities": ["TEXT", "IMAGE"]}
-        ratio = _ratio(request.size, row)
-        if ratio is not None:
-            config["imageConfig"] = {"aspectRatio": ratio}
-        if request.n > 1:
-            config["candidateCount"] = request.n
-        pictures = request.input_images if request.operation == "edit" else []
-        parts = [{"text": request.prompt or ""}, *(_sent(image, row) for image in pictures)]
-        return asked(parts, config, request.options, model, row, base_url)
-
-    def decode(self, answer: HttpFailure, request: ImageRequest, row: Service) -> ImageResponse:
-        """See `ServiceDialect.decode`."""
-        wire = answered_object(answer, row)
-        images = [
-            image
-            for candidate in dicts_of(wire.get("candidates"))
-            for part in parts_of(candidate)
-            if (image := _image(part, request, row)) is not None
-        ]
-        if not images:
-            raise blocked(wire, row, answer.status) or row.malformed("there is no picture in it")
-        return ImageResponse(
-            id=text_of(wire.get("responseId")),
-            model=text_of(wire.get("modelVersion")) or request.model or row.model,
-            images=images,
-            usage=ImageUsage(images=len(images)),
-            raw={name: value for name, value in wire.items() if name != "candidates"},
-            metadata=dict(request.metadata),
+def encode(request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
+    """See `ServiceDialect.encode`."""
+    model = request.model or row.model or ""
+    check_operation(request, model, row.operations, row)
+    check_pictures_given(request, row)
+    if request.operation == "edit" and request.mask is not None:
+        message = (
+            f"{row.provider.label} takes no mask, and would change the whole picture; describe the place "
+            "in the prompt instead"
         )
+        raise row.error("unsupported_feature", message, metadata={"field": "mask"})
+    config: dict[str, Any] = {"responseModalities": ["TEXT", "IMAGE"]}
+    ratio = _ratio(request.size, row)
+    if ratio is not None:
+        config["imageConfig"] = {"aspectRatio": ratio}
+    if request.n > 1:
+        config["candidateCount"] = request.n
+    pictures = request.input_images if request.operation == "edit" else []
+    parts = [{"text": request.prompt or ""}, *(_sent(image, row) for image in pictures)]
+    return asked(parts, config, request.options, model, row, base_url)
 
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """See `ServiceDialect.decode_error`."""
-        return refusal(failure, row)
+
+def decode(answer: HttpFailure, request: ImageRequest, row: Service) -> ImageResponse:
+    """See `ServiceDialect.decode`."""
+    wire = answered_object(answer, row)
+    images = [
+        image
+        for candidate in dicts_of(wire.get("candidates"))
+        for part in parts_of(candidate)
+        if (image := _image(part, request, row)) is not None
+    ]
+    if not images:
+        raise blocked(wire, row, answer.status) or row.malformed("there is no picture in it")
+    return ImageResponse(
+        id=text_of(wire.get("responseId")),
+        model=text_of(wire.get("modelVersion")) or request.model or row.model,
+        images=images,
+        usage=ImageUsage(images=len(images)),
+        raw={name: value for name, value in wire.items() if name != "candidates"},
+        metadata=dict(request.metadata),
+    )
 
 
 def _ratio(size: Any, row: Service) -> str | None:
@@ -119,4 +113,4 @@ def _image(part: dict[str, Any], request: ImageRequest, row: Service) -> Image |
         return None  # unreadable: left out; if no image is left, that is an error
 
 
-DIALECT = GeminiImages()
+DIALECT: Final = ServiceDialect(encode=encode, decode=decode, decode_error=refusal)

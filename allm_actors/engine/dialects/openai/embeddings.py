@@ -14,58 +14,54 @@ https://docs.mistral.ai/api/endpoint/embeddings, and recorded exchanges.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from allm_actors.data import AdapterError, EmbeddingRequest, EmbeddingResponse, Usage
+from allm_actors.data import EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of
 from allm_actors.engine.dialects.refusals import check_count, refusal, sent_json
 from allm_actors.engine.dialects.vectors import check_texts, embedded, read_numbers
-from allm_actors.engine.services import Service
+from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["DIALECT", "OpenAIEmbeddings"]
+__all__ = ["DIALECT"]
 
 
-class OpenAIEmbeddings:
-    """The dialect, as adapters use it."""
-
-    def encode(self, request: EmbeddingRequest, row: Service, base_url: str) -> HttpRequest:
-        """See `ServiceDialect.encode`."""
-        check_count(request.input, row)
-        check_texts(request, row)
-        names = row.vectors
-        if request.dimensions is not None and request.model in names.fixed:
-            message = f"the vectors of {request.model} have a fixed length; leave dimensions out, or use another model"
-            raise row.error("unsupported_feature", message, metadata={"field": "dimensions"})
-        body: dict[str, Any] = {**request.options, "input": request.input}
-        if request.model is not None:
-            body["model"] = request.model
-        if request.dimensions is not None:
-            body[names.dimensions] = request.dimensions
-        task = names.task_types.get(request.task_type or "")
-        if names.task_field is not None and task is not None:
-            body[names.task_field] = task
-        if names.truncation and not request.truncate:
-            body["truncation"] = False
-        headers = {"content-type": "application/json", "accept": "application/json"}
-        return HttpRequest(url=f"{base_url}/embeddings", body=sent_json(body, row), headers=headers)
-
-    def decode(self, answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:
-        """See `ServiceDialect.decode`."""
-        wire = read_numbers(answer, row)
-        if not isinstance(wire.get("data"), list):
-            raise row.malformed("it has no list of vectors")
-        vectors = [(item.get("index"), item.get("embedding")) for item in dicts_of(wire["data"])]
-        counts = dict_of(wire.get("usage"))
-        usage = Usage(
-            input_tokens=count_of(counts.get("prompt_tokens")),
-            total_tokens=count_of(counts.get("total_tokens")),
+def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpRequest:
+    """See `ServiceDialect.encode`."""
+    check_count(request.input, row)
+    check_texts(request, row)
+    names = row.vectors
+    if request.dimensions is not None and request.model in names.fixed:
+        message = (
+            f"the vectors of {request.model} have a fixed length; leave dimensions out, or use another model"
         )
-        return embedded(vectors, request, row, answer, wire, usage)
+        raise row.error("unsupported_feature", message, metadata={"field": "dimensions"})
+    body: dict[str, Any] = {**request.options, "input": request.input}
+    if request.model is not None:
+        body["model"] = request.model
+    if request.dimensions is not None:
+        body[names.dimensions] = request.dimensions
+    task = names.task_types.get(request.task_type or "")
+    if names.task_field is not None and task is not None:
+        body[names.task_field] = task
+    if names.truncation and not request.truncate:
+        body["truncation"] = False
+    headers = {"content-type": "application/json", "accept": "application/json"}
+    return HttpRequest(url=f"{base_url}/embeddings", body=sent_json(body, row), headers=headers)
 
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """See `ServiceDialect.decode_error`."""
-        return refusal(failure, row)
+
+def decode(answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:
+    """See `ServiceDialect.decode`."""
+    wire = read_numbers(answer, row)
+    if not isinstance(wire.get("data"), list):
+        raise row.malformed("it has no list of vectors")
+    vectors = [(item.get("index"), item.get("embedding")) for item in dicts_of(wire["data"])]
+    counts = dict_of(wire.get("usage"))
+    usage = Usage(
+        input_tokens=count_of(counts.get("prompt_tokens")),
+        total_tokens=count_of(counts.get("total_tokens")),
+    )
+    return embedded(vectors, request, row, answer, wire, usage)
 
 
-DIALECT = OpenAIEmbeddings()
+DIALECT: Final = ServiceDialect(encode=encode, decode=decode, decode_error=refusal)

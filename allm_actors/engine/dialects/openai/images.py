@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, Image, ImageRequest, ImageResponse, ImageUsage
+from allm_actors.data import Image, ImageRequest, ImageResponse, ImageUsage
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.image_files import (
     check_operation,
@@ -29,10 +29,10 @@ from allm_actors.engine.dialects.image_files import (
 from allm_actors.engine.dialects.lenient import count_of, dict_of, text_of
 from allm_actors.engine.dialects.multipart import FilePart, file_name, form, form_fields
 from allm_actors.engine.dialects.refusals import answered_object, refusal, sent_json
-from allm_actors.engine.services import Service
+from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["DIALECT", "OpenAIImages"]
+__all__ = ["DIALECT"]
 
 _PATHS: Final = {"generate": "generations", "edit": "edits", "variation": "variations"}
 _PNG = "image/png"
@@ -77,65 +77,59 @@ _FAMILIES: Final = (
 )
 
 
-class OpenAIImages:
-    """The dialect, as adapters use it."""
+def encode(request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
+    """See `ServiceDialect.encode`."""
+    model = request.model or row.model
+    family = _family(model)
+    check_operation(request, model, family.operations, row)
+    if request.response_format == "url" and not family.urls:
+        message = f"{model} returns no URLs; leave response_format out"
+        raise row.error("invalid_request", message, metadata={"field": "response_format"})
+    if request.options.get("stream"):
+        message = "pictures cannot be streamed; leave stream out of options"
+        raise row.error("invalid_request", message, metadata={"field": "options"})
+    check_pictures_given(request, row)
+    _check_several(request, model, family, row)
+    url = f"{base_url}/images/{_PATHS[request.operation]}"
+    fields = {**request.options, "model": model, **_fields(request, family)}
+    if request.operation == "generate":
+        headers = {"content-type": "application/json"}
+        return HttpRequest(url=url, body=sent_json(fields, row), headers=headers)
+    kind, body = form(form_fields(fields, row), _files(request, row))
+    return HttpRequest(url=url, body=body, headers={"content-type": kind})
 
-    def encode(self, request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
-        """See `ServiceDialect.encode`."""
-        model = request.model or row.model
-        family = _family(model)
-        check_operation(request, model, family.operations, row)
-        if request.response_format == "url" and not family.urls:
-            message = f"{model} returns no URLs; leave response_format out"
-            raise row.error("invalid_request", message, metadata={"field": "response_format"})
-        if request.options.get("stream"):
-            message = "pictures cannot be streamed; leave stream out of options"
-            raise row.error("invalid_request", message, metadata={"field": "options"})
-        check_pictures_given(request, row)
-        _check_several(request, model, family, row)
-        url = f"{base_url}/images/{_PATHS[request.operation]}"
-        fields = {**request.options, "model": model, **_fields(request, family)}
-        if request.operation == "generate":
-            headers = {"content-type": "application/json"}
-            return HttpRequest(url=url, body=sent_json(fields, row), headers=headers)
-        kind, body = form(form_fields(fields, row), _files(request, row))
-        return HttpRequest(url=url, body=body, headers={"content-type": kind})
 
-    def decode(self, answer: HttpFailure, request: ImageRequest, row: Service) -> ImageResponse:
-        """See `ServiceDialect.decode`."""
-        wire = answered_object(answer, row)
-        items = wire.get("data")
-        if not isinstance(items, list):
-            raise row.malformed("it has no list of pictures")
-        if not items:
-            message = f"{row.provider.label} made no picture: its policy refuses this prompt"
-            raise row.error("content_filter", message, status=answer.status)
-        format = text_of(wire.get("output_format")) or request.options.get("output_format")
-        mime = _MIME.get(format, _PNG) if isinstance(format, str) else _PNG
-        images = [_image(item, mime, request, row) for item in items]
-        counts = dict_of(wire.get("usage"))
-        told = provider_request_id(answer.headers)
-        extra = {
-            "usage_details": counts.get("input_tokens_details"),
-            "openai_request_id": told,
-        }
-        return ImageResponse(
-            model=request.model or row.model,
-            images=images,
-            usage=ImageUsage(
-                images=len(images),
-                size=text_of(wire.get("size")),
-                quality=text_of(wire.get("quality")),
-                input_tokens=count_of(counts.get("input_tokens")),
-                output_tokens=count_of(counts.get("output_tokens")),
-            ),
-            raw={**wire, "data": [_without_picture(item) for item in items]},
-            metadata={**request.metadata, **{name: value for name, value in extra.items() if value}},
-        )
-
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """See `ServiceDialect.decode_error`."""
-        return refusal(failure, row)
+def decode(answer: HttpFailure, request: ImageRequest, row: Service) -> ImageResponse:
+    """See `ServiceDialect.decode`."""
+    wire = answered_object(answer, row)
+    items = wire.get("data")
+    if not isinstance(items, list):
+        raise row.malformed("it has no list of pictures")
+    if not items:
+        message = f"{row.provider.label} made no picture: its policy refuses this prompt"
+        raise row.error("content_filter", message, status=answer.status)
+    format = text_of(wire.get("output_format")) or request.options.get("output_format")
+    mime = _MIME.get(format, _PNG) if isinstance(format, str) else _PNG
+    images = [_image(item, mime, request, row) for item in items]
+    counts = dict_of(wire.get("usage"))
+    told = provider_request_id(answer.headers)
+    extra = {
+        "usage_details": counts.get("input_tokens_details"),
+        "openai_request_id": told,
+    }
+    return ImageResponse(
+        model=request.model or row.model,
+        images=images,
+        usage=ImageUsage(
+            images=len(images),
+            size=text_of(wire.get("size")),
+            quality=text_of(wire.get("quality")),
+            input_tokens=count_of(counts.get("input_tokens")),
+            output_tokens=count_of(counts.get("output_tokens")),
+        ),
+        raw={**wire, "data": [_without_picture(item) for item in items]},
+        metadata={**request.metadata, **{name: value for name, value in extra.items() if value}},
+    )
 
 
 def _family(model: str | None) -> _Family:
@@ -198,4 +192,4 @@ def _without_picture(item: Any) -> Any:
     return {name: value for name, value in item.items() if name != "b64_json"}
 
 
-DIALECT = OpenAIImages()
+DIALECT: Final = ServiceDialect(encode=encode, decode=decode, decode_error=refusal)

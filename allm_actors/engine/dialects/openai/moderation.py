@@ -9,10 +9,9 @@ Source: https://platform.openai.com/docs/api-reference/moderations.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from allm_actors.data import (
-    AdapterError,
     ImagePart,
     ModerationRequest,
     ModerationResponse,
@@ -23,45 +22,39 @@ from allm_actors.engine.dialects.lenient import dict_of, number_of, text_of
 from allm_actors.engine.dialects.pictures import picture_failure, picture_url
 from allm_actors.engine.dialects.refusals import answered_object, check_count, refusal, sent_json
 from allm_actors.engine.mismatch import items_of
-from allm_actors.engine.services import Service
+from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["DIALECT", "OpenAIModeration"]
+__all__ = ["DIALECT"]
 
 
-class OpenAIModeration:
-    """The dialect, as adapters use it."""
+def encode(request: ModerationRequest, row: Service, base_url: str) -> HttpRequest:
+    """See `ServiceDialect.encode`."""
+    check_count(request.input, row)
+    mixed = any(isinstance(value, ImagePart) for value in request.input)
+    items = [_item(value, index, row) if mixed else value for index, value in enumerate(request.input)]
+    body: dict[str, Any] = {**request.options, "input": items}
+    if request.model is not None:
+        body["model"] = request.model
+    headers = {"content-type": "application/json"}
+    return HttpRequest(url=f"{base_url}/moderations", body=sent_json(body, row), headers=headers)
 
-    def encode(self, request: ModerationRequest, row: Service, base_url: str) -> HttpRequest:
-        """See `ServiceDialect.encode`."""
-        check_count(request.input, row)
-        mixed = any(isinstance(value, ImagePart) for value in request.input)
-        items = [_item(value, index, row) if mixed else value for index, value in enumerate(request.input)]
-        body: dict[str, Any] = {**request.options, "input": items}
-        if request.model is not None:
-            body["model"] = request.model
-        headers = {"content-type": "application/json"}
-        return HttpRequest(url=f"{base_url}/moderations", body=sent_json(body, row), headers=headers)
 
-    def decode(self, answer: HttpFailure, request: ModerationRequest, row: Service) -> ModerationResponse:
-        """See `ServiceDialect.decode`."""
-        wire = answered_object(answer, row)
-        items = wire.get("results")
-        wanted = items_of(request)
-        if not isinstance(items, list) or len(items) != wanted:
-            raise row.malformed(f"it has no list of {wanted} verdicts")
-        told = provider_request_id(answer.headers)
-        return ModerationResponse(
-            id=text_of(wire.get("id")),
-            model=text_of(wire.get("model")) or request.model,
-            results=[_verdict(item, index, row) for index, item in enumerate(items)],
-            raw=wire,
-            metadata={**request.metadata, **({"provider_request_id": told} if told else {})},
-        )
-
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """See `ServiceDialect.decode_error`."""
-        return refusal(failure, row)
+def decode(answer: HttpFailure, request: ModerationRequest, row: Service) -> ModerationResponse:
+    """See `ServiceDialect.decode`."""
+    wire = answered_object(answer, row)
+    items = wire.get("results")
+    wanted = items_of(request)
+    if not isinstance(items, list) or len(items) != wanted:
+        raise row.malformed(f"it has no list of {wanted} verdicts")
+    told = provider_request_id(answer.headers)
+    return ModerationResponse(
+        id=text_of(wire.get("id")),
+        model=text_of(wire.get("model")) or request.model,
+        results=[_verdict(item, index, row) for index, item in enumerate(items)],
+        raw=wire,
+        metadata={**request.metadata, **({"provider_request_id": told} if told else {})},
+    )
 
 
 def _item(value: str | ImagePart, index: int, row: Service) -> dict[str, Any]:
@@ -92,4 +85,4 @@ def _verdict(item: Any, index: int, row: Service) -> ModerationResult:
     )
 
 
-DIALECT = OpenAIModeration()
+DIALECT: Final = ServiceDialect(encode=encode, decode=decode, decode_error=refusal)

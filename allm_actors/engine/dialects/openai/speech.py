@@ -8,16 +8,16 @@ Source: https://platform.openai.com/docs/api-reference/audio/createSpeech.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from allm_actors.data import AdapterError, SpeechCompleted, SpeechRequest, SpeechResponse, SpeechStarted
+from allm_actors.data import SpeechCompleted, SpeechRequest, SpeechResponse, SpeechStarted
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.refusals import refusal, sent_json
 from allm_actors.engine.dialects.spoken import speech_completed, speech_started, spoken
-from allm_actors.engine.services import Service
+from allm_actors.engine.services import Service, SpeechDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["DIALECT", "OpenAISpeech"]
+__all__ = ["DIALECT"]
 
 _VOICE = "alloy"
 _MOST_CHARACTERS = 4096
@@ -25,69 +25,63 @@ _RATE = 24_000
 _RAW = ("pcm", "wav")
 
 
-class OpenAISpeech:
-    """The dialect, as adapters use it."""
+def encode(
+    request: SpeechRequest,
+    row: Service,
+    base_url: str,
+    *,
+    streamed: bool = False,  # noqa: ARG001 - one path
+) -> HttpRequest:
+    """See `ServiceDialect.encode`."""
+    count = len(request.input)
+    if count > _MOST_CHARACTERS:
+        message = f"{row.provider.label} speaks at most {_MOST_CHARACTERS} characters at once, got {count}"
+        sizes = {"count": count, "max": _MOST_CHARACTERS}
+        raise row.error("context_length_exceeded", f"{message}; send it in parts", metadata=sizes)
+    _check_rate(request, row)
+    fields = {
+        "model": request.model or row.model,
+        "input": request.input,
+        "voice": request.voice or _VOICE,
+        "response_format": request.format,
+        "instructions": request.instructions,
+        "speed": request.speed,
+    }
+    body: dict[str, Any] = {name: value for name, value in request.options.items() if name != "stream_format"}
+    body |= {name: value for name, value in fields.items() if value is not None}
+    headers = {"content-type": "application/json"}
+    return HttpRequest(url=f"{base_url}/audio/speech", body=sent_json(body, row), headers=headers)
 
-    def encode(
-        self,
-        request: SpeechRequest,
-        row: Service,
-        base_url: str,
-        *,
-        streamed: bool = False,  # noqa: ARG002 - one path
-    ) -> HttpRequest:
-        """See `ServiceDialect.encode`."""
-        count = len(request.input)
-        if count > _MOST_CHARACTERS:
-            message = (
-                f"{row.provider.label} speaks at most {_MOST_CHARACTERS} characters at once, got {count}"
-            )
-            sizes = {"count": count, "max": _MOST_CHARACTERS}
-            raise row.error("context_length_exceeded", f"{message}; send it in parts", metadata=sizes)
-        self._check_rate(request, row)
-        fields = {
-            "model": request.model or row.model,
-            "input": request.input,
-            "voice": request.voice or _VOICE,
-            "response_format": request.format,
-            "instructions": request.instructions,
-            "speed": request.speed,
-        }
-        body: dict[str, Any] = {
-            name: value for name, value in request.options.items() if name != "stream_format"
-        }
-        body |= {name: value for name, value in fields.items() if value is not None}
-        headers = {"content-type": "application/json"}
-        return HttpRequest(url=f"{base_url}/audio/speech", body=sent_json(body, row), headers=headers)
 
-    def decode(self, answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechResponse:
-        """See `ServiceDialect.decode`."""
-        return spoken(answer, request, row, _rate(request), provider_request_id(answer.headers), None)
+def decode(answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechResponse:
+    """See `ServiceDialect.decode`."""
+    return spoken(answer, request, row, _rate(request), provider_request_id(answer.headers), None)
 
-    def started(self, answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechStarted:
-        """The first event, from the head of an answer; `answer` has no body. Raises `malformed_response`."""
-        return speech_started(answer, request, row, _rate(request))
 
-    def completed(self, answer: HttpFailure, request: SpeechRequest) -> SpeechCompleted:
-        """The last event of a stream with this head."""
-        return speech_completed(request, provider_request_id(answer.headers))
+def started(answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechStarted:
+    """The first event, from the head of an answer; `answer` has no body. Raises `malformed_response`."""
+    return speech_started(answer, request, row, _rate(request))
 
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """See `ServiceDialect.decode_error`."""
-        return refusal(failure, row)
 
-    def _check_rate(self, request: SpeechRequest, row: Service) -> None:
-        if request.sample_rate is None or (request.format in _RAW and request.sample_rate == _RATE):
-            return
-        message = (
-            f"{row.provider.label} has no sample rate of {request.sample_rate} Hz in "
-            f"{request.format or 'mp3'}; pcm and wav have {_RATE}; for other formats leave sample_rate out"
-        )
-        raise row.error("unsupported_feature", message, metadata={"field": "sample_rate"})
+def completed(answer: HttpFailure, request: SpeechRequest) -> SpeechCompleted:
+    """The last event of a stream with this head."""
+    return speech_completed(request, provider_request_id(answer.headers))
+
+
+def _check_rate(request: SpeechRequest, row: Service) -> None:
+    if request.sample_rate is None or (request.format in _RAW and request.sample_rate == _RATE):
+        return
+    message = (
+        f"{row.provider.label} has no sample rate of {request.sample_rate} Hz in "
+        f"{request.format or 'mp3'}; pcm and wav have {_RATE}; for other formats leave sample_rate out"
+    )
+    raise row.error("unsupported_feature", message, metadata={"field": "sample_rate"})
 
 
 def _rate(request: SpeechRequest) -> int | None:
     return _RATE if request.format in _RAW else None
 
 
-DIALECT = OpenAISpeech()
+DIALECT: Final = SpeechDialect(
+    encode=encode, decode=decode, decode_error=refusal, started=started, completed=completed
+)

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, TranscriptionRequest, TranscriptionResponse, Usage
+from allm_actors.data import TranscriptionRequest, TranscriptionResponse, Usage
 from allm_actors.engine.dialects.clips import clip_bytes, plain_type
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, number_of, text_of
 from allm_actors.engine.dialects.multipart import FilePart, file_name, form, form_fields
 from allm_actors.engine.dialects.refusals import answered_object, refusal
-from allm_actors.engine.services import Service
+from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["DIALECT", "OpenAITranscription"]
+__all__ = ["DIALECT"]
 
 _MOST_BYTES = 26_148_864
 _EXTENSIONS: Final = frozenset(["flac", "m4a", "mp3", "mp4", "mpeg", "mpga", "oga", "ogg", "wav", "webm"])
@@ -45,59 +45,51 @@ _BY_TYPE: Final = {
 _JSON: Final = frozenset({"json", "verbose_json", "diarized_json"})
 
 
-class OpenAITranscription:
-    """The dialect, as adapters use it."""
+def encode(request: TranscriptionRequest, row: Service, base_url: str) -> HttpRequest:
+    """See `ServiceDialect.encode`."""
+    data = clip_bytes(request.audio, _MOST_BYTES, row)
+    name = _name(request, row)
+    options = dict(request.options)
+    wanted = options.pop("response_format", "json")
+    if not isinstance(wanted, str) or wanted not in _JSON or options.pop("stream", False):
+        there = ", ".join(sorted(_JSON))
+        message = f"a transcript is read from one JSON answer; response_format must be one of: {there}"
+        raise row.error("invalid_request", message, metadata={"field": "options"})
+    fields = {
+        **options,
+        "model": request.model or row.model,
+        "response_format": wanted,
+        "language": request.language,
+        "prompt": request.prompt,
+    }
+    kind = plain_type(request.audio.mime_type) or "application/octet-stream"
+    file = FilePart(name="file", filename=name, content_type=kind, data=data)
+    content_type, body = form(form_fields(fields, row), [file])
+    headers = {"content-type": content_type}
+    return HttpRequest(url=f"{base_url}/audio/transcriptions", body=body, headers=headers)
 
-    def encode(self, request: TranscriptionRequest, row: Service, base_url: str) -> HttpRequest:
-        """See `ServiceDialect.encode`."""
-        data = clip_bytes(request.audio, _MOST_BYTES, row)
-        name = _name(request, row)
-        options = dict(request.options)
-        wanted = options.pop("response_format", "json")
-        if not isinstance(wanted, str) or wanted not in _JSON or options.pop("stream", False):
-            there = ", ".join(sorted(_JSON))
-            message = f"a transcript is read from one JSON answer; response_format must be one of: {there}"
-            raise row.error("invalid_request", message, metadata={"field": "options"})
-        fields = {
-            **options,
-            "model": request.model or row.model,
-            "response_format": wanted,
-            "language": request.language,
-            "prompt": request.prompt,
-        }
-        kind = plain_type(request.audio.mime_type) or "application/octet-stream"
-        file = FilePart(name="file", filename=name, content_type=kind, data=data)
-        content_type, body = form(form_fields(fields, row), [file])
-        headers = {"content-type": content_type}
-        return HttpRequest(url=f"{base_url}/audio/transcriptions", body=body, headers=headers)
 
-    def decode(
-        self, answer: HttpFailure, request: TranscriptionRequest, row: Service
-    ) -> TranscriptionResponse:
-        """See `ServiceDialect.decode`."""
-        wire = answered_object(answer, row)
-        text = wire.get("text")
-        if not isinstance(text, str):
-            raise row.malformed("there is no text in it")
-        told = dict_of(wire.get("usage"))
-        first = (dicts_of(wire.get("languages")) or [{}])[0]
-        return TranscriptionResponse(
-            id=provider_request_id(answer.headers),
-            model=request.model or row.model,
-            provider=row.provider.name,
-            text=text,
-            language=text_of(first.get("code")) or text_of(wire.get("language")),
-            duration_seconds=number_of(told.get("seconds"))
-            if told.get("type") == "duration"
-            else number_of(wire.get("duration")),
-            usage=_usage(told),
-            raw=wire,
-            metadata=dict(request.metadata),
-        )
-
-    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
-        """See `ServiceDialect.decode_error`."""
-        return refusal(failure, row)
+def decode(answer: HttpFailure, request: TranscriptionRequest, row: Service) -> TranscriptionResponse:
+    """See `ServiceDialect.decode`."""
+    wire = answered_object(answer, row)
+    text = wire.get("text")
+    if not isinstance(text, str):
+        raise row.malformed("there is no text in it")
+    told = dict_of(wire.get("usage"))
+    first = (dicts_of(wire.get("languages")) or [{}])[0]
+    return TranscriptionResponse(
+        id=provider_request_id(answer.headers),
+        model=request.model or row.model,
+        provider=row.provider.name,
+        text=text,
+        language=text_of(first.get("code")) or text_of(wire.get("language")),
+        duration_seconds=number_of(told.get("seconds"))
+        if told.get("type") == "duration"
+        else number_of(wire.get("duration")),
+        usage=_usage(told),
+        raw=wire,
+        metadata=dict(request.metadata),
+    )
 
 
 def _name(request: TranscriptionRequest, row: Service) -> str:
@@ -124,4 +116,4 @@ def _usage(told: dict[str, Any]) -> Usage:
     )
 
 
-DIALECT = OpenAITranscription()
+DIALECT: Final = ServiceDialect(encode=encode, decode=decode, decode_error=refusal)
