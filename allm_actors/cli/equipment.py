@@ -82,7 +82,7 @@ def place_of(options: Options, environ: Mapping[str, str] = os.environ) -> Path 
     return Path(options.store).expanduser() if options.store else data_dir(environ) / "sessions.db"
 
 
-def store_of(options: Options, environ: Mapping[str, str] = os.environ) -> Store:
+def store_of(options: Options, environ: Mapping[str, str]) -> Store:
     """The store; the folder of the default one is created."""
     place = place_of(options, environ)
     if place is not None and not options.store:
@@ -90,7 +90,7 @@ def store_of(options: Options, environ: Mapping[str, str] = os.environ) -> Store
     return store_for(place)
 
 
-def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+def data_dir(environ: Mapping[str, str]) -> Path:
     """Where this command keeps its files. Source: XDG Base Directory Specification 0.8."""
     given = Path(environ.get("XDG_DATA_HOME") or "")
     return (given if given.is_absolute() else Path.home() / ".local" / "share") / "allm"

@@ -44,9 +44,9 @@ def unknown_tool(call: ToolCall, known: tuple[str, ...] = ()) -> EngineError:
     )
 
 
-def invalid_arguments(call: ToolCall, why: str | None = None) -> ToolError:
+def invalid_arguments(call: ToolCall) -> ToolError:
     """The arguments of a call are no JSON object, so the handler never saw them."""
-    why = why or str(call.metadata.get("arguments_error") or "they are not a JSON object")
+    why = call.metadata.get("arguments_error") or "they are not a JSON object"
     message = (
         f"{call.name} was not called because its arguments are invalid: {why}. Send one complete JSON object."
     )

@@ -34,7 +34,7 @@ def drawn_options(
     given: Mapping[str, Any],
     sleep: Callable[[float], object],
     *,
-    own_handlers: bool = False,
+    own_handlers: bool,
 ) -> dict[str, Any]:
     """The options of a call of this engine: those that are given, and those that neither they nor the engine say.
 

@@ -280,7 +280,7 @@ def _usurped() -> Iterator[Event]:
 
 
 def wild_engine(
-    wild: Wild, engine: Engine, sleep: Callable[[float], object], *, own_handlers: bool = False
+    wild: Wild, engine: Engine, sleep: Callable[[float], object], *, own_handlers: bool
 ) -> Engine:
     """The engine with a wild model, and with wild handlers, unless its own shall run. `sleep` waits in virtual time."""
     tools, dice = list(engine.tools), wild.dice("engine")

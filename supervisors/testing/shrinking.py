@@ -13,9 +13,7 @@ from collections.abc import Callable, Sequence
 __all__ = ["shrink"]
 
 
-def shrink(
-    choices: Sequence[int], fails: Callable[[list[int]], list[int] | None], tries: int = 300
-) -> list[int]:
+def shrink(choices: Sequence[int], fails: Callable[[list[int]], list[int] | None], tries: int) -> list[int]:
     """A smaller list that still fails, found in at most `tries` runs.
 
     `fails(candidate)` runs a list, and returns the choices that were really made, or None if it passed.

@@ -226,7 +226,7 @@ class Answer:
         error = AdapterError("content_filter", provider=self._row.name, message=message, metadata=metadata)
         self.fail(error, events, raw_finish)
 
-    def broken_off(self, events: list[Event], why: str, raw_finish: str | None = None) -> None:
+    def broken_off(self, events: list[Event], why: str, raw_finish: str) -> None:
         """Fail because the provider itself gave up."""
         message = f"{self._row.label} {why}. Try again later."
         error = AdapterError("provider_unavailable", provider=self._row.name, message=message)

@@ -34,6 +34,7 @@ from allm_actors.execution.tools import (
 )
 
 CALL = ToolCall(id="c0", name="echo", arguments={})
+BROKEN = ToolCall(id="c0", name="echo", arguments={}, metadata={"arguments_error": "line 1"})
 UNKNOWN = "the outcome is unknown"
 
 
@@ -393,7 +394,7 @@ def test_an_object_that_cannot_even_be_shown_has_a_text():
         (tool_errors.unknown_tool(CALL, ("a", "b")), "tool echo not in engine.tools; the tools are: a, b"),
         (tool_errors.unknown_tool(CALL), "there are no tools"),
         (tool_errors.invalid_arguments(CALL), "not a JSON object"),
-        (tool_errors.invalid_arguments(CALL, "line 1"), "line 1"),
+        (tool_errors.invalid_arguments(BROKEN), "line 1"),
         (tool_errors.not_found(CALL), "no handler"),
         (tool_errors.timed_out(CALL, 2.5), "within 2.5 s"),
         (tool_errors.timed_out(CALL), "in time"),
