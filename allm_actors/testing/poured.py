@@ -5,11 +5,9 @@ Rule of this file: `chunks` is all that a response must have; whoever opened the
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 
-from allm_actors.data import AdapterError
+from allm_actors.engine.http.inflow import beginning_of
 
 __all__ = ["Poured"]
 
@@ -25,17 +23,8 @@ class Poured:
         raise NotImplementedError
 
     async def body(self, limit: int, seconds: float | None = None) -> bytes:
-        """At most `limit` bytes of the body, read for at most `seconds`; what came, if the rest does not."""
-        held = bytearray()
-        try:
-            async with asyncio.timeout(seconds), aclosing(self.chunks()) as chunks:
-                async for chunk in chunks:
-                    held += chunk
-                    if len(held) >= limit:
-                        break
-        except (AdapterError, TimeoutError):
-            pass  # as over a network: the beginning says more than the failure to read the rest
-        return bytes(held[:limit])
+        """As over a network: see `beginning_of`."""
+        return await beginning_of(self.chunks(), limit, seconds)
 
     async def pour(self, feed: Callable[[bytes], bool]) -> bool:
         """Call `feed` with each chunk until it says False; False at the end of the body. Again, for more."""

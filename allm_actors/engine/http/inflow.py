@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Protocol, Self
 
 from allm_actors.data import AdapterError
 
 from .doubt import DOUBT as _DOUBT
 
-__all__ = ["Inflow", "Limits", "ReadSource", "Source"]
+__all__ = ["Inflow", "Limits", "ReadSource", "Source", "beginning_of"]
 
 _AHEAD_BYTES = 64 * 1024
 
@@ -181,6 +182,25 @@ class Inflow:
     def _wake(self, *, more: bool) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(more)
+
+
+async def beginning_of(
+    chunks: AsyncGenerator[bytes, None], limit: int, seconds: float | None = None
+) -> bytes:
+    """At most `limit` bytes of a body, read for at most `seconds`; if it breaks off, what came before.
+
+    The beginning of an error response tells more than the failure to read the rest.
+    """
+    held = bytearray()
+    try:
+        async with asyncio.timeout(seconds), aclosing(chunks):
+            async for chunk in chunks:
+                held += chunk
+                if len(held) >= limit:
+                    break
+    except (AdapterError, TimeoutError):
+        pass
+    return bytes(held[:limit])
 
 
 class ReadSource:

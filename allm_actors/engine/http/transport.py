@@ -23,7 +23,7 @@ import socket
 import threading
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ from weakref import WeakKeyDictionary
 from allm_actors.data import AdapterError
 from allm_actors.engine.http import doubt
 from allm_actors.engine.http.failures import SettingsError, failure_of
-from allm_actors.engine.http.inflow import Inflow, ReadSource, Source
+from allm_actors.engine.http.inflow import Inflow, ReadSource, Source, beginning_of
 from allm_actors.engine.http.proxies import is_proxied, may_be_exempt
 from allm_actors.engine.http.public_hosts import check_public, is_address
 from allm_actors.engine.wire import Deadlines, HttpRequest
@@ -282,17 +282,9 @@ class _Response:
         self.chunks = inflow.chunks
 
     async def body(self, limit: int, seconds: float | None = None) -> bytes:
-        """At most `limit` bytes of the body, read for at most `seconds`; if it breaks off, what came before."""
-        held = bytearray()
-        try:
-            async with asyncio.timeout(seconds), aclosing(self.chunks()) as chunks:
-                async for chunk in chunks:
-                    held += chunk
-                    if len(held) >= limit:
-                        break
-        except (AdapterError, TimeoutError):
-            pass  # the beginning of an error response tells more than the failure to read the rest
-        return _readable(bytes(held[:limit]), self.headers.get("content-encoding", ""), limit)
+        """See `beginning_of`."""
+        held = await beginning_of(self.chunks(), limit, seconds)
+        return _readable(held, self.headers.get("content-encoding", ""), limit)
 
 
 def _readable(body: bytes, coding: str, limit: int) -> bytes:
