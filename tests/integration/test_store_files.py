@@ -373,8 +373,8 @@ def test_who_comes_after_a_wait_in_vain_waits_for_long_only_when_something_was_s
 
         def waits() -> int:
             """What SQLite does, in milliseconds."""
-            assert store._db is not None
-            return int(store._db.execute("PRAGMA busy_timeout").fetchone()[0])
+            assert store._database._db is not None
+            return int(store._database._db.execute("PRAGMA busy_timeout").fetchone()[0])
 
         for _ in range(2):
             assert waits() == 300

@@ -302,7 +302,7 @@ def test_a_session_that_was_counted_from_one_is_counted_on(tmp_path: Path) -> No
 def test_a_store_that_is_opened_again_lets_go_of_what_it_had_open(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "s.db")
     store.open()
-    first = store._db
+    first = store._database._db
     assert first is not None
     store.open()
 
@@ -584,7 +584,7 @@ def test_who_never_ends_is_waited_for_with_patience(tmp_path: Path) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def hung() -> None:
-        with store._alone():
+        with store._database.held():
             inside.set()
             leave.wait(30)
 
@@ -686,11 +686,11 @@ def test_a_forked_child_neither_uses_nor_closes_what_its_parent_has_open(tmp_pat
     store = SQLiteStore(tmp_path / "s.db", patience=0.1)
     store.open()
     store.save([Save(session("Hi"))])
-    inherited = store._db
+    inherited = store._database._db
     inside, leave = threading.Event(), threading.Event()
 
     def busy():
-        with store._transaction(), store._alone():
+        with store._database.held(), store._database.transaction():
             inside.set()
             leave.wait()
 
