@@ -27,6 +27,7 @@ _START = re.compile(r"[\[{]")
 _BLANK = re.compile(r"[ \t\r\n]+")
 _ORDINARY = re.compile(r'[^"\\]+')
 _BARE = re.compile(r"[^\s,:\]}\[{\"]+")
+_LOOSE = frozenset({"value", "key", "colon", "next"})  # in these modes blanks mean nothing
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 Container = dict[str, Any] | list[Any]
@@ -52,16 +53,12 @@ class JsonSoFar:
         self._surrogates = False
         self._bare: list[str] = []
 
-    @property
-    def stuck(self) -> bool:
-        """Whether the value is complete, or the text is not JSON: more text changes nothing."""
-        return self._mode == "over"
-
     def feed(self, text: str) -> bool:
         """Take more text. Returns whether the value has changed."""
         before, at = self.changes, 0
         while at < len(text) and self._mode != "over":
-            at = self._rules[self._mode](self, text, at)
+            blank = _BLANK.match(text, at) if self._mode in _LOOSE else None
+            at = self._rules[self._mode](self, text, at) if blank is None else blank.end()
         return self.changes > before
 
     def settle(self) -> None:
@@ -79,9 +76,6 @@ class JsonSoFar:
         return found.end()
 
     def _at_value(self, text: str, at: int) -> int:
-        blank = _BLANK.match(text, at)
-        if blank is not None:
-            return blank.end()
         match text[at]:
             case "{" | "[" as bracket:
                 self._begin(bracket)
@@ -98,9 +92,6 @@ class JsonSoFar:
         return at + 1
 
     def _at_key(self, text: str, at: int) -> int:
-        blank = _BLANK.match(text, at)
-        if blank is not None:
-            return blank.end()
         if text[at] == '"':
             self._mode, self._pieces = "key text", []
         elif text[at] == "}" and not self.open[-1]:
@@ -110,16 +101,10 @@ class JsonSoFar:
         return at + 1
 
     def _at_colon(self, text: str, at: int) -> int:
-        blank = _BLANK.match(text, at)
-        if blank is not None:
-            return blank.end()
         self._mode = "value" if text[at] == ":" else "over"
         return at + 1
 
     def _at_next(self, text: str, at: int) -> int:
-        blank = _BLANK.match(text, at)
-        if blank is not None:
-            return blank.end()
         if text[at] == ",":
             self._mode = "key" if isinstance(self.open[-1], dict) else "value"
         else:
