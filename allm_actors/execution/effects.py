@@ -132,11 +132,6 @@ class Checkpoint(msgspec.Struct, frozen=True):
         answers = [self.answers[call.id] for call in self.calls if call.id in self.answers]
         return self.before.add(*answers) if answers else self.before
 
-    @property
-    def pending_calls(self) -> tuple[ToolCall, ...]:
-        """The calls that it leaves open."""
-        return tuple(call for call in self.calls if call.id not in self.answers)
-
 
 class Refused(msgspec.Struct, frozen=True):
     """The run never began: no event was published, and the error is raised to the caller."""

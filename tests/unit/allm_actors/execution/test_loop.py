@@ -133,7 +133,7 @@ def test_manual_tools_are_left_to_the_caller_and_the_others_run():
     assert [call.id for call in result.final_response.tool_calls] == ["m1", "a1", "m2"]
     assert world.tags.count("tool_execution_started") == 1
     assert (world.events[-2].manual_tool_calls, world.events[-2].mode) == (left, "auto")
-    assert [call.id for call in world.checkpoints[-1].pending_calls] == ["m1", "m2"]
+    assert shape(world.checkpoints[-1].thread) == ["U hi", "A  +tc", "T(a1) {}"]
 
 
 def test_a_step_of_manual_tools_only_runs_nothing():
