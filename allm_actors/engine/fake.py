@@ -24,7 +24,7 @@ from allm_actors.data import AdapterError, ErrorEvent, Event, MessageStarted, Re
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.script import count_calls, preflight, stage
 
-__all__ = ["Counter", "FakeAdapter", "Playback", "Recorded", "cursor_key", "show"]
+__all__ = ["Counter", "Counters", "FakeAdapter", "Playback", "Recorded", "cursor_key", "show"]
 
 _OPTIONS = frozenset(
     {"script", "scripts", "stream_script", "usage", "request_id", "record", "cleanup_observer"}
@@ -62,6 +62,29 @@ class Counter:
 
     def __repr__(self) -> str:
         return f"Counter({self.value})"
+
+
+class Counters:
+    """Counters by key, each made when it is first asked for. Thread: safe."""
+
+    __slots__ = ("_counters", "_lock")
+
+    def __init__(self) -> None:
+        self._counters: dict[Hashable, Counter] = {}
+        self._lock = threading.Lock()
+
+    def at(self, key: Hashable) -> Counter:
+        """The counter of this key."""
+        with self._lock:
+            return self._counters.setdefault(key, Counter())
+
+    def is_early(self, key: Hashable, until: int) -> bool:
+        """Count a visit: True for the first `until - 1`, then False once, and from the beginning again."""
+        visits = self.at(key)
+        if visits.take() < until - 1:
+            return True
+        visits.reset()
+        return False
 
 
 class Playback:
@@ -132,9 +155,7 @@ class FakeAdapter:
         self._own = {
             name: value for name, value in (("script", script), ("scripts", scripts)) if value is not None
         }
-        self._lock = threading.Lock()
-        self._cursors: dict[Hashable, Counter] = {}
-        self._failures: dict[Hashable, Counter] = {}
+        self._cursors, self._failures = Counters(), Counters()
 
     def play(self, request: Request, call: Call) -> Playback:
         """One call, without waiting.
@@ -151,7 +172,7 @@ class FakeAdapter:
         if self._times_out(options.get("retry_until_call"), key):
             error = AdapterError("timeout", provider=self.name, message="scripted timeout (retry_until_call)")
             return Playback([MessageStarted(), ErrorEvent(error)], cleanup)
-        index = (options.get("script_cursor") or self._cursor(key)).take()
+        index = (options.get("script_cursor") or self._cursors.at(key)).take()
         entries = _entries_at(scripts, index)
         refused = preflight(entries)
         if refused is not None:
@@ -173,21 +194,12 @@ class FakeAdapter:
         """Always False: a script does not depend on the request."""
         return False
 
-    def _cursor(self, key: Hashable) -> Counter:
-        with self._lock:
-            return self._cursors.setdefault(key, Counter())
-
     def _times_out(self, until: Any, key: Hashable) -> bool:
         if until is None:
             return False
         if not isinstance(until, int):
             raise TypeError(f"retry_until_call in adapter_opts must be a whole number, got: {until!r}")
-        with self._lock:
-            failures = self._failures.setdefault(key, Counter())
-        if failures.take() < until - 1:
-            return True
-        failures.reset()
-        return False
+        return self._failures.is_early(key, until)
 
 
 def show(options: Mapping[str, Any], name: str, seen: Any) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from allm_actors.data import AdapterError, AllmError, ImageUsage, Usage
 from allm_actors.data.predicates import one_of
 from allm_actors.engine.adapter import Call
-from allm_actors.engine.fake import Counter, Recorded, cursor_key, show
+from allm_actors.engine.fake import Counters, Recorded, cursor_key, show
 
 __all__ = ["ScriptedFake", "numbered"]
 
@@ -37,9 +37,8 @@ class ScriptedFake(Generic[_Response]):
     usage: type[Usage | ImageUsage] = Usage
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._cursors: dict[Hashable, Counter] = {}
-        self._visits: dict[Hashable, Counter] = {}
+        self._lock = threading.Lock()
+        self._cursors, self._visits = Counters(), Counters()
 
     def answer(self, request: Any, call: Call) -> _Response:
         """The response of the entry at the cursor.
@@ -107,7 +106,7 @@ class ScriptedFake(Generic[_Response]):
         if not isinstance(script, list | tuple):
             raise TypeError(f"{self.script} in adapter_opts must be a list of entries, got: {script!r}")
         key = cursor_key(call.options, call, script)
-        cursor = call.options.get("script_cursor") or self._counter(self._cursors, key)
+        cursor = call.options.get("script_cursor") or self._cursors.at(key)
         with self._lock:
             while cursor.value < len(script):
                 tag, *rest = self._entry(script[cursor.value])
@@ -159,10 +158,8 @@ class ScriptedFake(Generic[_Response]):
         return usage
 
     def _not_yet(self, until: int, key: Hashable) -> None:
-        visits = self._counter(self._visits, key)
-        if visits.take() < until - 1:
+        if self._visits.is_early(key, until):
             raise self.error("rate_limited", provider=self.name, status=429, retry_after_ms=0)
-        visits.reset()
 
     def _failure(self, reason: Any, fields: Mapping[str, Any] | None = None) -> AllmError:
         if isinstance(reason, AllmError):
@@ -185,10 +182,6 @@ class ScriptedFake(Generic[_Response]):
 
     def _fails(self, entry: Sequence[Any]) -> bool:
         return entry[0] == "error" or self._cut(entry[1])[1] is not None
-
-    def _counter(self, counters: dict[Hashable, Counter], key: Hashable) -> Counter:
-        with self._lock:
-            return counters.setdefault(key, Counter())
 
 
 def numbered(items: Sequence[Any]) -> list[Any]:
