@@ -62,7 +62,7 @@ from allm_actors.engine.wire import (
 )
 from allm_actors.telemetry import bus as telemetry
 
-__all__ = ["Batches", "RemoteAdapter"]
+__all__ = ["RemoteAdapter"]
 
 _SIGNERS = "allm_actors.engine.remote"
 _HOST = re.compile(r"[\w.:-]+")
@@ -83,7 +83,7 @@ class RemoteAdapter:
         """The row's name."""
         return self._row.name
 
-    def batches(self, request: Request, call: Call) -> Batches:
+    def batches(self, request: Request, call: Call) -> BatchStream:
         """One model call, one item per network read. Raises `EngineError` and `ValidationError`, before any I/O."""
         dialect, http, key = self._prepared(request, call)
         run = _Run(
@@ -99,7 +99,7 @@ class RemoteAdapter:
             deadlines=deadlines_of(call),
             most_bytes=most_bytes_of(call.options),
         )
-        return Batches(run)
+        return BatchStream(run)
 
     def prepare_request(self, request: Request, call: Call) -> HttpRequest:
         """The request that `batches` would send, with the key in its headers; nothing is sent.
@@ -148,7 +148,7 @@ def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
     return sign
 
 
-class Batches:
+class BatchStream:
     """The events of a call, batch by batch; to be closed.
 
     If `direct` is set, it is called with each batch, in the call that reads it from the socket, and returns
@@ -190,7 +190,7 @@ class _Run:
     most_bytes: int
     started: float = field(default_factory=time.monotonic)
 
-    async def batches(self, way: Batches) -> AsyncGenerator[Sequence[Event], None]:
+    async def batches(self, way: BatchStream) -> AsyncGenerator[Sequence[Event], None]:
         """The events of the first attempt that brings any, or the error of the last attempt."""
         yield [MessageStarted()]
         for attempt in count(1):
@@ -222,7 +222,7 @@ class _Run:
         return {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
 
     async def _attempt(
-        self, way: Batches, attempt: int, http: HttpRequest, began: float
+        self, way: BatchStream, attempt: int, http: HttpRequest, began: float
     ) -> AsyncGenerator[Sequence[Event], None]:
         """The events of one request. Raises `AdapterError` or `_Unanswered` if it fails before an answer has begun."""
         deadlines = replace(self.deadlines, spent=began - self.started)
@@ -397,7 +397,7 @@ def _nobody(_events: Sequence[Event]) -> bool:
     return False
 
 
-async def _flat(batches: Batches) -> AsyncGenerator[Event, None]:
+async def _flat(batches: BatchStream) -> AsyncGenerator[Event, None]:
     async with aclosing(batches):
         async for events in batches:
             for event in events:
