@@ -6,17 +6,13 @@ Rule of this file: plain data and contracts; neither side imports the other. A k
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-
-from allm_actors.data import AdapterError, Event, Request
+from typing import Protocol
 
 __all__ = [
     "Deadlines",
-    "Decoder",
-    "Dialect",
     "HttpFailure",
     "HttpRequest",
     "HttpResponse",
@@ -104,54 +100,4 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Close what belongs to the running loop."""
-        ...
-
-
-class Decoder(Protocol):
-    """Decodes the bytes of one response to events, in any chunking; never raises. Nothing follows an `ErrorEvent`."""
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more can come of this response."""
-        ...
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """The events that `chunk` completes."""
-        ...
-
-    def end(self) -> list[Event]:
-        """The last events, at the end of the body."""
-        ...
-
-    def broke(self, error: AdapterError) -> list[Event]:
-        """The last events when the body breaks off with `error`, which is the last of them."""
-        ...
-
-
-class Dialect(Protocol):
-    """A wire format: the `DIALECT` of a module."""
-
-    @property
-    def stream_types(self) -> frozenset[str]:
-        """The content types of its streams; JSON of any other type is an answer that was not streamed."""
-        ...
-
-    def encode(self, request: Request, row: Any, base_url: str) -> HttpRequest:
-        """The request without its key. Raises `ValidationError` for what the format cannot express."""
-        ...
-
-    def decoder(self, row: Any) -> Decoder:
-        """A decoder for one response."""
-        ...
-
-    def decode_error(self, failure: HttpFailure, row: Any) -> AdapterError:
-        """The error for an error response."""
-        ...
-
-    def decode_body(self, body: bytes, row: Any) -> Sequence[Event]:
-        """The events of an answer that was not streamed, without `MessageStarted`."""
-        ...
-
-    def requires_structured_finalize(self, request: Request) -> bool:
-        """Whether the request's tools and its response format need two separate calls in this format."""
         ...

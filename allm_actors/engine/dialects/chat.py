@@ -104,29 +104,25 @@ def _never(_request: Request) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatDialect:
-    """A wire format, as adapters use it; see `Dialect`.
+    """A wire format: the `DIALECT` of a module.
 
-    `encode(request, row, base_url)` returns the streaming request without its key. `two_passes(request)` says
-    whether the request's tools and its response format must be sent in two separate calls.
+    `encode(request, row, base_url)` returns the streaming request without its key, and raises `ValidationError`
+    for what the format cannot express. `decoder(row)` is for one response. `stream_types` are the content types
+    of its streams; JSON of any other type is an answer that was not streamed. `requires_structured_finalize`
+    says whether a request's tools and its response format need two separate calls in this format.
+    `decode_error(failure, row)` returns the error for an error response.
     """
 
     encode: Callable[[Request, Provider, str], HttpRequest]
     decoder: Callable[[Provider], AnswerDecoder[Any]]
     stream_types: frozenset[str] = SSE
-    two_passes: Callable[[Request], bool] = _never
-
-    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
-        """Why the provider refused."""
-        return http_error(failure, row)
+    requires_structured_finalize: Callable[[Request], bool] = _never
+    decode_error: Callable[[HttpFailure, Provider], AdapterError] = http_error
 
     def decode_body(self, body: bytes, row: Provider) -> list[Event]:
         """The events of an answer that came whole, without `MessageStarted`."""
         decoder = self.decoder(row)
         return decoder.body(body) if body.strip() else decoder.nothing()
-
-    def requires_structured_finalize(self, request: Request) -> bool:
-        """See `two_passes`."""
-        return self.two_passes(request)
 
 
 def has_tools_and_schema(request: Request) -> bool:

@@ -32,6 +32,7 @@ from allm_actors.data import (
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects import find_dialect
+from allm_actors.engine.dialects.chat import AnswerDecoder, ChatDialect
 from allm_actors.engine.dialects.histories import fitted
 from allm_actors.engine.preflight import check_format, in_common_words, without_foreign_words
 from allm_actors.engine.remote.heads import tell_response
@@ -52,8 +53,6 @@ from allm_actors.engine.routes import dialect_of
 from allm_actors.engine.secret import Secret, hidden_in, without_keys
 from allm_actors.engine.wire import (
     Deadlines,
-    Decoder,
-    Dialect,
     HttpFailure,
     HttpRequest,
     HttpResponse,
@@ -114,19 +113,19 @@ class RemoteAdapter:
         return _flat(self.batches(request, call))
 
     def requires_structured_finalize(self, request: Request) -> bool:
-        """See `Dialect.requires_structured_finalize`."""
-        dialect: Dialect = find_dialect(self._dialect_name(request))
+        """See `ChatDialect`."""
+        dialect: ChatDialect = find_dialect(self._dialect_name(request))
         return dialect.requires_structured_finalize(request)
 
     def __repr__(self) -> str:
         return f"RemoteAdapter({self.name!r})"
 
-    def _prepared(self, request: Request, call: Call) -> tuple[Dialect, HttpRequest, Secret | None]:
+    def _prepared(self, request: Request, call: Call) -> tuple[ChatDialect, HttpRequest, Secret | None]:
         refuse_unknown(self._row, call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
         name = self._dialect_name(request, call.options.get("endpoint"))
-        dialect: Dialect = find_dialect(name)
+        dialect: ChatDialect = find_dialect(name)
         request = without_foreign_words(in_common_words(request), name)
         check_format(request, name, self._row)
         http = dialect.encode(fitted(request, self._row), self._row, base_url_of(self._row, call.options))
@@ -178,7 +177,7 @@ class _Run:
     """One call in progress, with all its attempts."""
 
     row: Provider
-    dialect: Dialect
+    dialect: ChatDialect
     http: HttpRequest
     key: Secret | None
     sign: Sign | None
@@ -356,7 +355,7 @@ class _Reading:
 
     __slots__ = ("broken", "counts", "decoder", "direct", "events", "head", "left")
 
-    def __init__(self, decoder: Decoder, most: int) -> None:
+    def __init__(self, decoder: AnswerDecoder[Any], most: int) -> None:
         self.decoder = decoder
         self.left = most  # bytes that the answer may still have
         self.broken: AdapterError | None = None

@@ -142,4 +142,6 @@ def _said(message: Message) -> dict[str, Any]:
     return wire
 
 
-DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder, two_passes=has_tools_and_format)
+DIALECT: Final = ChatDialect(
+    encode=encode, decoder=Decoder, requires_structured_finalize=has_tools_and_format
+)

@@ -120,5 +120,5 @@ DIALECT: Final = ChatDialect(
     encode=encode,
     decoder=Decoder,
     stream_types=frozenset({"application/x-ndjson"}),
-    two_passes=has_tools_and_format,
+    requires_structured_finalize=has_tools_and_format,
 )

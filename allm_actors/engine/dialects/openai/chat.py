@@ -178,4 +178,6 @@ def _document(document: Document, row: Provider) -> dict[str, Any]:
     return {"type": "file", "file": {"filename": document_name(document), "file_data": where}}
 
 
-DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder, two_passes=has_tools_and_schema)
+DIALECT: Final = ChatDialect(
+    encode=encode, decoder=Decoder, requires_structured_finalize=has_tools_and_schema
+)

@@ -227,4 +227,6 @@ def _call(call: ToolCall) -> dict[str, Any]:
     }
 
 
-DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder, two_passes=has_tools_and_schema)
+DIALECT: Final = ChatDialect(
+    encode=encode, decoder=Decoder, requires_structured_finalize=has_tools_and_schema
+)
