@@ -8,8 +8,9 @@ Source: Erlang/OTP `open_port`: `{line, L}`, `{packet, 4}`, `stream`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, Literal, Protocol, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, TypeAlias
 
 from supervisors.errors import BadSpec, SupervisorError
 
@@ -32,20 +33,31 @@ class FrameTooLong(SupervisorError):
         self.max_frame = max_frame
 
 
-class Frames(Protocol):
+class Frames(ABC):
     """The framing of one port: encodes what goes to the program, decodes what comes from it."""
 
+    def __init__(self, max_frame: int) -> None:
+        self._max = max_frame
+
+    @abstractmethod
     def encode(self, data: bytes) -> bytes:
         """The bytes that go to the program for one frame. Raises: `FrameTooLong`."""
-        ...
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The frames that `data` completes. Raises: `FrameTooLong`, after the frames that come before it."""
-        ...
+        completed: list[bytes] = []
+        fits = self._take(data, completed)
+        yield from completed
+        if not fits:
+            raise FrameTooLong(self._max)
 
     def rest(self) -> list[bytes]:
         """What is left at the end: a last line without a newline; an incomplete packet is dropped."""
-        ...
+        return []
+
+    @abstractmethod
+    def _take(self, data: bytes, completed: list[bytes]) -> bool:
+        """Take in `data`, and add the frames that it completes. False: the next one is too long."""
 
 
 def frames(framing: Framing, max_frame: int) -> Frames:
@@ -63,31 +75,24 @@ def frames(framing: Framing, max_frame: int) -> Frames:
     return maker(max_frame)
 
 
-class _Lines:
+class _Lines(Frames):
     def __init__(self, max_frame: int) -> None:
-        self._max = max_frame
+        super().__init__(max_frame)
         self._parts: list[bytes] = []
         self._size = 0
 
     def encode(self, data: bytes) -> bytes:
         return data + b"\n"
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        lines: list[bytes] = []
-        fits = self._take(data, lines)
-        yield from lines
-        if not fits:
-            raise FrameTooLong(self._max)
-
     def rest(self) -> list[bytes]:
         return [b"".join(self._parts)] if self._size else []
 
-    def _take(self, data: bytes, lines: list[bytes]) -> bool:
+    def _take(self, data: bytes, completed: list[bytes]) -> bool:
         *ended, begun = data.split(b"\n")
         for each in ended:
             if not self._keep(each):
                 return False
-            lines.append(b"".join(self._parts))
+            completed.append(b"".join(self._parts))
             self._parts, self._size = [], 0
         return self._keep(begun)
 
@@ -100,9 +105,9 @@ class _Lines:
         return True
 
 
-class _Packets:
+class _Packets(Frames):
     def __init__(self, max_frame: int) -> None:
-        self._max = max_frame
+        super().__init__(max_frame)
         self._buffer = bytearray()
 
     def encode(self, data: bytes) -> bytes:
@@ -110,17 +115,7 @@ class _Packets:
             raise FrameTooLong(self._max)
         return len(data).to_bytes(_HEAD) + data
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        packets: list[bytes] = []
-        fits = self._take(data, packets)
-        yield from packets
-        if not fits:
-            raise FrameTooLong(self._max)
-
-    def rest(self) -> list[bytes]:
-        return []
-
-    def _take(self, data: bytes, packets: list[bytes]) -> bool:
+    def _take(self, data: bytes, completed: list[bytes]) -> bool:
         self._buffer += data
         at = size = 0
         while len(self._buffer) - at >= _HEAD:
@@ -128,27 +123,22 @@ class _Packets:
             end = at + _HEAD + size
             if size > self._max or len(self._buffer) < end:
                 break
-            packets.append(bytes(self._buffer[at + _HEAD : end]))
+            completed.append(bytes(self._buffer[at + _HEAD : end]))
             at = end
         del self._buffer[:at]
         return size <= self._max
 
 
-class _Stream:
-    def __init__(self, max_frame: int) -> None:
-        self._max = max_frame
-
+class _Stream(Frames):
     def encode(self, data: bytes) -> bytes:
         return data
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        return (data[at : at + self._max] for at in range(0, len(data), self._max))
-
-    def rest(self) -> list[bytes]:
-        return []
+    def _take(self, data: bytes, completed: list[bytes]) -> bool:
+        completed += (data[at : at + self._max] for at in range(0, len(data), self._max))
+        return True
 
 
-_KINDS: Final[dict[str, type[_Lines | _Packets | _Stream]]] = {
+_KINDS: Final[dict[str, Callable[[int], Frames]]] = {
     "lines": _Lines,
     "packets": _Packets,
     "stream": _Stream,
