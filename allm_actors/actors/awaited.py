@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
     from typing import Any, Literal
 
-    from allm_actors.data import Session
+    from allm_actors.data import Message, Session
     from allm_actors.engine.engine import Engine
 
     from .store import StoredSession
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         def submit_tool_result(self, id: str, content: Any) -> Awaitable[Session]: ...  # type: ignore[override]
         def submit_tool_results(self, results: Sequence[tuple[str, Any]]) -> Awaitable[Session]: ...  # type: ignore[override]
         def recover(self) -> Awaitable[Session]: ...  # type: ignore[override]
+        def replace_messages(self, messages: Sequence[Message]) -> Awaitable[Session]: ...  # type: ignore[override]
         def fork(self, id: str) -> Awaitable[AsyncSessionHandle]: ...  # type: ignore[override]
         def stop(self) -> Awaitable[bool]: ...  # type: ignore[override]
 

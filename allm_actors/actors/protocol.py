@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from allm_actors.data import Event, Request, StoreError
+from allm_actors.data import Event, Message, Request, StoreError
 from allm_actors.engine.adapter import Call
 from allm_actors.execution.tools import ToolOutcome
 from supervisors import ProcessRef, Shutdown
@@ -42,6 +42,7 @@ __all__ = [
     "ModelRefused",
     "Ready",
     "Recover",
+    "ReplaceMessages",
     "Saved",
     "SubmitToolResults",
     "ToolDone",
@@ -91,6 +92,14 @@ class SubmitToolResults:
 @dataclass(frozen=True, slots=True)
 class Recover:
     """Make the session usable again after an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceMessages:
+    """Put these messages in place of the session's."""
+
+    messages: Sequence[Message]
+    receipt: Receipt = field(default_factory=Receipt, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Sessions as plain values, awaitable: the same calls for code that runs on an event loop.
 
 Rule of this file: nothing is implemented twice. What asks no model at once (`submit_tool_result`, `recover`,
-opening a stream) is not awaited.
+`replace_messages`, opening a stream) is not awaited.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from allm_actors.session import (
     Start,
     StreamReducer,
     recover,
+    replace_messages,
     stream_continue,
     stream_reply,
     stream_start,
@@ -28,6 +29,7 @@ __all__ = [
     "StreamReducer",
     "continue_",
     "recover",
+    "replace_messages",
     "reply",
     "start",
     "step",

@@ -78,6 +78,7 @@ __all__ = [
     "begin",
     "opened",
     "recover",
+    "replace_messages",
     "said_by_user",
     "spoken",
     "submit_tool_result",
@@ -134,7 +135,9 @@ def opened(start: object) -> Session:
         return Session(thread=start)
     if isinstance(start, (list, tuple)) and all(isinstance(message, Message) for message in start):
         return Session(thread=Thread.from_messages(start))
-    raise ValidationError("invalid_session_input", [("session_input", "invalid_type")]).explained()
+    raise ValidationError("invalid_session_input", [("session_input", "invalid_type")]).explained(
+        [f"expected a list of messages, such as [allm.user('…')], or a Thread, got {type(start).__name__}"]
+    )
 
 
 def begin(session: Session, operation: Operation, messages: Sequence[Message] = ()) -> Session:
@@ -259,6 +262,23 @@ def recover(session: Session) -> Session:
         status="awaiting_tools" if pending else "idle",
         metadata={key: value for key, value in session.metadata.items() if key != "error"},
     )
+
+
+def replace_messages(session: Session, messages: Sequence[Message]) -> Session:
+    """The session with these messages in place of its own: to ask again for an answer, to take back or reword what was
+    said, to shorten the conversation, or to change its system prompt. Its error, if it ended in one, is gone.
+
+    A session whose last message stays goes on waiting for what it waited for. Any other is `idle`, and waits for
+    nothing: open calls are answered with an error.
+    Raises: ValidationError for what no model would accept; TypeError for what is no session.
+    """
+    session = recover(session)
+    thread = Thread(messages=opened(messages).thread.messages, metadata=session.thread.metadata)
+    validate(thread)
+    if thread.last is None or thread.last != session.thread.last:
+        session = Session(id=session.id, context=session.context, metadata=session.metadata)
+    pending = [call.id for call in session.pending_tool_calls]
+    return msgspec.structs.replace(session, thread=repair(thread, keep=pending))
 
 
 # --- allowed operations -------------------------------------------------------------------------------------------

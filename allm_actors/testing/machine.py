@@ -166,6 +166,14 @@ class SessionMachine(RuleBasedStateMachine):
             "the session was recovered, but its status is error"
         )
 
+    @rule(kept=st.integers(0, 4))
+    def rewind(self, kept: int) -> None:
+        """Take back all but the first messages, up to the end of a user's turn; refused while a turn runs."""
+        messages = self.value.thread.messages
+        while kept < len(messages) and messages[kept].role != "user":
+            kept += 1
+        self._try(partial(self.chat.replace_messages, messages[:kept]))
+
     @rule()
     def fork(self) -> None:
         """A copy says the same, and the session stays what it is."""

@@ -336,7 +336,7 @@ def _cancelled_meanwhile() -> AllmError:
 
 @produces(allm.SessionError, "session_in_error_state")
 def _not_recovered() -> AllmError:
-    """any operation but `recover` on a session that ended in an error"""
+    """any operation but `recover` and `replace_messages` on a session that ended in an error"""
     failed, _ = allm.session.start(fake([script.error("rate_limited")]), HI)
     return raised(lambda: allm.session.reply(fake(SAYS), failed, "again"))
 
@@ -369,7 +369,7 @@ def _not_awaited() -> AllmError:
 
 @produces(allm.SessionError, "closed")
 def _host_stopped() -> AllmError:
-    """results, `recover` or `fork` through a handle whose host was stopped"""
+    """results, `recover`, `replace_messages` or `fork` through a handle whose host was stopped"""
     with allm.Host() as host:
         session = host.session("s", fake(SAYS))
     return raised(session.recover)
@@ -569,7 +569,7 @@ def _bad_session() -> AllmError:
 
 @produces(allm.ValidationError, "invalid_session_input")
 def _no_conversation() -> AllmError:
-    """`session.start` with something else than messages, a thread or a session"""
+    """`session.start` or `replace_messages` with something else than messages, a thread or a session"""
     nonsense: Any = "hi"
     return raised(lambda: allm.session.start(fake(SAYS), nonsense))
 

@@ -581,6 +581,79 @@ def test_stopping_a_session_interrupts_its_turn_and_loses_nothing(any_host):
 # --- forks --------------------------------------------------------------------------------------------------------
 
 
+def test_an_answer_is_asked_for_again(any_host):
+    chat = any_host.session("s", fake(says("one"), says("two")))
+    chat.reply("hi").result()
+    value = chat.replace_messages(chat.messages[:-1])
+    assert (value.status, value) == ("idle", chat.value)
+    assert chat.continue_().result().text() == "two"
+    assert shape(chat.value.thread) == ["U hi", "A two"]
+
+
+def test_a_session_gets_another_system_prompt(any_host):
+    chat = any_host.session("s", fake(says("one"), says("two")), system="Be brief.")
+    chat.reply("hi").result()
+    chat.replace_messages([allm.system("Be kind."), *chat.messages[1:]])
+    assert chat.status == "completed"
+    assert shape(chat.reply("and?").result().thread) == ["S Be kind.", "U hi", "A one", "U and?", "A two"]
+
+
+def test_a_new_system_prompt_for_an_old_conversation_is_logged_once(host, caplog):
+    chat = host.session("s", fake(*[says("one")] * 5), system="Be brief.")
+    chat.reply("hi").result()
+    for _ in range(2):
+        chat.reply("and?").result()
+        assert not caplog.records
+    for _ in range(2):
+        host.session("s", chat.engine, system="Be kind.").reply("and?").result()
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "replace_messages can change it" in caplog.text
+    assert chat.messages[0].content == "Be brief."
+
+
+def test_a_session_without_messages_begins_with_its_system_prompt(any_host):
+    chat = any_host.session("s", fake(says("one"), says("two")), system="Be brief.")
+    chat.reply("hi").result()
+    chat.replace_messages([])
+    assert shape(chat.reply("again").result().thread) == ["S Be brief.", "U again", "A two"]
+
+
+def test_messages_are_not_replaced_during_a_turn(any_host):
+    held = Held()
+    chat = any_host.session("s", fake(calls(("c0", "wait")), says("done"), tools=[tool("wait", held)]))
+    turn = chat.reply("hi")
+    next(turn)
+    with pytest.raises(allm.SessionBusy, match="replace_messages"):
+        chat.replace_messages([])
+    held.released.set()
+    assert turn.result().text() == "done"
+    assert len(chat.messages) == 4
+
+
+def test_messages_that_no_model_would_accept_replace_nothing(any_host):
+    chat = any_host.session("s", fake(says("one"), says("two")))
+    before = chat.reply("hi").result().thread
+    for bad, error in (
+        ("text", allm.ValidationError),
+        ([allm.Message(role="tool", content="x", tool_call_id="c9")], allm.ValidationError),
+        ([allm.Message(role="user", content=object())], TypeError),
+    ):
+        with pytest.raises(error):
+            chat.replace_messages(bad)
+    assert (chat.status, chat.value.thread) == ("completed", before)
+    assert chat.reply("go on").result().text() == "two"
+
+
+def test_replaced_messages_are_the_ones_that_are_stored(tmp_path):
+    with allm.Host(store=tmp_path / "s.db") as host:
+        chat = host.session("s", fake(says("one"), says("two"), says("three")))
+        for said in ("a", "b", "c"):
+            chat.reply(said).result()
+        chat.replace_messages([allm.user("d"), *chat.messages[-1:]])
+    with allm.Host(store=tmp_path / "s.db") as host:
+        assert shape(host.session("s", fake()).value.thread) == ["U d", "A three"]
+
+
 def test_a_fork_goes_its_own_way(any_host):
     chat = any_host.session("s", fake(says("one"), says("two"), says("three")))
     chat.reply("hi").result()

@@ -559,6 +559,7 @@ WAITS: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
     "SessionHandle.submit_tool_result": lambda _host, chat, _turn: chat.submit_tool_result("c0", "y"),
     "SessionHandle.submit_tool_results": lambda _host, chat, _turn: chat.submit_tool_results([("c0", "y")]),
     "SessionHandle.recover": lambda _host, chat, _turn: chat.recover(),
+    "SessionHandle.replace_messages": lambda _host, chat, _turn: chat.replace_messages([]),
     "SessionHandle.fork": lambda _host, chat, _turn: chat.fork("c"),
     "SessionHandle.stop": lambda _host, chat, _turn: chat.stop(),
     "Turn.result": lambda _host, _chat, turn: turn.result(),

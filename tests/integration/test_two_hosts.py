@@ -103,6 +103,17 @@ def test_a_session_that_recovered_elsewhere_is_no_error_here(hosts: tuple[allm.H
     assert chat.reply("hi").result().halted_reason == "completed"
 
 
+def test_messages_that_were_said_elsewhere_are_not_replaced(hosts: tuple[allm.Host, allm.Host]) -> None:
+    one, two = hosts
+    chat = one.session("s", fake(SAYS, SAYS))
+    chat.reply("hi").result()
+    two.session("s", fake(SAYS)).reply("there?").result()
+    with pytest.raises(allm.StoreError, match="saved by another host"):
+        chat.replace_messages(chat.messages[:-1])
+    assert len(chat.messages) == 4
+    assert chat.replace_messages(chat.messages[:-1]).status == "idle"
+
+
 def test_a_session_that_was_deleted_elsewhere_waits_for_nobody(hosts: tuple[allm.Host, allm.Host]) -> None:
     one, two = hosts
     chat = one.session("s", fake(ASKS, SAYS))

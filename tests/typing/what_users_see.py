@@ -83,6 +83,7 @@ def of_what_waits_on_a_thread(host: allm.Host, handle: allm.SessionHandle) -> No
     assert_type(host.stored_sessions(), list[allm.StoredSession])
     assert_type(handle.submit_tool_result("c0", "yes"), allm.Session)
     assert_type(handle.recover(), allm.Session)
+    assert_type(handle.replace_messages(handle.messages[:-1]), allm.Session)
     assert_type(handle.fork("b"), allm.SessionHandle)
     assert_type(handle.stop(), bool)
 
@@ -98,6 +99,7 @@ async def of_what_is_awaited_on_an_event_loop(engine: allm.Engine) -> None:
         assert_type(await host.stored_sessions(), list[allm.StoredSession])
         assert_type(await handle.submit_tool_result("c0", "yes"), allm.Session)
         assert_type(await handle.recover(), allm.Session)
+        assert_type(await handle.replace_messages(handle.messages[:-1]), allm.Session)
         assert_type(await handle.fork("b"), allm.AsyncSessionHandle)
         assert_type(await handle.stop(), bool)
         await host.delete_session("a")

@@ -15,7 +15,7 @@ import msgspec
 from allm_actors.actors.ports import SESSIONS, Ports
 from allm_actors.actors.protocol import Checked, Forked
 from allm_actors.actors.store.actor import Check, Create
-from allm_actors.data import Session, SessionError, StoreError
+from allm_actors.data import Message, Session, SessionError, StoreError
 from allm_actors.execution import sessions
 from supervisors import NO_REPLY, From
 
@@ -48,6 +48,10 @@ class Changes:
     def recover(self, asked: From) -> Any:
         """Make it usable again. Raises what the session's status refuses."""
         return self._take_over(asked, sessions.recover(self._ledger.value))
+
+    def replace_messages(self, asked: From, messages: Sequence[Message]) -> Any:
+        """Put these messages in place of its own. Raises what no model would accept."""
+        return self._take_over(asked, sessions.replace_messages(self._ledger.value, messages))
 
     def fork(self, asked: From, id: str) -> Any:
         """Store a copy under a name that is free. Raises SessionError for one that is not."""

@@ -13,7 +13,7 @@ from weakref import ReferenceType
 from weakref import ref as weak
 
 from allm_actors.actors.ports import SESSIONS, Ports
-from allm_actors.actors.protocol import Cancel, Fork, Recover, SubmitToolResults
+from allm_actors.actors.protocol import Cancel, Fork, Recover, ReplaceMessages, SubmitToolResults
 from allm_actors.actors.streams.channel import Channel
 from allm_actors.actors.streams.stream import Turn
 from allm_actors.actors.streams.watched import watched
@@ -24,7 +24,7 @@ from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.keys import either
 from allm_actors.execution.options import Kind
-from allm_actors.execution.sessions import Operation, said_by_user, spoken
+from allm_actors.execution.sessions import Operation, opened, said_by_user, spoken
 from supervisors import Future
 
 from .reaching import ask, ensure
@@ -167,6 +167,15 @@ class SessionHandle:
     def recover(self) -> Session:
         """Make a session that ended in an error usable again; gives the session's new value."""
         return self._asked(Recover())  # type: ignore[no-any-return]
+
+    def replace_messages(self, messages: Sequence[Message]) -> Session:
+        """Put these messages in place of the session's, as in `replace_messages(session.messages[:-1])`; gives the
+        session's new value.
+
+        A session whose last message stays goes on waiting for what it waited for; any other is `idle` then.
+        Raises: SessionBusy during a turn; ValidationError, TypeError for what no model would accept.
+        """
+        return self._asked(ReplaceMessages(_all_stored(messages)))  # type: ignore[no-any-return]
 
     def cancel(self) -> None:
         """End the turn that this handle began last, if it is not over; the session keeps what was said.
@@ -311,6 +320,10 @@ def _pairs(results: Any) -> list[tuple[str, Any]]:
 def _stored(message: Message) -> Message:
     to_msgpack(message)  # raises here for what cannot be stored, naming the field
     return message
+
+
+def _all_stored(messages: Sequence[Message]) -> list[Message]:
+    return [_stored(message) for message in opened(messages).thread.messages]
 
 
 def _refuse(spec: TurnSpec, future: Future[Any]) -> None:

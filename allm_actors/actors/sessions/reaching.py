@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from allm_actors.actors.ports import SESSIONS, Ports
-from allm_actors.actors.protocol import Fork, Ready, SubmitToolResults
+from allm_actors.actors.protocol import Fork, Ready, ReplaceMessages, SubmitToolResults
 from allm_actors.data import AllmError, SessionError
 from supervisors import ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
 
@@ -115,7 +115,7 @@ def _find(
 
 def _may_come_again(message: Any, reason: object) -> bool:
     """Whether a message to a session that died may be handed to its successor."""
-    if isinstance(message, Fork | SubmitToolResults):
+    if isinstance(message, Fork | ReplaceMessages | SubmitToolResults):
         return not message.receipt.signed  # or it may have been done already
     # A turn knows whether it was admitted, and `recover` is idempotent. A message that crashed a session is not handed
     # to its successor.

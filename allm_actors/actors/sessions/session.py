@@ -32,6 +32,7 @@ from allm_actors.actors.protocol import (
     ModelRefused,
     Ready,
     Recover,
+    ReplaceMessages,
     Saved,
     SubmitToolResults,
     ToolDone,
@@ -103,6 +104,7 @@ class SessionActor(Process):
         self._closing: object = None
         self._forgetting: From | None = None
         self._leaving = False
+        self._prompt_kept = False  # whether it was logged that a new system prompt is not taken
 
     # Read by `stats`, on any thread.
 
@@ -247,7 +249,7 @@ class SessionActor(Process):
                 self._settled()
             case Cancel(turn_id):
                 self._cancel(turn_id)
-            case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() | Ready():
+            case Begin() | SubmitToolResults() | Recover() | ReplaceMessages() | Fork() | Forget() | Ready():
                 return self._asked_for(message)
             case _:
                 pass
@@ -274,6 +276,11 @@ class SessionActor(Process):
             case Recover():
                 self._crew.call_off(_IDLE)
                 return self._changes.recover(self._asker("recover"))
+            case ReplaceMessages(messages, receipt):
+                asked = self._asker("replace_messages")
+                receipt.signed = True
+                self._crew.call_off(_IDLE)
+                return self._changes.replace_messages(asked, messages)
             case Fork(id, receipt):
                 receipt.signed = True
                 self._crew.call_off(_IDLE)
@@ -336,8 +343,8 @@ class SessionActor(Process):
             self._end(spec, None)
             return False
         before = session = self._ledger.value
-        if spec.system is not None and not session.thread.messages:
-            session = msgspec.structs.replace(session, thread=session.thread.add_system(spec.system))
+        if spec.system is not None:
+            session = self._instructed(session, spec.system)
         if spec.operation is not None:
             spec.call_options["context"] = {**session.context, **(spec.call_options.get("context") or {})}
         try:
@@ -366,6 +373,20 @@ class SessionActor(Process):
             self._ledger.put(begun)
             self._ledger.save(lambda error: self._begun(run, before, error, unsaved=unsaved))
         return True
+
+    def _instructed(self, session: Session, system: str) -> Session:
+        """The session, with this system prompt if it has no messages yet."""
+        first = session.thread.messages[0] if session.thread.messages else None
+        if first is None:
+            return msgspec.structs.replace(session, thread=session.thread.add_system(system))
+        if not self._prompt_kept and (first.role, first.content) != ("system", system):
+            self._prompt_kept = True
+            text = (
+                "a conversation keeps the system prompt that it began with, and was given another one; "
+                "replace_messages can change it"
+            )
+            log.warning(text, session_id=self._setup.id)
+        return session
 
     def _begun(self, run: TurnRun, before: Session, error: StoreError | None, *, unsaved: bool) -> None:
         """The user's message is stored: only now is the turn admitted. If it could not be, nothing has happened."""

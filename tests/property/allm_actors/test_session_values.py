@@ -178,7 +178,18 @@ def _goes_on_after_its_error(script):
     return "error" in tags and not {"text", "tool_call"}.isdisjoint(tags[tags.index("error") :])
 
 
-OPERATIONS = ("reply", "reply", "continue_user", "continue_none", "step", "submit", "submit", "recover")
+OPERATIONS = (
+    "reply",
+    "reply",
+    "continue_user",
+    "continue_none",
+    "step",
+    "submit",
+    "submit",
+    "recover",
+    "rewind",
+    "trim",
+)
 
 
 def on_value(engine, session, name, options):
@@ -196,6 +207,10 @@ def on_value(engine, session, name, options):
             return allm.session.submit_tool_result(session, _first_pending(session), {"by": "hand"}), None
         case "recover":
             return allm.session.recover(session), None
+        case "rewind":
+            return allm.session.replace_messages(session, _rewound(session)), None
+        case "trim":
+            return allm.session.replace_messages(session, _trimmed(session)), None
 
 
 def on_handle(handle, name, options):
@@ -215,10 +230,25 @@ def on_handle(handle, name, options):
         case "recover":
             handle.recover()
             return None
+        case "rewind":
+            handle.replace_messages(_rewound(handle.value))
+            return None
+        case "trim":
+            handle.replace_messages(_trimmed(handle.value))
+            return None
 
 
 def _first_pending(session):
     return session.pending_tool_calls[0].id if session.pending_tool_calls else "nobody"
+
+
+def _rewound(session):
+    return session.messages[:-1]
+
+
+def _trimmed(session):
+    """What follows the first exchange: perhaps answers to calls that are not there any more, which is refused."""
+    return session.messages[2:]
 
 
 def _as_stored(session):

@@ -41,6 +41,7 @@ from allm_actors.execution.sessions import (
     begin,
     opened,
     recover,
+    replace_messages,
     said_by_user,
     spoken,
     submit_tool_result,
@@ -421,6 +422,82 @@ def test_there_is_nothing_to_recover_from_where_nothing_failed(row):
     assert recover(STANDING[row]) is STANDING[row]
 
 
+# --- other messages -----------------------------------------------------------------------------------------------
+
+EARLIER = Message(role="system", content="You are brief.")
+
+
+@pytest.mark.parametrize("row", STANDING)
+def test_a_session_whose_last_message_stays_waits_for_what_it_waited_for(row):
+    before = STANDING[row]
+    after = replace_messages(before, [EARLIER, *before.thread.messages])
+    assert after.thread.messages[0] == EARLIER
+    expected = recover(before)
+    waits = (
+        "status",
+        "pending_tool_calls",
+        "pending_question",
+        "pending_tool_call_id",
+        "context",
+        "metadata",
+    )
+    assert [getattr(after, name) for name in waits] == [getattr(expected, name) for name in waits]
+
+
+@pytest.mark.parametrize("messages", [[], [EARLIER], [USER], [USER, Message(role="assistant", content="!")]])
+@pytest.mark.parametrize("row", STANDING)
+def test_a_session_with_another_last_message_waits_for_nothing(row, messages):
+    before = msgspec.structs.replace(
+        STANDING[row], id="s", context={"user": "ada"}, metadata={"error": ERROR, "k": 1}
+    )
+    metadata = {"k": 1} if row == "error" else before.metadata
+    expected = Session(
+        id="s", thread=Thread.from_messages(messages), context={"user": "ada"}, metadata=metadata
+    )
+    assert replace_messages(before, messages) == expected
+
+
+def test_other_messages_leave_what_the_thread_says_of_itself():
+    thread = Thread(messages=HI.messages, metadata={"of": "the thread"})
+    assert replace_messages(Session(thread=thread), [USER]).thread.metadata == {"of": "the thread"}
+
+
+def roles(thread):
+    return [message.role for message in thread.messages]
+
+
+def test_calls_that_other_messages_leave_open_are_answered():
+    session = replace_messages(Session(thread=HI), [*OPEN.messages, USER])
+    assert (session.status, session.pending_tool_calls) == ("idle", [])
+    assert roles(session.thread) == [*roles(OPEN), "tool", "tool", "user"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason", "path"),
+    [
+        ("text", "invalid_session_input", "session_input"),
+        ([1], "invalid_session_input", "session_input"),
+        (None, "invalid_session_input", "session_input"),
+        ([Message(role="nobody", content="x")], "invalid_thread", "messages.0.role"),
+        ([Message(role="user", content=7)], "invalid_thread", "messages.0.content"),
+        (
+            [Message(role="assistant", content="", metadata={"tool_calls": 3})],
+            "invalid_thread",
+            "messages.0.tool_calls",
+        ),
+        (
+            [Message(role="tool", content="x", tool_call_id="c9")],
+            "invalid_thread",
+            "messages.0.tool_call_id",
+        ),
+    ],
+)
+def test_messages_that_no_model_would_accept_are_refused(messages, reason, path):
+    with pytest.raises(ValidationError, match=re.escape(path)) as refused:
+        replace_messages(STANDING["completed"], messages)
+    assert refused.value.reason == reason
+
+
 # --- conversations, end to end ------------------------------------------------------------------------------------
 
 
@@ -660,7 +737,7 @@ WRONG_SESSIONS = {
     "calls as dicts": (
         Session(thread=HI.add(Message(role="assistant", content="", metadata={"tool_calls": [{"id": "c"}]}))),
         ValidationError,
-        "thread.messages.1.tool_calls: invalid_type",
+        "messages.1.tool_calls: invalid_type",
     ),
 }
 
