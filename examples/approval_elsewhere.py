@@ -36,10 +36,10 @@ def approve(store: str) -> None:
     """The desk's side: everything that waits in the store, and a decision for each."""
     desk = engine(says("Your 120 are on their way."), tools=[refund])
     with allm.Host(store=store) as host:
-        waiting = [host.session(name, desk) for name in host.session_ids()]
-        waiting = [session for session in waiting if session.status == "awaiting_tools"]
+        waiting = [stored.id for stored in host.stored_sessions() if stored.status == "awaiting_tools"]
         assert len(waiting) == 1
-        for session in waiting:
+        for name in waiting:
+            session = host.session(name, desk)
             for call in session.pending_tool_calls:
                 print(f"{session.id} wants {call.name}({call.arguments}): approved")
                 session.submit_tool_result(call.id, {"refunded": call.arguments["amount"], "by": "grace"})

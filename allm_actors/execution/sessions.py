@@ -76,6 +76,7 @@ __all__ = [
     "apply_chat_result",
     "apply_step_result",
     "begin",
+    "halted_reason_of",
     "opened",
     "recover",
     "replace_messages",
@@ -198,14 +199,27 @@ def apply_chat_result(session: Session, result: ChatResult) -> Session:
 
 def apply_step_result(session: Session, result: StepResult) -> Session:
     """The session after a step."""
-    metadata, response = result.metadata, result.response
-    left = metadata.get("manual_tool_calls")
-    if not left and metadata.get("mode") == "manual" and response is not None:
-        left = response.tool_calls
-    failure = response.metadata.get("error") if response is not None else None
+    metadata, failure = result.metadata, _failure(result)
     asked = (metadata.get("pending_question"), metadata.get("pending_tool_call_id"))
     error = failure or metadata.get("on_tool_error_exception") or metadata.get("error") or metadata
-    return _land(session, _came_to(result, failure), result.thread, metadata, left, asked, error)
+    left = _left_to_the_caller(result)
+    return _land(session, _came_to(result), result.thread, metadata, left, asked, error)
+
+
+def halted_reason_of(result: Response | StepResult | ChatResult) -> str | None:
+    """Why the run with this result ended, in a chat's words; None if a chat would go on, or did not run."""
+    match result:
+        case ChatResult():
+            return result.halted_reason
+        case StepResult():
+            row = _came_to(result)
+            if row not in (GOING_ON, ANY_OTHER):
+                return row
+            if _left_to_the_caller(result):
+                return "manual_tool_calls"
+            return None if row == GOING_ON else result.metadata.get("halted_reason") or "completed"
+        case Response():
+            return None
 
 
 def submit_tool_result(session: Session, id: str, content: object) -> Session:
@@ -379,9 +393,20 @@ def _unasked_question(session: Session, thread: Thread) -> tuple[Message, ...]:
 # --- the session after a result -----------------------------------------------------------------------------------
 
 
-def _came_to(step: StepResult, failure: object) -> str:
+def _failure(step: StepResult) -> object:
+    return None if step.response is None else step.response.metadata.get("error")
+
+
+def _left_to_the_caller(step: StepResult) -> object:
+    left = step.metadata.get("manual_tool_calls")
+    if not left and step.metadata.get("mode") == "manual" and step.response is not None:
+        return step.response.tool_calls
+    return left
+
+
+def _came_to(step: StepResult) -> str:
     """The row of a step's result in the second table."""
-    reason, response = step.metadata.get("halted_reason"), step.response
+    reason, response, failure = step.metadata.get("halted_reason"), step.response, _failure(step)
     if reason in ("ask_user", "tool_error", *_STOPPED):
         return str(reason)
     if isinstance(failure, StreamError) and failure.reason == "cancelled":

@@ -1709,6 +1709,101 @@ def test_a_host_tells_what_is_stored_and_what_was_left_in_the_middle(tmp_path):
         assert not any(each.unanswered for each in host.stored_sessions())
 
 
+@pytest.fixture(params=["memory", "file"])
+def stored_host(request, tmp_path):
+    with allm.Host(store=tmp_path / "s.db" if request.param == "file" else None) as running:
+        yield running
+
+
+def stored(host):
+    """What the store says of the session `s`: its status, and why its last turn ended."""
+    (line,) = [each for each in host.stored_sessions() if each.id == "s"]
+    return line.status, line.halted_reason
+
+
+SLOWLY = [script.text("fi"), script.delay(60), script.finish("stop")]
+ENDINGS = {
+    "completed": ("completed", says("fine")),
+    "awaiting_user": ("ask_user", calls(("c0", "ask"))),
+    "awaiting_tools": ("manual_tool_calls", calls(("c0", "approve"))),
+    "error": ("error", [script.error("server_error")]),
+}
+
+
+@pytest.mark.parametrize("status", ENDINGS)
+def test_a_store_tells_why_a_turn_ended(stored_host, status):
+    reason, answer = ENDINGS[status]
+    ask = tool("ask", lambda _arguments: allm.AskUser("which?"))
+    chat = stored_host.session("s", fake(answer, tools=[APPROVE, ask]))
+    turn = chat.reply("hi")
+    assert stored(stored_host) == ("idle", None)
+    assert turn.result().halted_reason == reason
+    assert stored(stored_host) == (chat.status, reason) == (status, reason)
+
+
+STEPS = {
+    "completed": ("completed", "completed", says("fine")),
+    "going on": (None, "idle", calls(("c0", "look"))),
+    "manual": ("manual_tool_calls", "awaiting_tools", calls(("c0", "approve"))),
+    "asking": ("ask_user", "awaiting_user", calls(("c0", "ask"))),
+    "failed": ("error", "error", [script.error("server_error")]),
+    "cancelled": ("cancelled", "idle", SLOWLY),
+}
+
+
+@pytest.mark.parametrize("how", STEPS)
+def test_a_store_tells_why_a_step_ended(stored_host, how):
+    reason, status, answer = STEPS[how]
+    tools = [APPROVE, tool("ask", lambda _: allm.AskUser("which?")), tool("look", lambda _: "seen")]
+    chat = stored_host.session("s", fake(answer, tools=tools))
+    chat.replace_messages([allm.user("hi")])
+    turn = chat.step()
+    if how == "cancelled":
+        next(turn)
+        turn.close()
+    else:
+        turn.result()
+    assert stored(stored_host) == (status, reason)
+
+
+def test_a_store_tells_whose_turn_somebody_cancelled_and_whose_was_cut_off(tmp_path):
+    with allm.Host(store=tmp_path / "s.db") as host:
+        turns = {name: host.session(name, fake(SLOWLY)).reply("hi") for name in ("stopped", "cut off")}
+        for turn in turns.values():
+            next(event for event in turn if event.tag == "text_delta")
+        host.session("stopped", fake()).cancel()
+        assert turns["stopped"].result().halted_reason == "cancelled"
+    with allm.Host(store=tmp_path / "s.db") as host:
+        lines = {each.id: each for each in host.stored_sessions()}
+        assert all(each.unanswered and each.status == "idle" for each in lines.values())
+        reasons = {name: each.halted_reason for name, each in lines.items()}
+        assert reasons == {"stopped": "cancelled", "cut off": "interrupted"}
+
+
+def test_what_changes_a_session_between_its_turns_ended_no_turn(stored_host):
+    chat = stored_host.session("s", fake(calls(("c0", "approve")), says("done"), tools=[APPROVE]))
+    chat.reply("hi").result()
+    chat.submit_tool_result("c0", "yes")
+    assert stored(stored_host) == ("idle", None)
+    chat.continue_().result()
+    assert stored(stored_host) == ("completed", "completed")
+    chat.replace_messages(chat.messages[:1])
+    assert stored(stored_host) == ("idle", None)
+
+
+def test_a_turn_that_was_refused_leaves_why_the_one_before_ended(stored_host):
+    turn = stored_host.session("s", fake(SLOWLY)).reply("hi")
+    next(turn)
+    turn.close()
+    assert stored(stored_host) == ("idle", "cancelled")
+    unkeyed = allm.Engine(adapter="openai:gpt-4.1-mini", adapter_opts={"base_url": "http://127.0.0.1:9"})
+    refused = stored_host.session("s", unkeyed).reply("and?", api_key=lambda: None)
+    assert stored(stored_host) == ("idle", None)
+    with pytest.raises(allm.AllmError, match="key"):
+        refused.result()
+    assert stored(stored_host) == ("idle", "cancelled")
+
+
 def test_a_store_of_ones_own_need_not_tell_what_it_has():
     class Own:
         def __init__(self):

@@ -219,7 +219,11 @@ def test_a_process_may_die_at_any_moment(child: Child) -> None:
             for name in sorted(began):
                 is_kept(stored[name], told)  # type: ignore[arg-type]
             with allm.Host(child.path) as host:
-                waiting = {each.id for each in host.stored_sessions() if each.unanswered}
+                waiting = {
+                    each.id
+                    for each in host.stored_sessions()
+                    if each.unanswered and each.halted_reason is None
+                }
                 answered = {
                     name for name, each in stored.items() if each and each.messages[-1].content == LAST
                 }

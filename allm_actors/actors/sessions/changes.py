@@ -118,15 +118,14 @@ class Changes:
         self.under_way = False
 
     def _take_over(self, asked: From, session: Session) -> Any:
-        before = self._ledger.value
-        self._ledger.put(session)
+        self._ledger.begin(session)
         self.wait()
 
         def stored(error: StoreError | None) -> None:
             if error is None:
                 asked.reply(snapshot(session))
             else:
-                self._ledger.put(before)
+                self._ledger.roll_back()
                 self.tell(lambda: asked.fail(error))
             self.settle()
 

@@ -32,12 +32,17 @@ class Ledger:
     Thread: the session actor's; readers look at the cell.
     """
 
-    __slots__ = ("_cell", "_pending", "_ports", "_repaired", "_saves", "_stored", "ref", "stale", "unsaved")
+    __slots__ = (
+        *("_before", "_cell", "_halted_reason", "_pending", "_ports", "_repaired", "_saves", "_stored"),
+        *("ref", "stale", "unsaved"),
+    )
 
     def __init__(self, cell: Cell, ports: Ports, ref: ProcessRef[Any]) -> None:
         self._cell, self._ports, self.ref = cell, ports, ref
         self._saves = 0
         self._stored = 0
+        self._halted_reason: str | None = None  # why the turn ended that the session is the end of
+        self._before: tuple[Session, str | None] = (self._cell.value, None)
         self._pending: dict[int, Stored] | None = None
         self._repaired = False  # open calls were settled here at the load, and the store does not know yet
         self.stale = False  # our value cannot be stored: the store's counts, and must be reloaded
@@ -48,8 +53,23 @@ class Ledger:
         """The session as of now."""
         return self._cell.value
 
-    def put(self, session: Session) -> None:
-        """The session is this from now on."""
+    @property
+    def before(self) -> Session:
+        """What `roll_back` returns to."""
+        return self._before[0]
+
+    def begin(self, session: Session) -> None:
+        """The session is this from now on, or until `roll_back`."""
+        self._before = self.value, self._halted_reason
+        self.put(session)
+
+    def roll_back(self) -> None:
+        """The session is again what it was before `begin`."""
+        self.put(*self._before)
+
+    def put(self, session: Session, halted_reason: str | None = None) -> None:
+        """The session is this from now on; `halted_reason` is why the turn ended that it is the end of."""
+        self._halted_reason = halted_reason
         self._stored = min(self._stored, _shared(self.value.thread, session.thread))
         if session.thread is not self.value.thread:
             # A result's list belongs to its reader, who may change it: keep one of our own.
@@ -80,12 +100,13 @@ class Ledger:
         token, ref, session, keep = self._saves, self.ref, self.value, self._stored
         self._pending = self._pending if self._pending is not None else {}
         self._pending[token] = done
+        save = Save(session, keep, self._halted_reason)
         self._stored = len(session.thread.messages)
 
         def answered(_answer: Any, error: BaseException | None) -> None:
             ref.send(Saved(token, None if error is None else store_error(error)))
 
-        self._ports.ask_store(Save(session, keep), answered)
+        self._ports.ask_store(save, answered)
 
     def settle(self, token: int, error: StoreError | None) -> None:
         """The store has answered: go on with what waited for it."""

@@ -100,7 +100,6 @@ class SessionActor(Process):
         self._run: TurnRun | None = None
         self._queue: deque[TurnSpec] | None = None
         self._outlets: OpenTurns | None = None
-        self._before: Session | None = None
         self._closing: object = None
         self._forgetting: From | None = None
         self._leaving = False
@@ -342,7 +341,7 @@ class SessionActor(Process):
         if not spec.channel.begin():
             self._end(spec, None)
             return False
-        before = session = self._ledger.value
+        session = self._ledger.value
         if spec.system is not None:
             session = self._instructed(session, spec.system)
         if spec.operation is not None:
@@ -360,7 +359,7 @@ class SessionActor(Process):
         except (AllmError, ValueError) as error:
             self._refuse(spec, error)
             return False
-        self._before, self._run = before, run
+        self._run = run
         self._setup.cell.inside.turn = spec.id
         self._crew.call_off(_IDLE)
         self._owe(spec)
@@ -370,8 +369,8 @@ class SessionActor(Process):
             run.advance()
         else:
             unsaved = self._ledger.unsaved
-            self._ledger.put(begun)
-            self._ledger.save(lambda error: self._begun(run, before, error, unsaved=unsaved))
+            self._ledger.begin(begun)
+            self._ledger.save(lambda error: self._begun(run, error, unsaved=unsaved))
         return True
 
     def _instructed(self, session: Session, system: str) -> Session:
@@ -388,7 +387,7 @@ class SessionActor(Process):
             log.warning(text, session_id=self._setup.id)
         return session
 
-    def _begun(self, run: TurnRun, before: Session, error: StoreError | None, *, unsaved: bool) -> None:
+    def _begun(self, run: TurnRun, error: StoreError | None, *, unsaved: bool) -> None:
         """The user's message is stored: only now is the turn admitted. If it could not be, nothing has happened."""
         if self._run is not run:
             return
@@ -398,7 +397,7 @@ class SessionActor(Process):
             run.stored()
             return
         run.abandon(error, "error")
-        self._ledger.put(before)
+        self._ledger.roll_back()
         self._ledger.unsaved = unsaved
         self._over(run)
         self._changes.tell(lambda: self._refuse(run.spec, error))
@@ -446,7 +445,7 @@ class SessionActor(Process):
 
     def _end(self, spec: TurnSpec, reason: object) -> None:
         # A turn that never began results in the conversation as it was before the running turn.
-        session = self._ledger.value if self._before is None else self._before
+        session = self._ledger.value if self._run is None else self._ledger.before
         result, last = ending(spec, session.thread, reason)
         spec.channel.end(result, last=last)
         self._forget(spec)
@@ -456,7 +455,7 @@ class SessionActor(Process):
             self._outlets.open.pop(spec.id, None)
 
     def _over(self, run: TurnRun) -> None:
-        self._run = self._before = None
+        self._run = None
         inside = self._setup.cell.inside
         if inside.turn == run.spec.id:
             inside.turn = None  # a tool that still runs may wait for the session from now on
@@ -513,9 +512,8 @@ class SessionActor(Process):
 
     def over(self, result: Any, then: Callable[[StoreError | None], object]) -> None:
         """Take over the turn's result, have it stored, and go on."""
-        run, before = self._run, self._before
+        run = self._run
         assert run is not None
-        assert before is not None
 
         self._crew.rest()
         running = self._ledger.value
@@ -523,7 +521,7 @@ class SessionActor(Process):
         def done(error: StoreError | None = None) -> None:
             self._over(run)
             if error is not None and result is not None:
-                self._ledger.put(sessions.apply(running, unstored(result, (), error)[0]))
+                self._ledger.put(sessions.apply(running, unstored(result, (), error)[0]), "error")
             then(error)
             self._forget(run.spec)
             self._next()
@@ -531,7 +529,10 @@ class SessionActor(Process):
         if run.spec.operation is None:
             done()
             return
-        self._ledger.put(before if result is None else sessions.apply(self._ledger.value, result))
+        if result is None:
+            self._ledger.roll_back()
+        else:
+            self._ledger.put(sessions.apply(self._ledger.value, result), sessions.halted_reason_of(result))
         self._ledger.save(done)
 
     # State.

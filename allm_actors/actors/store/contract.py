@@ -5,34 +5,43 @@ Rule of this file: a session is a header and its messages, so that a step append
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
-from allm_actors.data import Message, Session, StoreError
+from allm_actors.data import Message, Session, SessionStatus, StoreError
 from allm_actors.execution.answers import is_unfinished
 
-__all__ = ["Save", "Store", "StoredSession", "is_unanswered", "name_of"]
+__all__ = ["Save", "Store", "StoredSession", "is_unanswered", "line_of", "name_of"]
 
 
 class Save(msgspec.Struct, frozen=True):
-    """Store `session`; its first `keep` messages are stored already and unchanged."""
+    """Store `session`; its first `keep` messages are stored already and unchanged.
+
+    `halted_reason` is why the turn ended that the session is the end of, if it is the end of one.
+    """
 
     session: Session
     keep: int = 0
+    halted_reason: str | None = None
 
 
 class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
     """A session as a store knows it without loading it.
 
     `saved_at` is the time of its last save, in seconds since the epoch. `unanswered`: its last turn is running, or
-    ended before the model had answered: it was cut off, failed, or its process died.
+    ended before the model had answered: it was cut off, failed, or its process died. `halted_reason` is why its last
+    turn ended: `cancelled` by somebody, `interrupted` by a shutdown, and so on. It is None while a turn runs, if the
+    process died during it, and after anything else that changed the session.
     """
 
     id: str
     saved_at: float
     unanswered: bool
+    status: SessionStatus = "idle"
+    halted_reason: str | None = None
 
 
 class Store(Protocol):
@@ -76,6 +85,18 @@ def is_unanswered(session: Session, last: Message | None) -> bool:
         return last.role != "system"
     said: object = last.metadata
     return is_unfinished(last) or (isinstance(said, dict) and bool(said.get("tool_calls")))
+
+
+def line_of(name: str, save: Save) -> StoredSession:
+    """What `stored` returns for a session that is saved now."""
+    session = save.session
+    return StoredSession(
+        id=name,
+        saved_at=time.time(),
+        unanswered=is_unanswered(session, session.thread.last),
+        status=session.status,
+        halted_reason=save.halted_reason,
+    )
 
 
 def name_of(session: Session) -> str:

@@ -206,6 +206,7 @@ class Database:
             return
         self._write_ahead(db)
         db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, however SQLite was built
         if not tables or version < SCHEMA_VERSION:
             self._create_or_upgrade(db)
 

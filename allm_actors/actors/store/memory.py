@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from allm_actors.data import Session
 
-from .contract import Save, StoredSession, is_unanswered, name_of
+from .contract import Save, StoredSession, line_of, name_of
 
 __all__ = ["MemoryStore"]
 
@@ -17,7 +16,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
-        self._saved: dict[str, float] = {}
+        self._lines: dict[str, StoredSession] = {}
 
     def open(self) -> None:
         """Nothing to open."""
@@ -30,12 +29,12 @@ class MemoryStore:
         """Keep every session of the batch."""
         for save in batch:
             name = name_of(save.session)
-            self._sessions[name], self._saved[name] = save.session, time.time()
+            self._sessions[name], self._lines[name] = save.session, line_of(name, save)
 
     def delete(self, id: str) -> None:
         """Forget a session."""
         self._sessions.pop(id, None)
-        self._saved.pop(id, None)
+        self._lines.pop(id, None)
 
     def ids(self) -> list[str]:
         """The names of all sessions, sorted."""
@@ -43,11 +42,7 @@ class MemoryStore:
 
     def stored(self) -> list[StoredSession]:
         """A line for each session, the one that was saved longest ago first."""
-        return [
-            StoredSession(id=id, saved_at=at, unanswered=is_unanswered(session, session.thread.last))
-            for id, at in sorted(self._saved.items(), key=lambda each: (each[1], each[0]))
-            for session in (self._sessions[id],)
-        ]
+        return sorted(self._lines.values(), key=lambda line: (line.saved_at, line.id))
 
     def close(self) -> None:
         """Nothing to close."""

@@ -16,7 +16,7 @@ from .contract import is_unanswered
 __all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION", "UPGRADES", "pragma", "upgrade"]
 
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # Messages have row ids: in a WITHOUT ROWID table the rows are in the key's B-tree, and a search in it reads the images
 # in neighbouring rows, of any session. Source: https://www.sqlite.org/withoutrowid.html, 5, read 2026-11.
 _MESSAGES = """
@@ -26,7 +26,8 @@ SCHEMA = (
     """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL,
-    saved_at REAL NOT NULL DEFAULT 0, unanswered INTEGER NOT NULL DEFAULT 0
+    saved_at REAL NOT NULL DEFAULT 0, unanswered INTEGER NOT NULL DEFAULT 0,
+    status TEXT NOT NULL DEFAULT 'idle', halted_reason TEXT
 ) WITHOUT ROWID
 """,
     _MESSAGES,
@@ -48,6 +49,11 @@ UPDATE sessions SET unanswered = is_unanswered(
 )
 """,
     ),
+    3: (  # why a turn ended was not recorded
+        "ALTER TABLE sessions ADD COLUMN status TEXT NOT NULL DEFAULT 'idle'",
+        "ALTER TABLE sessions ADD COLUMN halted_reason TEXT",
+        "UPDATE sessions SET status = status_of(header)",
+    ),
 }
 """By version: the statements that upgrade a file of that version to the next one."""
 
@@ -55,6 +61,7 @@ UPDATE sessions SET unanswered = is_unanswered(
 def upgrade(db: sqlite3.Connection, version: int) -> None:
     """Bring a file of this version, 0 if it is empty, to `SCHEMA_VERSION`. To be called in a transaction."""
     db.create_function("is_unanswered", 2, _is_unanswered)
+    db.create_function("status_of", 1, _status_of)
     for statements in [UPGRADES[each] for each in range(version, SCHEMA_VERSION)] if version else [SCHEMA]:
         for statement in statements:
             db.execute(statement)
@@ -66,6 +73,12 @@ def pragma(db: sqlite3.Connection, name: str) -> int:
     """The number that a file has under this name."""
     value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
     return value
+
+
+def _status_of(header: bytes) -> str:
+    with contextlib.suppress(Exception):  # as below
+        return str(from_msgpack(header).status)
+    return "idle"
 
 
 def _is_unanswered(header: bytes, last: bytes | None) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import msgspec
 from allm_actors.data import Message, Session, Thread
 from allm_actors.data.codec import from_msgpack, to_msgpack
 
-from .contract import Save, StoredSession, is_unanswered, name_of
+from .contract import Save, StoredSession, line_of, name_of
 from .database import Database
 from .schema import SCHEMA_VERSION, pragma
 
@@ -80,9 +79,9 @@ class SQLiteStore:
                 for (name, header, keep, bodies), save in zip(rows, batch, strict=True):
                     revision = seen[name] = self._next_revision(db, name, seen[name])
                     self._check_kept(db, name, keep)
-                    unanswered = is_unanswered(save.session, save.session.thread.last)
-                    row = (name, header, revision, time.time(), unanswered)
-                    db.execute("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)", row)
+                    line = line_of(name, save)
+                    row = (name, header, revision, *msgspec.structs.astuple(line)[1:])
+                    db.execute("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                     db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, keep))
                     numbered = ((name, seq, body) for seq, body in enumerate(bodies, keep))
                     db.executemany("INSERT INTO messages VALUES (?, ?, ?)", numbered)
@@ -114,10 +113,16 @@ class SQLiteStore:
             version = pragma(db, "user_version")
             self._database.check_version(version)
             if 0 < version < SCHEMA_VERSION:
-                advice = "is of an older version, which did not record saves; open it with a host, which upgrades it"
+                advice = "is of an older version, which recorded less; open it with a host, which upgrades it"
                 raise self._database.error("unavailable", advice)
-            rows = db.execute("SELECT id, saved_at, unanswered FROM sessions ORDER BY saved_at, id")
-            return [StoredSession(id=id, saved_at=at, unanswered=bool(waits)) for id, at, waits in rows]
+            columns = ", ".join(StoredSession.__struct_fields__)
+            rows = db.execute(f"SELECT {columns} FROM sessions ORDER BY saved_at, id")  # noqa: S608 - our own names
+            return [
+                StoredSession(
+                    id=id, saved_at=at, unanswered=bool(waits), status=status, halted_reason=halted_reason
+                )
+                for id, at, waits, status, halted_reason in rows
+            ]
 
     def close(self) -> None:
         """Close the file; the write-ahead log is checkpointed into it.

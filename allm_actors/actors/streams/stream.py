@@ -369,9 +369,10 @@ class Turn(EventStream[R_co]):
         self.id = id
 
     async def admitted(self) -> Self:
-        """Wait until the session has admitted the turn and stored its message, or has refused it; nothing is begun.
+        """Wait until the session has admitted the turn or refused it; nothing is begun.
 
-        A queued turn counts as admitted; its message is stored when it begins.
+        The turn's message is stored then, unless the turn is queued: its message is stored when it begins, and never if
+        the session is stopped before.
 
         Needed only in a host that was entered with `async with`: in any other, `reply` itself waits for this.
         Raises: SessionBusy, SessionStatusError, SessionError, StoreError.

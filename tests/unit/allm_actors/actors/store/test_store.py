@@ -354,7 +354,7 @@ def test_a_file_that_somebody_upgrades_is_not_written_to(tmp_path: Path) -> None
     store.open()
     with contextlib.closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as newer:
         newer.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="has schema version 99, and this version reads up to 3") as refused:
+    with pytest.raises(StoreError, match="has schema version 99, and this version reads up to 4") as refused:
         store.save([Save(session("a"))])
     assert refused.value.reason == "newer_schema"
     store.close()
@@ -374,6 +374,15 @@ CREATE TABLE messages (session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NO
 PRAGMA application_id = 1095519309;
 PRAGMA user_version = 2;
 """
+THIRD_SCHEMA = """
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL,
+    saved_at REAL NOT NULL DEFAULT 0, unanswered INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE messages (session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq));
+PRAGMA application_id = 1095519309;
+PRAGMA user_version = 3;
+"""
 
 
 def written_with(schema: str, folder: Path, talks: dict[str, Session]) -> Path:
@@ -384,24 +393,30 @@ def written_with(schema: str, folder: Path, talks: dict[str, Session]) -> Path:
     with contextlib.closing(sqlite3.connect(folder / "old.db", isolation_level=None)) as old:
         old.executescript(schema)
         old.execute("ATTACH ? AS new", (str(folder / "new.db"),))
-        old.execute("INSERT INTO sessions SELECT id, header, revision FROM new.sessions")
+        columns = ", ".join(name for _, name, *_ in old.execute("PRAGMA main.table_info('sessions')"))
+        old.execute(f"INSERT INTO sessions SELECT {columns} FROM new.sessions")
         old.execute("INSERT INTO messages SELECT * FROM new.messages")
     return folder / "old.db"
 
 
-@pytest.mark.parametrize("schema", [FIRST_SCHEMA, SECOND_SCHEMA], ids=["first", "second"])
+@pytest.mark.parametrize(
+    "schema", [FIRST_SCHEMA, SECOND_SCHEMA, THIRD_SCHEMA], ids=["first", "second", "third"]
+)
 def test_a_file_of_an_older_version_is_upgraded_with_all_that_is_in_it(tmp_path: Path, schema: str) -> None:
     talks = {name: session(*"abc", id=name) for name in ("ada", "bob")}
     talks["eve"] = msgspec.structs.replace(session("a", id="eve"), status="completed")
-    path, began = written_with(schema, tmp_path, talks), int(time.time())
+    began = int(time.time())
+    path = written_with(schema, tmp_path, talks)
     for _ in range(2):  # and opened once more
         with contextlib.closing(SQLiteStore(path)) as store:
             store.open()
             assert {name: store.load(name) for name in store.ids()} == talks
-            told = {each.id: each.unanswered for each in store.stored()}
-            assert told == {"ada": True, "bob": True, "eve": False}, (
-                "an upgrade looks who was in the middle of a turn"
-            )
+            told = {each.id: (each.unanswered, each.status, each.halted_reason) for each in store.stored()}
+            assert told == {
+                "ada": (True, "idle", None),
+                "bob": (True, "idle", None),
+                "eve": (False, "completed", None),
+            }, "an upgrade looks who was in the middle of a turn"
             assert all(began <= each.saved_at <= time.time() for each in store.stored()), (
                 "the upgrade counts as a save"
             )
@@ -422,6 +437,28 @@ def test_a_file_of_an_older_version_can_be_read_as_it_is_but_tells_no_times(tmp_
             StoreError, match=r"of an older version, .* open it with a host, which upgrades it"
         ):
             store.stored()
+
+
+def test_what_is_deleted_is_not_in_the_file_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+
+    def as_sqlite_is_built_by_default(*args: Any, **options: Any) -> sqlite3.Connection:
+        db = connect(*args, **options)
+        db.execute("PRAGMA secure_delete = OFF")  # Debian's SQLite is built with it on
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", as_sqlite_is_built_by_default)
+    path = tmp_path / "s.db"
+    with contextlib.closing(SQLiteStore(path)) as store:
+        store.open()
+        store.save(
+            [Save(session("a secret", "another secret " * 2000, id="ada")), Save(session("b", id="bob"))]
+        )
+    assert b"secret" in path.read_bytes()
+    with contextlib.closing(SQLiteStore(path)) as store:
+        store.open()
+        store.delete("ada")
+    assert b"secret" not in path.read_bytes()
 
 
 def test_a_file_of_a_newer_version_tells_nothing(tmp_path: Path) -> None:
