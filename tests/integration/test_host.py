@@ -618,6 +618,29 @@ def test_a_session_without_messages_begins_with_its_system_prompt(any_host):
     assert shape(chat.reply("again").result().thread) == ["S Be brief.", "U again", "A two"]
 
 
+def test_a_session_tells_everybody_whether_a_turn_of_it_runs(any_host):
+    held = Held()
+    chat = any_host.session("s", fake(calls(("c0", "wait")), says("done"), tools=[tool("wait", held)]))
+    another = any_host.session("s", chat.engine)
+    assert (chat.busy, another.busy) == (False, False)
+    turn = chat.reply("hi")
+    next(turn)
+    assert (chat.busy, another.busy) == (True, True)
+    held.released.set()
+    turn.result()
+    assert (chat.busy, another.busy) == (False, False)
+
+
+def test_a_session_that_was_killed_in_a_turn_is_not_busy(host):
+    chat = host.session("s", fake(SLOWLY))
+    turn = chat.reply("hi")
+    next(event for event in turn if event.tag == "text_delta")
+    assert chat.busy
+    exit_process(host.system.whereis(("sessions", "s")), "kill")
+    assert turn.result().halted_reason == "error"
+    assert not chat.busy
+
+
 def test_messages_are_not_replaced_during_a_turn(any_host):
     held = Held()
     chat = any_host.session("s", fake(calls(("c0", "wait")), says("done"), tools=[tool("wait", held)]))

@@ -141,6 +141,11 @@ class SessionHandle:
         """The calls that wait for `submit_tool_result`."""
         return list(self._shown().pending_tool_calls)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a turn of this session runs now in this host, whoever began it."""
+        return self._setup.cell.inside.turn is not None
+
     def reply(self, message: str | Message, **options: Any) -> Turn[ChatResult]:
         """Add a user message and let the model answer, tools included."""
         return self._begin("chat", "reply", [_stored(said_by_user(message))], options)

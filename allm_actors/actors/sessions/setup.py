@@ -99,6 +99,9 @@ class OpenTurns:
 
     def abandon(self, reason: object) -> None:
         """The actor is dead: end every open turn with an error that says so. Thread: the one it died on."""
+        inside = self.cell.inside
+        if inside.turn in self.open:  # else it is a turn of our successor
+            inside.turn = None
         while self.open:
             _, spec = self.open.popitem()
             if spec.operation is not None and not spec.channel.accepted:
