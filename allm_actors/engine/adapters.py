@@ -10,14 +10,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from difflib import get_close_matches
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from allm_actors.data import EngineError
 from allm_actors.engine.adapter import Adapter
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
-from allm_actors.engine.catalog import PROVIDERS, unknown_adapter
+from allm_actors.engine.catalog import PROVIDERS, near_names, unknown_adapter
 from allm_actors.engine.fake import FakeAdapter
 from allm_actors.engine.services import services_for
 
@@ -162,7 +161,7 @@ def _make_capable(capability: Capability, name: str) -> Any:
 
 def _unknown_capable(capability: Capability, name: str) -> EngineError:
     known = known_capable(capability)
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    near = near_names(name, known)
     hint = f"did you mean {' or '.join(map(repr, near))}? The names are: " if near else "the names are: "
     message = (
         f"{name!r} is not a known {capability.slot}; {hint}{', '.join(known)}. Other packages can add one "

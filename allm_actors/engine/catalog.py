@@ -16,7 +16,7 @@ from types import MappingProxyType
 from allm_actors.data import EngineError
 from allm_actors.engine.quirks import Header, Quirks
 
-__all__ = ["OPENAI_WORDS", "PROVIDERS", "Provider", "unknown_adapter"]
+__all__ = ["OPENAI_WORDS", "PROVIDERS", "Provider", "near_names", "unknown_adapter"]
 
 OPENAI_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -384,8 +384,12 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _
 def unknown_adapter(name: str, known: Iterable[str]) -> EngineError:
     """The error for an unknown name, with the nearest known names."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"the names are: {', '.join(names)}."
+    near = near_names(name, names)
+    hint = (
+        f"did you mean {' or '.join(map(repr, near))}?"
+        if near
+        else f"a model is given as PROVIDER:MODEL, such as 'openai:gpt-4.1-mini'. The names are: {', '.join(names)}."
+    )
     return EngineError(
         "unknown_adapter",
         provider=name,
@@ -396,3 +400,12 @@ def unknown_adapter(name: str, known: Iterable[str]) -> EngineError:
         ),
         metadata={"near": near},
     )
+
+
+def near_names(name: str, known: Iterable[str]) -> list[str]:
+    """What may be meant by an unknown name: one with a colon for `provider/model`, else the nearest known names."""
+    names = list(known)
+    provider, slash, model = name.partition("/")
+    if slash and model and provider in names:
+        return [f"{provider}:{model}"]
+    return get_close_matches(name, names, n=3, cutoff=0.5)

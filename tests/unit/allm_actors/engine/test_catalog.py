@@ -7,7 +7,8 @@ import pytest
 from allm_actors.data import EngineError
 from allm_actors.engine import adapters
 from allm_actors.engine.adapter import Adapter, Batches
-from allm_actors.engine.adapters import find_adapter, known_adapters
+from allm_actors.engine.adapters import find_adapter, find_capable, known_adapters
+from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.fake import FakeAdapter
 
@@ -41,6 +42,26 @@ def test_an_unknown_name_names_the_nearest(name, near):
     with pytest.raises(EngineError, match=near) as unknown:
         find_adapter(name)
     assert unknown.value.reason == "unknown_adapter"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("openai/gpt-4.1", "openai:gpt-4.1"), ("openrouter/openai/gpt-4.1", "openrouter:openai/gpt-4.1")],
+)
+def test_a_slash_between_provider_and_model_should_be_a_colon(name, meant):
+    with pytest.raises(EngineError, match=f"did you mean '{meant}'") as unknown:
+        find_adapter(name)
+    assert unknown.value.metadata["near"] == [meant]
+
+
+def test_a_slash_in_the_name_of_a_slot_should_be_a_colon():
+    with pytest.raises(EngineError, match="did you mean 'openai:small'"):
+        find_capable(CAPABILITIES["embed"], "openai/small")
+
+
+def test_a_models_name_alone_is_told_to_name_the_provider():
+    with pytest.raises(EngineError, match=r"PROVIDER:MODEL, such as 'openai:gpt-4\.1-mini'"):
+        find_adapter("gpt-4.1")
 
 
 def test_a_name_like_no_other_lists_them_all():
