@@ -158,11 +158,13 @@ def begin(session: Session, operation: Operation, messages: Sequence[Message] = 
 
 def spoken(message: str | Message) -> Message:
     """A message, or a text as a user's message. Raises TypeError for anything else."""
-    if isinstance(message, Message):
-        return message
-    if not isinstance(message, str):
-        raise TypeError(f"expected the message as text or a Message, got {type(message).__name__}")
-    return Message(role="user", content=message)
+    given: object = message
+    if isinstance(given, Message):
+        return given
+    if isinstance(given, str):
+        return Message(role="user", content=given)
+    wrap = "; wrap it: allm.user([…])" if isinstance(given, list | tuple | Part) else ""
+    raise TypeError(f"expected the message as text or a Message, got {type(given).__name__}{wrap}")
 
 
 def said_by_user(message: str | Message) -> Message:

@@ -121,6 +121,15 @@ def test_what_is_not_a_conversation(module, name, messages):
         lambda: call(fake(), NOT_MESSAGES[messages]), allm.ValidationError, "a Thread or a list of Message"
     )
     assert error.errors == [("thread", "invalid_type")]
+    assert "[allm.user('…')]" in str(error)
+
+
+def test_parts_are_told_to_be_wrapped(host):
+    session = host.session("s", fake())
+    for parts in ([allm.TextPart(text="hi")], (allm.TextPart(text="hi"),), allm.TextPart(text="hi"), ["hi"]):
+        for call in (session.reply, session.continue_):
+            refused(lambda c=call, p=parts: c(p), TypeError, "wrap it: allm.user([…])")
+    assert "wrap" not in str(refused(lambda: session.reply(3), TypeError, "got int"))
 
 
 @pytest.mark.parametrize("name", ["step", "stream_step", "chat", "stream"])

@@ -69,7 +69,7 @@ def thread_of(input: Any) -> Thread:
         if not wrong:
             return Thread.from_messages(input)
         got = f"a {got} with {type(input[wrong[0]]).__name__} at {wrong[0]}"
-    text = f"expected a Thread or a list of Message, got {got}; see allm.user(…)"
+    text = f"expected a Thread or a list of Message, got {got}; give it as [allm.user('…')]"
     raise ValidationError(
         "invalid_thread", [("thread", "invalid_type")], message=f"validation failed: {text}"
     )

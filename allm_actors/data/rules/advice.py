@@ -6,7 +6,7 @@ only a word or a number is shown, and only in fields that never hold text of a c
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from allm_actors.data.media.audio import FORMATS
 from allm_actors.data.messages import Role
@@ -123,7 +123,10 @@ def in_words(value: Any, field: Any, code: str) -> str | None:
     if belongs is None:
         return _ADVICE.get((name, code)) or _ADVICE.get(("", code))
     there = _at(value, path)
-    return f"expected {belongs}" + ("" if there is _ABSENT else f", got {_shown(name, there)}")
+    if there is _ABSENT:
+        return f"expected {belongs}"
+    instead = "; pass it as response_model" if name == "response_format" and _is_a_type(there) else ""
+    return f"expected {belongs}, got {_shown(name, there)}{instead}"
 
 
 _ABSENT = object()
@@ -140,7 +143,13 @@ def _at(value: Any, path: list[Any]) -> Any:
     return value
 
 
+def _is_a_type(value: Any) -> bool:
+    return isinstance(value, type) or get_origin(value) is not None
+
+
 def _shown(field: str, value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     plain = value is None or isinstance(value, str | int | float | bool | tuple)
     try:
         text = repr(value) if plain and field in _SHOWN else ""

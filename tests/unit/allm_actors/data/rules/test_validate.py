@@ -427,6 +427,9 @@ def message_of(value):
         ({"temperature": "hot"}, "temperature: out_of_range (expected a number from 0 to 2, got 'hot')"),
         ({"max_tokens": "10"}, "max_tokens: must_be_positive (expected a whole number above 0, got '10')"),
         ({"response_format": "json"}, "such as allm.json_schema(name, type), got 'json')"),
+        ({"response_format": Message}, "got the class Message; pass it as response_model)"),
+        ({"response_format": list[int]}, "got GenericAlias; pass it as response_model)"),
+        ({"max_tokens": Message}, "got the class Message)"),
         ({"prompt_cache": "secret"}, "'short' or 'long', got str)"),
         ({"messages": []}, "messages: empty (give at least one message"),
         (
@@ -439,7 +442,7 @@ def message_of(value):
         ({"temperature": "x" * 99}, "got str)"),
         ({"temperature": 3, "max_tokens": 0}, "got 3); max_tokens: must_be_positive (expected"),
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_a_failure_says_what_belongs_there_and_what_is_there(changes, words):
     request = Request(**{"messages": [Message(role="user", content="hi")], **changes})
