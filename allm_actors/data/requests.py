@@ -35,7 +35,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A catalogue's entry for a model; `pricing` is USD per million tokens, `{"input": …, "output": …}`."""
+    """A catalogue's entry for a model.
+
+    `pricing` is USD per million tokens, `{"input": …, "output": …}`. It has no price for cached input tokens: costs
+    count them at the full price of `input`.
+    """
 
     id: str
     provider: str | None = None

@@ -13,12 +13,14 @@ from difflib import get_close_matches
 from itertools import count
 from typing import Any, Self, TypeVar
 
+import msgspec
+
 from allm_actors.data import EngineError, ModelRef, Tool, ValidationError
 from allm_actors.data.codec import register
 from allm_actors.engine import elixir
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
-from allm_actors.engine.kinds import check_kinds, check_model
+from allm_actors.engine.kinds import PRICES, check_kinds, check_model
 from allm_actors.engine.places import ADAPTERS, CALL, FILTERS, ORCHESTRATION, REQUEST, TRANSPORT, split
 from allm_actors.engine.secret import held_in
 
@@ -26,6 +28,7 @@ __all__ = ["Engine"]
 
 _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
 _SLOTS = tuple(capability.slot for capability in CAPABILITIES.values())
+_MODELS = ("model", *(capability.model_slot for capability in CAPABILITIES.values()))
 _CHECKED = ("retry", "model", "tool_executor", "tool_result_encoder")
 _KEYS = ("api_key", "key", "token", "secret")
 # Not allowed in `params`: options that an engine has a field for, and those of a single call or session.
@@ -361,7 +364,18 @@ def _from_fields(stored: dict[str, Any]) -> Engine:
         known["retry"] = elixir.delays_in_seconds(known["retry"])
     for name in _OBJECTS:
         known[name] = _named(name, known.get(name))
+    for name in _MODELS:
+        known[name] = _with_known_prices(known.get(name))
     return _with_id(Engine(**known), known.get("id"))
+
+
+def _with_known_prices(model: Any) -> Any:
+    """A stored model without the prices that another version of the library may know, and this one refuses."""
+    if not isinstance(model, ModelRef) or not isinstance(model.pricing, Mapping):
+        return model
+    return msgspec.structs.replace(
+        model, pricing={name: price for name, price in model.pricing.items() if name in PRICES}
+    )
 
 
 def _named(slot: str, value: Any) -> Any:

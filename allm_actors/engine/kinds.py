@@ -18,6 +18,7 @@ from allm_actors.engine.retry import policy_of
 from allm_actors.engine.secret import Secret
 
 __all__ = [
+    "PRICES",
     "check_kinds",
     "check_model",
     "check_source",
@@ -26,6 +27,10 @@ __all__ = [
     "kind_of",
     "let_go",
 ]
+
+
+PRICES: Final = ("input", "output")
+_PRICED: Final = "it has 'input' and 'output', in USD per million tokens; cached tokens are counted as input"
 
 
 def check_kinds(options: Mapping[str, Any]) -> None:
@@ -47,7 +52,7 @@ def check_kinds(options: Mapping[str, Any]) -> None:
 
 def check_model(model: object) -> None:
     """Raises ValueError for a name that cannot be sent, and TypeError for a `ModelRef` with a field that must
-    be a mapping and is not, or a price that is no number.
+    be a mapping and is not, a price that is no number, or one that is never used.
     """
     name = model.id if isinstance(model, ModelRef) else model
     if isinstance(name, str) and not is_utf8(name):
@@ -58,8 +63,12 @@ def check_model(model: object) -> None:
         value: object = getattr(model, name)
         if not isinstance(value, Mapping | None):
             raise TypeError(f"{name} of the ModelRef {model.id!r} must be a mapping, got: {value!r}")
-    for name in ("input", "output"):
-        price = (model.pricing or {}).get(name)
+    pricing: Mapping[str, Any] = model.pricing or {}
+    for name in pricing:
+        if name not in PRICES:
+            raise TypeError(f"pricing of the ModelRef {model.id!r} has no {name!r}; {_PRICED}")
+    for name in PRICES:
+        price = pricing.get(name)
         if price is not None and as_price(price) is None:
             text = f"pricing of the ModelRef {model.id!r} must have a number of USD as its {name!r}, got: {price!r}"
             raise TypeError(text)

@@ -19,7 +19,8 @@ _TOKENS_PER_PRICE = 1_000_000
 def missing_costs(usage: Usage, pricing: Mapping[str, Any]) -> dict[str, float]:
     """The costs that the usage lacks, by field: `input_cost`, `output_cost`, and `total_cost` once both are known.
 
-    `pricing` is `{"input": USD, "output": USD}` for a million tokens each.
+    `pricing` is `{"input": USD, "output": USD}` for a million tokens each. All input tokens have the full price,
+    those that the provider read from its cache, too: with prompt caching, `input_cost` is more than it charges.
     """
     costs: dict[str, float | None] = {
         "input_cost": _cost(usage.input_cost, usage.input_tokens, pricing.get("input")),
