@@ -21,7 +21,17 @@ from allm_actors.engine import elixir
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
 from allm_actors.engine.kinds import PRICES, check_kinds, check_model
-from allm_actors.engine.places import ADAPTERS, CALL, FILTERS, ORCHESTRATION, REQUEST, TRANSPORT, split
+from allm_actors.engine.places import (
+    ADAPTERS,
+    CALL,
+    FILTERS,
+    INSTEAD,
+    ORCHESTRATION,
+    REQUEST,
+    SYSTEM,
+    TRANSPORT,
+    split,
+)
 from allm_actors.engine.secret import held_in
 
 __all__ = ["Engine"]
@@ -34,6 +44,13 @@ _KEYS = ("api_key", "key", "token", "secret")
 # Not allowed in `params`: options that an engine has a field for, and those of a single call or session.
 _NO_PARAMS = CALL | {"when_busy"}
 _OBJECTS = ("adapter", *_SLOTS, "tool_executor", "tool_result_encoder")
+# What to do instead of a field that engines, or agents, of other libraries have.
+_INSTEAD = {
+    **INSTEAD,
+    **dict.fromkeys(("instructions", "system_prompt"), SYSTEM),
+    "name": "a session has one: host.session(name, engine)",
+}
+_MAIN = ("adapter", "model", "tools", "params", "context", "adapter_opts", "retry", "metadata")
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -231,7 +248,6 @@ def _with_id(engine: _E, id: int | None) -> _E:
 
 
 def _unknown_field(name: str) -> str:
-    names = [field.name for field in fields(Engine)]
     if name in _KEYS:
         return (
             f"an Engine never holds a key, got {name!r}; pass api_key= with the call, or set the provider's "
@@ -241,9 +257,12 @@ def _unknown_field(name: str) -> str:
         return f"Engine has no field {name!r}; give it in adapter_opts={{{name!r}: …}}"
     if name in REQUEST or name in ORCHESTRATION or name in FILTERS:
         return f"Engine has no field {name!r}; give it in params={{{name!r}: …}}, or with the call"
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"Engine has no field {name!r}{hint} Its fields: {', '.join(names)}"
+    if name in _INSTEAD:
+        return f"Engine has no field {name!r}; {_INSTEAD[name]}"
+    near = get_close_matches(name, [field.name for field in fields(Engine)], n=1, cutoff=0.5)
+    if near:
+        return f"Engine has no field {name!r}; did you mean {near[0]!r}?"
+    return f"Engine has no field {name!r}. Its main fields: {', '.join(_MAIN)}; help(allm.Engine) lists all"
 
 
 def _adapter(value: Any) -> Any:

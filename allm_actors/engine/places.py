@@ -9,7 +9,8 @@
     provider        everything else, verbatim in `request.options`: the provider knows what it means
 
 Rule of this file: an option whose name is nearly one of ours is refused: it would be sent to the provider and
-have no effect.
+have no effect. So is one that would replace what the library itself writes into a request, such as the messages.
+The `options` of a `Request` are not checked here, so that anything can be sent.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from allm_actors.engine.capabilities import CAPABILITIES
 
-__all__ = ["CALL", "KNOWN", "TRANSPORT", "Parts", "split"]
+__all__ = ["CALL", "INSTEAD", "KNOWN", "SYSTEM", "TRANSPORT", "Parts", "split"]
 
 REQUEST = frozenset(
     {
@@ -65,6 +66,33 @@ KNOWN = REQUEST | TRANSPORT | CALL | FILTERS | ORCHESTRATION
 ADAPTERS = frozenset(
     {"base_url", "endpoint", "headers", "organization", "project", "query", "region", "transport"}
 )
+SYSTEM = "begin the messages with allm.system('…'), or a session's with host.session(…, system='…')"
+_CONVERSATION = (
+    "the conversation is the argument after the engine, as in allm.chat(engine, [allm.user('…')]), and a session "
+    "has its own"
+)
+_PARSED = "give the type of the answer as response_model=…, with the call or in the params of an engine"
+# What to do instead of an option that other libraries have, or that would replace the conversation.
+INSTEAD: Mapping[str, str] = {
+    "timeout": "request_timeout limits a model call, stream_timeout the pauses in its stream, and tool_timeout a "
+    "tool, all in seconds",
+    "system": SYSTEM,
+    "api_base": "give it as adapter_opts={'base_url': …}, of the engine or of the call",
+    "extra_headers": "give them as adapter_opts={'headers': …}, of the engine or of the call",
+    "extra_query": "give it as adapter_opts={'query': …}, of the engine or of the call",
+    "extra_body": "give each of its entries as an option: what is unknown here goes to the provider unchanged",
+    **dict.fromkeys(("messages", "input", "contents"), _CONVERSATION),
+    **dict.fromkeys(("output_type", "result_type"), _PARSED),
+}
+_ONE_ANSWER = "a call has one answer; for several, make several calls"
+# Providers' own options of which only one value can be read here, and what to do instead of any other.
+_ONLY: Mapping[str, tuple[object, str]] = {
+    "stream": (
+        False,
+        "answers are streamed anyway: to read one while it is written, use allm.stream(…)",
+    ),
+    **dict.fromkeys(("n", "candidateCount"), (1, _ONE_ANSWER)),
+}
 _NEAR = 0.85
 # Providers' own names that happen to look like ours.
 _PROVIDER = frozenset({"models", "prompt_cache_key"})
@@ -83,12 +111,18 @@ class Parts:
 
 
 def split(options: Mapping[str, Any]) -> Parts:
-    """Sort `options` by where they go. Raises TypeError for a near miss of a known name, naming it."""
+    """Sort `options` by where they go.
+
+    Raises TypeError for a near miss of a known name and for an option that belongs elsewhere, naming what is right,
+    and ValueError for a value that no answer could be read with.
+    """
     places: dict[str, dict[str, Any]] = {name: {} for name in ("provider", *_PLACES)}
     for name, value in options.items():
         place = _PLACE_OF.get(name, "provider")
         if place == "provider":
             _refuse_misplaced(name)
+            if name in _ONLY:
+                _refuse_other_values(name, value)
         places[place][name] = value
     return Parts(**places)
 
@@ -115,19 +149,17 @@ def _refuse_misplaced(name: str) -> None:
         raise TypeError(
             f"{name!r} belongs in adapter_opts, of the engine or of the call: adapter_opts={{{name!r}: …}}"
         )
-    if name == "timeout":
-        raise TypeError(
-            "there is no option 'timeout'; request_timeout limits a model call, stream_timeout the pauses in "
-            "its stream, and tool_timeout a tool, all in seconds"
-        )
-    if name == "system":
-        raise TypeError(
-            "there is no option 'system'; begin the messages with allm.system('…'), or a session's with "
-            "host.session(…, system='…')"
-        )
+    if name in INSTEAD:
+        raise TypeError(f"there is no option {name!r}; {INSTEAD[name]}")
     ratio, known = max((SequenceMatcher(None, name, known).ratio(), known) for known in KNOWN)
     if ratio >= _NEAR:
         raise TypeError(
             f"there is no option {name!r}; did you mean {known!r}? (A provider's own option of that name goes in the "
             f"options of a request: allm.request(messages, options={{{name!r}: …}}))"
         )
+
+
+def _refuse_other_values(name: str, value: object) -> None:
+    only, instead = _ONLY[name]
+    if value is not None and value != only:
+        raise ValueError(f"{name} can only be {only!r} here, got: {value!r}; {instead}")

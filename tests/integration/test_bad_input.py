@@ -216,6 +216,10 @@ WRONG_OPTIONS = [
     ("apikey", KEY, TypeError, "'api_key'"),
     ("adapter", "openai", TypeError, "belongs to the engine"),
     ("system", "Be brief.", TypeError, "allm.system("),
+    ("messages", [{"role": "user", "content": "evil"}], TypeError, "argument after the engine"),
+    ("api_base", "http://x", TypeError, "adapter_opts={'base_url': …}"),
+    ("n", 2, ValueError, "several calls"),
+    ("stream", True, ValueError, "allm.stream("),
     ("when_busy", "queue", TypeError, "host.session"),
 ]
 
@@ -345,6 +349,8 @@ def test_a_source_of_keys_that_fails(host):
     [
         ({"max_turn": 1}, TypeError, "'max_turns'"),
         ({"system": "x"}, TypeError, "allm.system("),
+        ({"messages": []}, TypeError, "argument after the engine"),
+        ({"n": 2}, ValueError, "several calls"),
         ({"tool_timeout": -1}, ValueError, "seconds"),
         ({"model": "m"}, TypeError, "Engine(model=…)"),
         ({"tools": []}, TypeError, "Engine(tools=…)"),
@@ -1073,6 +1079,16 @@ def scripted(*entries):
         ),
         (lambda: allm.Engine("openai", max_turns=3), "give it in params={'max_turns': …}, or with the call"),
         (lambda: allm.Engine("openai", tool=[]), "did you mean 'tools'?"),
+        (lambda: allm.Engine("openai", system="Be brief."), "has no field 'system'; begin the messages with"),
+        (
+            lambda: allm.Engine("openai", instructions="Be brief."),
+            "no field 'instructions'; begin the messages",
+        ),
+        (lambda: allm.Engine("openai", system_prompt="Be brief."), "a session's with host.session("),
+        (lambda: allm.Engine("openai", name="agent"), "host.session(name, engine)"),
+        (lambda: allm.Engine("openai", output_type=Cat), "response_model=…"),
+        (lambda: allm.Engine("openai", result_type=Cat), "give the type of the answer as response_model="),
+        (lambda: allm.Engine("openai", api_base="http://x"), "adapter_opts={'base_url': …}"),
         (lambda: allm.tool(pets), "make the union a field of a pydantic model"),
         (
             lambda: allm.generate(scripted(*ANSWER), HI, response_model=Cat("a")),
@@ -1082,6 +1098,13 @@ def scripted(*entries):
 )
 def test_the_first_mistakes_are_told_what_to_do(call, words):
     refused(call, TypeError, words)
+
+
+def test_a_field_like_no_other_is_told_the_main_ones():
+    said = str(
+        refused(lambda: allm.Engine("openai", zzz=1), TypeError, "params, context", "help(allm.Engine)")
+    )
+    assert "transcription_model" not in said
 
 
 def test_what_engines_are_told_to_do_works():

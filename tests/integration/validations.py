@@ -196,7 +196,9 @@ WRONG: dict[str, Callable[[], object]] = {
     **{f"what a model cannot do: {at}": way for at, way in enumerate(incapable())},
     "too many stops": lambda: plain("groq", stop=list("abcde")),
     "an option that a provider refuses": lambda: plain("groq", logprobs=True),
-    "more answers than a provider gives": lambda: plain("groq", n=2),
+    "more answers than a provider gives": lambda: allm.generate(
+        allm.Engine("groq:m"), allm.request([HI], options={"n": 2}), api_key="k"
+    ),
     "more items than a provider reads": lambda: plain("perplexity", image_domain_filter=["x"] * 11),
     "a word that a provider does not know": lambda: plain("perplexity", search_mode="deep"),
     "a choice that is none": lambda: forced(5, tools=[tool()]),

@@ -70,7 +70,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """
     documents = _DOCUMENTS.get(row.quirks.documents or "")
     check_parts(request.messages, row, documents, in_answers=False)
-    body = obeying(_body(request, row) | request.options, row)
+    body = obeying(_with_options(_body(request, row), request.options), row)
     if body.get("stream") is False:
         body.pop("stream_options", None)  # servers refuse `stream_options` without `stream`
     url = endpoint_url(base_url, row, "openai_chat", _PATH, body.get("model"))
@@ -96,6 +96,13 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     if row.quirks.include_usage:
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _with_options(body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    ours, given = body.get("stream_options"), options.get("stream_options")
+    if ours is None or not isinstance(given, Mapping):
+        return body | options
+    return body | options | {"stream_options": {**ours, **given}}  # or the usage would be lost
 
 
 def _max_tokens_name(model: str | None, row: Provider) -> str:

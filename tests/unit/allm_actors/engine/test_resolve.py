@@ -1,5 +1,7 @@
 """Call over engine, a request's own values over both; every option goes to one place."""
 
+import re
+
 import pytest
 
 from allm_actors.data import Message, Request, Thread, Tool
@@ -146,6 +148,54 @@ def test_what_belongs_to_the_engine_is_refused_in_a_call():
 def test_where_a_request_goes_is_no_parameter_of_the_model(name):
     with pytest.raises(TypeError, match=f"adapter_opts={{'{name}'"):
         split({name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        *((name, "the argument after the engine") for name in ("messages", "input", "contents")),
+        ("api_base", "adapter_opts={'base_url': …}"),
+        ("extra_headers", "adapter_opts={'headers': …}"),
+        ("extra_query", "adapter_opts={'query': …}"),
+        ("extra_body", "each of its entries as an option"),
+        ("output_type", "response_model=…"),
+        ("result_type", "response_model=…"),
+    ],
+)
+def test_options_of_other_libraries_say_what_to_do_instead(name, instead):
+    with pytest.raises(TypeError, match=f"there is no option '{name}'; .*{re.escape(instead)}"):
+        split({name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("stream", True, "allm.stream(…)"),
+        ("n", 2, "several calls"),
+        ("n", "3", "several calls"),
+        ("candidateCount", 3, "several calls"),
+    ],
+)
+def test_providers_own_options_that_no_answer_could_be_read_with_are_refused(name, value, words):
+    with pytest.raises(ValueError, match=f"{name} can only be .*, got: {value!r}; .*{re.escape(words)}"):
+        split({name: value})
+    with pytest.raises(ValueError, match=name):
+        Engine("fake", params={name: value})
+
+
+def test_an_answer_may_be_asked_for_in_one_piece_and_without_telling_how_many():
+    given = {
+        "stream": False,
+        "n": None,
+        "candidateCount": 1,
+        "stream_options": {"include_obfuscation": False},
+    }
+    assert split(given).provider == given
+
+
+def test_the_options_of_a_request_are_not_refused():
+    own = {"messages": [], "n": 2, "stream": True}
+    assert complete_request(Engine(), Request(messages=HI, options=own), {}).options == own
 
 
 @pytest.mark.parametrize(
