@@ -39,6 +39,7 @@ from supervisors.runtime.log import log
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
 from supervisors.runtime.signals import Signal
+from supervisors.runtime.ties import taken_back
 
 __all__ = ["CALL_TIMEOUT", "GenServer", "ServerRef", "call", "cast"]
 
@@ -170,9 +171,13 @@ class GenServer(Inspected):
         )
 
     def _actor_on_user(self, item: Any) -> None:
-        # Everything passes here, DOWN and exit signals too. All but `_Lull` and an old `_Idle` end idleness.
+        # Everything passes here, DOWN and exit signals too. All but `_Lull`, an old `_Idle` and what was taken back end
+        # idleness.
         if type(item) is _Lull:
             self._actor_on_lull()
+            return
+        if taken_back(self._actor_ref, item):
+            super()._actor_on_user(item)
             return
         if type(item) is _Idle:
             if item is not self._actor_idle:

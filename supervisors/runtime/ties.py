@@ -18,7 +18,7 @@ from supervisors.errors import BadSpec
 from supervisors.reasons import NOPROC, SHUTDOWN, Reason
 from supervisors.runtime.ref import ALIVE, Ref, run_exit_callback
 from supervisors.runtime.running import contained, guard, running
-from supervisors.runtime.signals import DownNotice, ExitNotice, Link, MonitorRef
+from supervisors.runtime.signals import DownNotice, ExitNotice, Letter, Link, MonitorRef
 
 __all__ = [
     "Ties",
@@ -31,6 +31,7 @@ __all__ = [
     "link",
     "monitor",
     "take_over",
+    "taken_back",
     "unlink",
     "unwatch",
     "watch",
@@ -151,6 +152,15 @@ def accept(ref: Ref[Any], notice: ExitNotice) -> bool:
         if notice.link is not None:
             notice.link.active = False
         return active
+
+
+def taken_back(ref: Ref[Any], item: object) -> bool:
+    """Whether this is a signal that nobody is to hear of any more: after `unlink`, `demonitor`, or by its sender."""
+    if type(item) is ExitNotice and item.child:
+        return ref.ties is None or item.sender not in ref.ties.children
+    if type(item) is ExitNotice:
+        return item.link is not None and not item.link.active
+    return (type(item) is DownNotice and not item.mref.active) or (type(item) is Letter and not item.active)
 
 
 def monitor(owner: Ref[Any], target: Ref[Any] | None) -> MonitorRef:

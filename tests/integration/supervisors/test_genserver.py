@@ -20,6 +20,7 @@ from supervisors.runtime.system import System
 from supervisors.runtime.timers import Timers
 from supervisors.spec import child
 from supervisors.supervisor import Supervisor
+from supervisors.task import TaskSupervisor
 
 from .conftest import BLOCKING, SOON, Log, name_of, simulated
 
@@ -262,6 +263,32 @@ def test_a_death_that_is_told_ends_the_idleness_too(timed: Any, clock: Clock, lo
     clock.advance(10)
     call(timed, "y")
     assert log.rest() == [("call", "x"), ("call", "y")]
+
+
+def test_a_signal_that_was_taken_back_does_not_end_the_idleness(timed: Any, clock: Clock, log: Log) -> None:
+    dead = Process.start()
+    dead.stop(timeout=SOON)
+
+    def arm_with_a_death_waiting(self: Server, from_: From) -> None:
+        self.demonitor(self.monitor(dead))
+        self.idle_timeout(5)
+
+    call(timed, arm_with_a_death_waiting)
+    clock.advance(5)
+    assert log.next() == "timeout"
+
+
+@pytest.mark.parametrize("clock", BLOCKING, indirect=True, ids=name_of)
+def test_a_task_that_was_awaited_does_not_end_the_idleness(timed: Any, clock: Clock, log: Log) -> None:
+    tasks = TaskSupervisor.start()
+
+    def arm_after_a_task(self: Server, from_: From) -> None:
+        tasks.async_nolink(lambda: None).await_()
+        self.idle_timeout(5)
+
+    call(timed, arm_after_a_task)
+    clock.advance(5)
+    assert log.next() == "timeout"
 
 
 def test_a_timeout_of_zero_waits_behind_what_is_there(timed: Any, clock: Clock, log: Log) -> None:
