@@ -64,13 +64,13 @@ class Hooks(pykka.Actor):
         self.on_start()
         return None
 
-    def handle_continue(self, arg: Any) -> None:
+    def handle_continue(self, arg: Any) -> Any:
         """Called after `self.continue_(arg)`, before any other message."""
 
-    def handle_exit(self, exit: ExitMsg) -> None:
+    def handle_exit(self, exit: ExitMsg) -> Any:
         """An exit signal arrived; only with `trap_exit`."""
 
-    def handle_down(self, down: Down) -> None:
+    def handle_down(self, down: Down) -> Any:
         """A monitored process ended."""
 
     def handle_system(self, signal: Any) -> None:

@@ -219,8 +219,10 @@ class Life(PykkaBase):
 
     def _actor_run_continues(self) -> None:
         while self._actor_continues and not self._actor_ref.actor_inbox.closed:
-            self.handle_continue(self._actor_continues.popleft())
+            answer = self.handle_continue(self._actor_continues.popleft())
             self._actor_has_no_message()
+            if type(answer) is Stop:
+                self._actor_end(answer.reason)
 
     def _actor_catch_up(self) -> None:
         # After a refusal the process lives on: its continuations still come before any other message.
@@ -237,14 +239,16 @@ class Life(PykkaBase):
                 f"{self._actor_ref} can stash only a message that it handles, and it was handling none"
             )
 
-    def _actor_on_exit(self, notice: ExitNotice) -> None:
-        if accept(self._actor_ref, notice):
-            self.handle_exit(ExitMsg(notice.sender, notice.reason))
+    def _actor_on_exit(self, notice: ExitNotice) -> Any:
+        if not accept(self._actor_ref, notice):
+            return None
+        return self.handle_exit(ExitMsg(notice.sender, notice.reason))
 
-    def _actor_on_down(self, notice: DownNotice) -> None:
-        if notice.mref.active:
-            notice.mref.active = False
-            self.handle_down(Down(notice.mref, notice.mref.target, notice.reason))
+    def _actor_on_down(self, notice: DownNotice) -> Any:
+        if not notice.mref.active:
+            return None
+        notice.mref.active = False
+        return self.handle_down(Down(notice.mref, notice.mref.target, notice.reason))
 
     def _actor_on_letter(self, letter: Letter) -> Any:
         if not letter.active:

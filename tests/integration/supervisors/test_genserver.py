@@ -196,6 +196,36 @@ def test_an_exit_without_an_answer_is_what_the_caller_gets(server: Any) -> None:
     assert down.value.reason is SHUTDOWN
 
 
+def test_every_other_handler_may_stop_the_server_too(system: System) -> None:
+    class Leaver(GenServer):
+        trap_exit = True
+
+        def handle_cast(self, request: Any) -> None:
+            if request == "continue":
+                self.continue_()
+            elif request == "monitor":
+                self.monitor("nobody")
+            else:
+                self.link(dead)
+
+        def handle_continue(self, arg: Any) -> Any:
+            return Stop("by continue")
+
+        def handle_down(self, down: Any) -> Any:
+            return Stop("by monitor")
+
+        def handle_exit(self, exit: Any) -> Any:
+            return Stop("by link")
+
+    dead = Process.start()
+    dead.stop(timeout=SOON)
+    for request in ("continue", "monitor", "link"):
+        leaver = Leaver.start()
+        cast(leaver, request)
+        assert leaver.actor_stopped.wait(SOON)
+        assert leaver.exit_reason == f"by {request}"
+
+
 def test_a_cast_or_a_message_may_stop_the_server(server: Any, log: Log) -> None:
     other = Server.start(log)
     cast(server, lambda self: Stop("by cast"))
