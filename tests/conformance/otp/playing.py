@@ -8,6 +8,7 @@ import math
 from supervisors import (
     IGNORE,
     KILLED,
+    NOPROC,
     NORMAL,
     OK,
     SHUTDOWN,
@@ -37,7 +38,7 @@ from tests.conformance.otp.scenarios import completed
 MOMENT = 0.5
 """Virtual seconds in which whatever an operation causes is over, and no `shutdown` of 5 seconds is."""
 
-REASONS = {"normal": NORMAL, "shutdown": SHUTDOWN, "killed": KILLED}
+REASONS = {"normal": NORMAL, "shutdown": SHUTDOWN, "killed": KILLED, "noproc": NOPROC}
 WORDS = {reason: word for word, reason in REASONS.items()}
 FLAGS = {
     "strategy": "strategy",

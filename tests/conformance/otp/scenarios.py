@@ -67,9 +67,14 @@ def save(name, scenarios):
 
 def record(scenarios, timeout=600):
     """The traces of these scenarios, on the OTP that is installed."""
-    terms = "".join(f"{term(completed(each))}.\n" for each in scenarios)
+    return ask_otp(RECORDER, map(completed, scenarios), timeout)
+
+
+def ask_otp(recorder, scenarios, timeout):
+    """What this recorder writes about the scenarios, which leave nothing unsaid."""
+    terms = "".join(f"{term(each)}.\n" for each in scenarios)
     done = subprocess.run(
-        ["escript", str(RECORDER)], input=terms, capture_output=True, text=True, check=False, timeout=timeout
+        ["escript", str(recorder)], input=terms, capture_output=True, text=True, check=False, timeout=timeout
     )
     if done.returncode:
         raise RuntimeError(f"the recorder failed: {done.stdout[-500:]}{done.stderr}")
