@@ -28,8 +28,8 @@ def told(found):
 
 @pytest.mark.parametrize("scenario", SAME)
 def test_it_is_as_in_otp(scenario):
-    for seed in (0, 1):
-        found = differences(scenario, scenario["trace"], play(scenario, seed, preemption=seed / 4))
+    for way in (0, 1):
+        found = differences(scenario, scenario["trace"], play(scenario, way))
         assert not found, told(found)
 
 

@@ -9,20 +9,18 @@ each other in one process.
 import logging
 import sys
 
+from tests.conformance.otp.exploring import recorded
 from tests.conformance.otp.servers.comparing import differences
-from tests.conformance.otp.servers.exploring import AT_ONCE, by_luck
-from tests.conformance.otp.servers.generating import Generator
+from tests.conformance.otp.servers.exploring import KIND, by_luck
 from tests.conformance.otp.servers.playing import play
-from tests.conformance.otp.servers.scenarios import record, save
+from tests.conformance.otp.servers.scenarios import save
 
 
 def candidates(first, count):
     """Random scenarios with their traces, on which both agree."""
-    for start in range(first, first + count, AT_ONCE):
-        scenarios = [Generator(seed).scenario() for seed in range(start, min(start + AT_ONCE, first + count))]
-        for scenario, trace in zip(scenarios, record(scenarios), strict=True):
-            if not by_luck(scenario) and not differences(scenario, trace, play(scenario)):
-                yield scenario | {"trace": trace}
+    for scenario, trace in recorded(KIND, first, count):
+        if not by_luck(scenario) and not differences(scenario, trace, play(scenario)):
+            yield scenario | {"trace": trace}
 
 
 def shows(scenario):

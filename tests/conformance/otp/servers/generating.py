@@ -3,7 +3,7 @@
 The rule of this file: what comes of a scenario must not depend on how fast a machine is, and known departures
 (README.md) are kept out, since they hide what follows. So only those who trap exits wait in a handler, for others die
 there at once in OTP; they alone do something in `terminate`; a link, which may be to the dead, and an exit signal are
-the last thing that a handler of the others does; timers are for oneself, unless nobody ends.
+the last thing that a handler of the others does; timers are for oneself, unless nobody ends; a parent does not end.
 """
 
 import random
@@ -28,6 +28,7 @@ class Generator:
         self.traps = sorted(name for name in NAMES if self.chance(0.5))
         self.timed = self.chance(0.25)  # whether there are timers and timeouts
         self.peaceful = self.timed and self.chance(0.3)  # whether nobody ends
+        self.parent = "a" if "a" in self.traps and not self.peaceful and self.chance(0.3) else None
         self.keys = defaultdict(list)
         self.labels = self.waits = 0
         self.held = set()
@@ -47,7 +48,7 @@ class Generator:
 
     def start(self, name, *, first=False):
         program = [] if first else [self.action(name) for _ in range(self.pick(0, 0, 1))]
-        if self.chance(0.3) and not self.peaceful:
+        if self.chance(0.3) and not self.peaceful and name != self.parent:
             program.append(self.pick(["ignore"], ["error"], self.stop(), ["quit", self.reason()],
                                      ["idle", TICK - BIT] if first else self.going_on(name)))  # fmt: skip
         free = name in "ac" if first else True
@@ -86,6 +87,8 @@ class Generator:
             choices += ["link", "link", "at_end", *(["call"] * 4 if depth < 2 else [])]
             if not self.peaceful:
                 choices += ["start", *(["halt"] if depth < 2 else [])]
+            if name == self.parent:
+                choices += ["start_link"] * 3
         if self.timed:
             choices += ["cancel", "cancel", "read", *(["after", "after", "timer"] if depth < 2 else [])]
         return getattr(self, f"_{self.pick(*choices)}")(name, depth)
@@ -93,6 +96,8 @@ class Generator:
     def ending(self, name, asked):
         if self.chance(0.3) and not self.peaceful:
             signal = self.signal(name, itself=name not in self.traps and not asked)
+            if name == self.parent:
+                return signal
             return self.pick(signal, signal, ["quit", self.reason()], ["error"], self.stop(asked=asked))
         if asked and self.chance(0.6):
             return self.pick(["return", self.label("v")], ["keep", self.key("request")])
@@ -102,7 +107,8 @@ class Generator:
 
     def signal(self, name, *, itself):
         """Not to itself from whoever traps exits: `gen_server` takes it for its parent's; nor in a call."""
-        return ["exit", self.pick(*NAMES) if itself else self.other(name), self.reason()]
+        target = self.pick(*NAMES) if itself else self.other(name)
+        return ["exit", target, "boom" if target == self.parent else self.reason()]
 
     def going_on(self, name):
         if self.timed and self.chance(0.4):
@@ -144,6 +150,10 @@ class Generator:
         other = self.other(name)
         ending = self.pick([], [], [["ignore"]], [self.stop()], [["error"]])
         return ["start", other, ending, *([RIVALS[other]] if self.chance(0.4) else [])]
+
+    def _start_link(self, name, _depth):
+        other = self.other(name)
+        return ["start_link", other, [], *([RIVALS[other]] if self.chance(0.3) else [])]
 
     def _cast(self, name, depth):
         return ["cast", *self.message(name, depth)]

@@ -295,11 +295,11 @@ def left(timer, word):
     return "gone" if getattr(timer, word)() is None else "left"
 
 
-def play(scenario, seed=0, *, pace=0.0, preemption=0.0):
-    """The trace of a scenario with our processes; `pace` is how many seconds an operation takes."""
-    with Sim(seed, preemption=preemption, max_zombies=1000) as sim:
-        director = Director(sim, scenario.get("traps", ()), pace)
+def play(scenario, way=0):
+    """The trace of a scenario with our processes; each way has another order, and is a bit slower."""
+    with Sim(seed=way, preemption=way % 2 / 2, max_zombies=1000) as sim:
+        director = Director(sim, scenario.get("traps", ()), pace=way / 1000)
         trace = [director.operation(op) for op in scenario["ops"]]
-        for ref in director.labels:
+        for ref in list(director.labels):
             ref.kill()
         return trace
