@@ -9,9 +9,10 @@ Options and their meaning: `docs/reference/options.md`. Times are seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from allm_actors.actors import (
     CallStream,
@@ -240,7 +241,7 @@ def open_stream(
     """The stream of one call on the process-wide host; `make` builds it from a source, a channel and a view."""
     host = default_host()
     spec = turn_spec(kind, engine, options, thread=thread, request=request)
-    spec = replace(spec, opened=open_first_call(spec, host.transport))
+    spec = msgspec.structs.replace(spec, opened=open_first_call(spec, host.transport))
     return make(StatelessCall(host, spec), spec.channel, view_of(spec))
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from allm_actors.engine.threads import on_thread, running_loop
 
@@ -81,14 +82,14 @@ class StatelessCall:
                 "this call would block the event loop that its own asynchronous tools need; in an asynchronous "
                 "tool, use `await allm.aio.…`"
             )
-        host.run(replace(self._spec, loop=loop))
+        host.run(msgspec.structs.replace(self._spec, loop=loop))
 
     async def abegin(self, channel: Any) -> None:
         """As `begin`; starting a host takes a moment, and is done on a thread."""
         if not self._host.running:
             await on_thread(self._host.start)
         channel.home = running_loop()
-        self._host.run(replace(self._spec, loop=channel.home))
+        self._host.run(msgspec.structs.replace(self._spec, loop=channel.home))
 
     def unbegun(self) -> Any:
         """The result of a turn that was closed before it began."""

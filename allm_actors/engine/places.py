@@ -16,10 +16,11 @@ The `options` of a `Request` are not checked here, so that anything can be sent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from allm_actors.engine.capabilities import CAPABILITIES
 
@@ -98,16 +99,19 @@ _NEAR = 0.85
 _PROVIDER = frozenset({"models", "prompt_cache_key"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Options sorted by where they go; see the table above."""
 
-    request: Mapping[str, Any] = field(default_factory=dict)
-    transport: Mapping[str, Any] = field(default_factory=dict)
-    call: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    filters: Mapping[str, Any] = field(default_factory=dict)
-    orchestration: Mapping[str, Any] = field(default_factory=dict)
-    provider: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = {}
+    transport: Mapping[str, Any] = {}
+    call: Mapping[str, Any] = {}
+    filters: Mapping[str, Any] = {}
+    orchestration: Mapping[str, Any] = {}
+    provider: Mapping[str, Any] = {}
+
+    def __repr__(self) -> str:
+        # Without the options, which may hold keys.
+        return "Parts(…)"
 
 
 def split(options: Mapping[str, Any]) -> Parts:

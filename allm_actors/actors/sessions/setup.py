@@ -6,8 +6,6 @@ reader; `OpenTurns` ends those that a dead session owed an end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import msgspec
 
 from allm_actors.actors.inside import Inside
@@ -74,8 +72,7 @@ def snapshot(session: Session) -> Session:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionSetup:
+class SessionSetup(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Everything a session actor is started with. A restart starts from the same, and from the store."""
 
     ports: Ports
@@ -85,7 +82,7 @@ class SessionSetup:
     queue_limit: int = 16
     idle_timeout: float | None = None
     system: str | None = None
-    first: TurnSpec | None = field(default=None, repr=False)
+    first: TurnSpec | None = None
 
 
 class OpenTurns:

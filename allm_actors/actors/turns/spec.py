@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from allm_actors.actors.inside import Inside
 from allm_actors.actors.streams.channel import Channel
@@ -23,8 +24,7 @@ __all__ = ["Begin", "TurnSpec", "WhenBusy"]
 WhenBusy = Literal["queue", "reject", "interrupt"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnSpec:
+class TurnSpec(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One turn as it was requested. `operation` is the session's (`reply`, `continue`, …), `messages` what it
     adds to the session's thread; a stateless call has no operation, and brings its `thread`. `terms` say how
     its tools are called, `model_calls` makes its model calls. `when_busy` and `queue_limit` say what happens
@@ -37,25 +37,28 @@ class TurnSpec:
     engine: Engine
     adapter: Any
     options: Options
-    call_options: dict[str, Any] = field(repr=False)
-    terms: Terms = field(repr=False)
-    model_calls: ModelCalls = field(repr=False)
+    call_options: dict[str, Any]
+    terms: Terms
+    model_calls: ModelCalls
     channel: Channel
     operation: Operation | None = None
     messages: Sequence[Message] = ()
-    thread: Thread = field(default_factory=Thread)
+    thread: Thread = msgspec.field(default_factory=Thread)
     request: Request | None = None
     opened: Any = None
-    context: contextvars.Context | None = field(default=None, repr=False)
-    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
+    context: contextvars.Context | None = None
+    loop: asyncio.AbstractEventLoop | None = None
     when_busy: WhenBusy = "queue"
     queue_limit: int = 0
     system: str | None = None
-    inside: Inside | None = field(default=None, repr=False)
+    inside: Inside | None = None
+
+    def __repr__(self) -> str:
+        # Without the options, which may hold keys.
+        return f"TurnSpec(id={self.id!r}, engine={self.engine!r}, operation={self.operation!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(msgspec.Struct, frozen=True, eq=False):
     """Admit this turn, or refuse it through its channel."""
 
     turn: TurnSpec
