@@ -10,14 +10,15 @@ from functools import partial
 from typing import Any
 
 from allm_actors.data import EngineError, Session, StreamError
-from supervisors import ChildSpec, Future
+from supervisors import Process
 
 from .calls.call import CallSpec
 from .calls.caller import CallActor, end_call
 from .calls.streamer import StreamCallActor
 from .ports import SESSIONS, Ports
-from .sessions.reaching import session_spec
+from .sessions.session import SessionActor
 from .sessions.setup import Cell, SessionSetup
+from .streams.channel import Channel
 from .turns.ending import ending
 from .turns.spec import TurnSpec
 from .workers.adapter import close
@@ -30,29 +31,33 @@ _DEAD = "the host has died or is restarting; try again"
 def start_turn(ports: Ports, spec: TurnSpec) -> None:
     """Start the session of a stateless turn; a failure ends the turn's channel."""
     spec.channel.io_loop = ports.io_loop
-    child = session_spec(SessionSetup(ports=ports, cell=Cell(Session(thread=spec.thread)), first=spec))
-    _start(ports, child, partial(_end_turn, spec))
+    setup = SessionSetup(ports=ports, cell=Cell(Session(thread=spec.thread)), first=spec)
+    _start(ports, partial(_end_turn, spec), spec.channel, SessionActor, setup)
 
 
 def start_call(ports: Ports, spec: CallSpec) -> None:
     """Start the process of a call that is not chat; a failure ends the call's channel."""
     spec.channel.io_loop = ports.io_loop
     actor = CallActor if spec.opened is None else StreamCallActor
-    child = ChildSpec(id=None, start=actor, args=(ports, spec), restart="temporary")
-    _start(ports, child, partial(_end_call, spec))
+    _start(ports, partial(_end_call, spec), spec.channel, actor, ports, spec)
 
 
-def _start(ports: Ports, child: ChildSpec, failed: Callable[[BaseException], object]) -> None:
-    def started(future: Future[Any]) -> None:
-        if future.error is not None:
-            failed(future.error)
+def _start(
+    ports: Ports, failed: Callable[[object], object], channel: Channel, actor: type[Process], *args: Any
+) -> None:
+    def ended(reason: object) -> None:
+        if not channel.accepted:  # else it had begun, and has taken care of its channel
+            failed(reason)
 
     def start(_gone: object = None) -> None:
         sessions: Any = ports.whereis(SESSIONS)
         if sessions is None:
             failed(EngineError("invalid_engine", message=_DEAD))
-        else:
-            sessions.start_child_soon(child).add_done_callback(started)
+            return
+        try:
+            sessions.spawn_child(actor, *args, on_exit=ended)
+        except Exception as error:  # noqa: BLE001 - for the caller, who waits for the channel
+            failed(error)
 
     if ports.whereis(SESSIONS) is not None:
         start()
@@ -60,7 +65,7 @@ def _start(ports: Ports, child: ChildSpec, failed: Callable[[BaseException], obj
         ports.when_whole(start)
 
 
-def _end_turn(spec: TurnSpec, error: BaseException) -> None:
+def _end_turn(spec: TurnSpec, error: object) -> None:
     close(spec.opened)
     if isinstance(error, EngineError):
         spec.channel.end(error=error)
@@ -69,7 +74,7 @@ def _end_turn(spec: TurnSpec, error: BaseException) -> None:
     spec.channel.end(result, last=last)
 
 
-def _end_call(spec: CallSpec, error: BaseException) -> None:
+def _end_call(spec: CallSpec, error: object) -> None:
     if not isinstance(error, EngineError):
         error = StreamError("adapter_error", message=f"the call could not be started: {error}")
     end_call(spec, error)

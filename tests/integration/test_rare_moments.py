@@ -293,13 +293,13 @@ def test_a_run_that_cannot_start_keeps_the_conversation(moment: str, monkeypatch
     if moment == "before its first message":
         monkeypatch.setattr(SessionActor, "handle_continue", lambda self, _: exit_process(self.ref, "kill"))
     else:
-        start = type(supervisor).start_child_soon
+        start = type(supervisor).spawn_child
 
-        def start_from_the_dead(self: Any, spec: Any) -> Any:
+        def start_from_the_dead(self: Any, *args: Any, **kwargs: Any) -> Any:
             exit_process(self, "kill")
-            return start(self, spec)
+            return start(self, *args, **kwargs)
 
-        monkeypatch.setattr(type(supervisor), "start_child_soon", start_from_the_dead)
+        monkeypatch.setattr(type(supervisor), "spawn_child", start_from_the_dead)
     stream = allm.session.stream_reply(engine, session, "two")
     after, result = stream.finish()
     assert (after.status, result.halted_reason) == ("error", "error")

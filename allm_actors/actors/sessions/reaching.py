@@ -12,21 +12,15 @@ from typing import Any
 from allm_actors.actors.ports import SESSIONS, Ports
 from allm_actors.actors.protocol import Fork, Ready, ReplaceMessages, SubmitToolResults
 from allm_actors.data import AllmError, SessionError
-from supervisors import ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
+from supervisors import ChildSpec, Crash, Future, ProcessDown, ProcessRef
 
 from .session import SessionActor
 from .setup import SessionSetup
 
-__all__ = ["ask", "cause_of", "ensure", "ours_in", "session_spec"]
+__all__ = ["ask", "cause_of", "ensure", "ours_in"]
 
 _TRIES = 5  # how often a message is offered to a session that dies or is being restarted meanwhile
 _DEPTH = 12  # how many nested errors are searched
-
-
-def session_spec(setup: SessionSetup) -> ChildSpec:
-    """The child spec of a session actor: a named one is restarted after a crash, a stateless call is not."""
-    restart: Restart = "transient" if setup.id is not None else "temporary"
-    return ChildSpec(id=setup.id, start=SessionActor, args=(setup,), restart=restart)
 
 
 def ensure(ports: Ports, setup: SessionSetup) -> Future[Any]:
@@ -110,7 +104,8 @@ def _find(
     if sessions is None:
         ports.when_whole(again)
     else:
-        sessions.start_child_soon(session_spec(setup)).add_done_callback(started)
+        child = ChildSpec(id=setup.id, start=SessionActor, args=(setup,), restart="transient")
+        sessions.start_child_soon(child).add_done_callback(started)
 
 
 def _may_come_again(message: Any, reason: object) -> bool:
