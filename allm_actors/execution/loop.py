@@ -91,7 +91,7 @@ from .tools import AnswerEvent
 __all__ = ["Asking", "Finished", "Judging", "LoopState", "Options", "Parsing", "start", "step"]
 
 _MODEL_EVENTS: Final = frozenset({MessageStarted, *Receiving.rules})
-_BEFORE_ASKING, _AFTER_ASKING = GATES[:7], GATES[7:]
+_BEFORE_ASKING = GATES[:7]
 
 
 Transition: TypeAlias = tuple[LoopState, tuple[Effect, ...]]
@@ -330,10 +330,7 @@ def _close(
     effects = (*effects, Emit((event,)))
     if state.options.kind == "step":
         return _over(state, *effects, Finish(result))
-    halted = decide(_standing(state), _BEFORE_ASKING)
-    if halted is not None:
-        return _halt(state, halted, effects)
-    if state.options.halt_when:
+    if state.options.halt_when and decide(_standing(state), _BEFORE_ASKING) is None:
         state = msgspec.structs.replace(state, phase=Judging())
         return state, (*effects, AskHalt(state.turn, result))
     return _go_on(state, None, effects)
@@ -346,7 +343,7 @@ def _judged(state: LoopState, news: HaltAnswered) -> Transition:
 
 
 def _go_on(state: LoopState, verdict: object, effects: tuple[Effect, ...] = ()) -> Transition:
-    halted = decide(_standing(state, verdict), _AFTER_ASKING)
+    halted = decide(_standing(state, verdict), GATES)
     if halted is not None:
         return _halt(state, halted, effects)
     return _ask(msgspec.structs.replace(state, turn=state.turn + 1), effects)
