@@ -97,7 +97,6 @@ class TurnRun:
         "_ref",
         "_spans",
         "_terminal",
-        "_tokens",
         "_waiting",
         "_workers",
         "model",
@@ -110,7 +109,6 @@ class TurnRun:
         self._owner, self._crew, self._ref, self.spec = owner, crew, crew.ref, spec
         self._workers: dict[int, Assignment] = {}
         self._idle_workers = IdleWorkers()
-        self._tokens: dict[tuple[str, int], int] = {}
         self._last: tuple[Event, ...] = ()
         self._terminal = ChatCompleted if spec.options.kind == "chat" else StepCompleted
         self._opened = spec.opened
@@ -312,7 +310,9 @@ class TurnRun:
             self._drop(self.model)
 
     def _cancel_tool(self, effect: CancelTool) -> None:
-        self._drop(self._tokens.get((effect.call_id, effect.turn), -1))
+        for token, worker in list(self._workers.items()):
+            if worker.call_id == effect.call_id and worker.turn == effect.turn:
+                self._drop(token)
 
     def _finish(self, effect: Finish) -> None:
         self._let_all_go()
@@ -386,8 +386,7 @@ class TurnRun:
 
     def _hire_tool(self, call: ToolCall, turn: int, job: ToolJob, timeout: float | None) -> None:
         worker = Assignment("tool", turn, call.id, timeout=timeout)
-        token = self._tokens[call.id, turn] = self._put_to_work(worker, job)
-        self._set_alarm(worker, token)
+        self._set_alarm(worker, self._put_to_work(worker, job))
 
     def _set_alarm(self, worker: Assignment, token: int) -> None:
         timeout = worker.timeout
