@@ -37,7 +37,6 @@ __all__ = [
     "Forked",
     "HandlerDone",
     "ModelBatch",
-    "ModelDone",
     "ModelJob",
     "ModelRefused",
     "Ready",
@@ -185,16 +184,11 @@ class ModelRefused:
 
 
 class ModelBatch(msgspec.Struct, frozen=True):
-    """The events of one network read."""
+    """The events of one network read; after the `last` the stream is exhausted."""
 
     token: int
     events: Sequence[Event]
-
-
-class ModelDone(msgspec.Struct, frozen=True):
-    """The stream is exhausted."""
-
-    token: int
+    last: bool = False
 
 
 class Wake(msgspec.Struct, frozen=True):

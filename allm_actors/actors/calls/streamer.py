@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from allm_actors.actors.ports import Ports
-from allm_actors.actors.protocol import Demand, ModelBatch, ModelDone, ModelJob, ModelRefused, Wake
+from allm_actors.actors.protocol import Demand, ModelBatch, ModelJob, ModelRefused, Wake
 from allm_actors.actors.streams.window import Window
 from allm_actors.data import AllmError, ErrorEvent
 from allm_actors.execution.audio import SpeechFold, TranscriptionFold
@@ -59,10 +59,10 @@ class StreamCallActor(CallActor):
     def news(self, message: Any) -> None:
         """Take events, their end, or the timeout between two events."""
         match message:
-            case ModelBatch(token, events) if token == self._token:
+            case ModelBatch(token, events, last) if token == self._token:
                 self._take(events)
-            case ModelDone(token) if token == self._token:
-                self.fail(self._fold.outcome())  # it ended without its last event
+                if last:
+                    self.fail(self._fold.outcome())  # it ended without its last event
             case ModelRefused(token, error) if token == self._token:
                 self.fail(error)
             case Demand():

@@ -28,7 +28,6 @@ from allm_actors.actors.protocol import (
     Forked,
     HandlerDone,
     ModelBatch,
-    ModelDone,
     ModelRefused,
     Ready,
     Recover,
@@ -231,8 +230,6 @@ class SessionActor(Process):
             case WorkerReady(token, ref):
                 if run is None or not run.ready(token, ref):
                     self._crew.dismiss(ref, SHUTDOWN)
-            case ModelDone(token) if run is not None:
-                run.model_done(token)
             case ModelRefused(token, error) if run is not None:
                 run.model_refused(token, error)
             case AlarmRang():

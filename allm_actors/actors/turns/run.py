@@ -181,20 +181,17 @@ class TurnRun:
         patience = worker.patience
         if patience is not None:
             patience.end()
-        self._feed(ModelEvents(worker.turn, message.events))
+        if message.events:
+            self._feed(ModelEvents(worker.turn, message.events))
+        if message.last:
+            self._model_done(message.token)
+            return
         if self.spec.channel.has_room():
             self._taken(1)
         else:
             self._owed += 1
         if patience is not None and self._workers.get(message.token) is worker and not self._owed:
             patience.begin()
-
-    def model_done(self, token: int) -> None:
-        """The model's stream is exhausted."""
-        worker = self._forget(token)
-        if worker is not None:
-            self._free(worker)
-            self._feed(ModelEnded(worker.turn))
 
     def model_refused(self, token: int, error: Exception) -> None:
         """The adapter refused the call before its first event."""
@@ -264,6 +261,12 @@ class TurnRun:
         self.state = state
         self.todo.extend(effects)
         self.advance()
+
+    def _model_done(self, token: int) -> None:
+        worker = self._forget(token)
+        if worker is not None:
+            self._free(worker)
+            self._feed(ModelEnded(worker.turn))
 
     def _may_act(self, effect: Any) -> bool:
         # The tools of one step start together: once the reader has let one through, the others follow.

@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
 from typing import Any, NoReturn
 
 from allm_actors.actors.loops import call_on
@@ -21,7 +22,6 @@ from allm_actors.actors.protocol import (
     ANSWERED,
     Continue,
     ModelBatch,
-    ModelDone,
     ModelJob,
     ModelRefused,
     Wake,
@@ -223,7 +223,6 @@ class AdapterActor(Process):
             close(script)
             self._failed(failure)
         if item is _END:
-            self._job.session.send(ModelDone(self._job.token))  # the session may be gone
             self._end(ANSWERED)
             return
         self._waiting = True
@@ -233,21 +232,23 @@ class AdapterActor(Process):
             self.ref.tell(Continue())
 
     def _give(self, script: Iterator[Event | Delay]) -> Any:
-        """Send one batch to the session. Returns what ended it: the last event, a `Delay`, or the end."""
+        """Send one batch to the session. Returns what ended it: a `Delay`, the end, or None if it was full."""
         job = self._job
         events: list[Event] = []
-        item: Any = None
+        why: Any = None
         try:
-            while len(events) < self.batch:
-                item = next(script, _END)
-                if item is _END or isinstance(item, Delay):
+            for item in islice(script, self.batch):
+                if isinstance(item, Delay):
+                    why = item
                     break
                 events.append(item)
+            else:
+                why = None if len(events) == self.batch else _END
         finally:  # events from before a failure are sent too
-            if events:
+            if events or why is _END:
                 job.window.send()
-                job.session.send(_batch(job, events))
-        return item
+                job.session.send(_batch(job, events, last=why is _END))  # the session may be gone
+        return why
 
     def _pump_ended(self, pump: Pump, error: BaseException | None, reason: Reason) -> None:
         with contextlib.suppress(Exception):  # the actor may be gone already
@@ -332,7 +333,7 @@ class Pump:
             finally:
                 if way is not None:
                     way.direct = None  # or it and this pump would be a reference cycle
-        session.send(ModelDone(job.token))
+        session.send(ModelBatch(job.token, (), last=True))
 
     def _take(self, events: Any) -> bool:
         """Called directly by the socket's reader, not by this task. True if the session takes the batch."""
@@ -352,12 +353,12 @@ class Pump:
             self._ended(self, StreamError("adapter_error", message=words), ANSWERED)
 
 
-def _batch(job: ModelJob, events: Any) -> ModelBatch:
+def _batch(job: ModelJob, events: Any, *, last: bool = False) -> ModelBatch:
     """The message for the session, up to the first failure among its events, which loses the call's key."""
-    last = events[-1]
-    if type(last) is ErrorEvent and isinstance(last.error, Exception):
-        events = [*events[:-1], ErrorEvent(without_key(last.error, job.call.api_key))]
-    return ModelBatch(job.token, events)
+    final = events[-1] if events else None
+    if type(final) is ErrorEvent and isinstance(final.error, Exception):
+        events = [*events[:-1], ErrorEvent(without_key(final.error, job.call.api_key))]
+    return ModelBatch(job.token, events, last)
 
 
 def _no_loop(adapter: Any) -> EngineError:
