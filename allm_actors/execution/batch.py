@@ -110,21 +110,27 @@ Change = tuple[Batch, tuple[Effect, ...]]
 
 def begin(options: Options, turn: int, thread: Thread, response: Response) -> Change:
     """Sort the calls into their places, and start as many as may run."""
-    errors = [(call, _refusal(options, call)) for call in response.tool_calls]
-    good = [call for call, error in errors if error is None]
+    manual: list[ToolCall] = []
+    queue: list[ToolCall] = []
+    refused: list[tuple[ToolCall, AllmError]] = []
+    for call in response.tool_calls:
+        error = _refusal(options, call)
+        if error is not None:
+            refused.append((call, error))
+        else:
+            (manual if options.tools[call.name].manual else queue).append(call)
     batch = Batch(
         turn=turn,
         options=options,
         thread=thread,
         response=response,
-        manual=tuple(call for call in good if options.tools[call.name].manual),
-        queue=tuple(call for call in good if not options.tools[call.name].manual),
+        manual=tuple(manual),
+        queue=tuple(queue),
     )
     events: list[Event] = []
     effects: list[Effect] = []
-    for call, error in errors:
-        if error is not None:
-            batch = _fail(batch, call, error, events, effects, started=False)
+    for call, error in refused:
+        batch = _fail(batch, call, error, events, effects, started=False)
     return _changed(batch, events, effects)
 
 
