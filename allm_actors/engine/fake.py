@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any, NamedTuple, Self
 
 from allm_actors.data import AdapterError, ErrorEvent, Event, MessageStarted, Request, Usage
@@ -177,7 +178,7 @@ class FakeAdapter:
         refused = preflight(entries)
         if refused is not None:
             raise refused
-        first_call = sum(map(count_calls, scripts[:index]))
+        first_call = count_calls([*chain.from_iterable(scripts[:index])])
         events = stage(
             entries,
             usage=_usage(options.get("usage")),

@@ -56,7 +56,7 @@ def preflight(entries: Sequence[Any]) -> AllmError | None:
 
 
 def count_calls(entries: Sequence[Any]) -> int:
-    """How many tool calls a script makes."""
+    """How many tool calls these entries, of one script or several, make."""
     try:
         return [entry[0] for entry in entries].count("tool_call")
     except (IndexError, KeyError, TypeError):
