@@ -218,16 +218,13 @@ class Receiving:
     """By event class; looked up by whoever applies events, once per event."""
 
 
-class _Call:
+class _Call(msgspec.Struct):
     """A call while it is being written."""
 
-    __slots__ = ("complete", "fragments", "id", "name")
-
-    def __init__(self, call_id: str, name: str) -> None:
-        self.id = call_id
-        self.name = name
-        self.fragments: list[str] = []
-        self.complete: ToolCall | None = None
+    id: str
+    name: str
+    fragments: list[str] = []
+    complete: ToolCall | None = None
 
     def value(self) -> ToolCall:
         if self.complete is not None:

@@ -10,6 +10,8 @@ from _thread import LockType
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from allm_actors.actors.streams.window import Window
 from allm_actors.data import AdapterError, StreamError
 from allm_actors.engine import keys
@@ -49,40 +51,20 @@ class Patience(Protocol):
         """A deadline has passed, of a silence or the whole call: the machine's input, or None if it does not count."""
 
 
-class Assignment:
+class Assignment(msgspec.Struct, eq=False):
     """A model call, a tool run or a question to the user's code (`halt_when`, a type), and the process that does it."""
 
-    __slots__ = (
-        "call_id",
-        "call_off",
-        "cancel",
-        "claim",
-        "kind",
-        "patience",
-        "process",
-        "slot",
-        "timeout",
-        "turn",
-        "window",
-    )
-
-    def __init__(
-        self,
-        kind: str,
-        turn: int,
-        call_id: str = "",
-        *,
-        window: Window | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        self.kind, self.turn, self.call_id = kind, turn, call_id
-        self.window, self.timeout = window, timeout
-        self.slot: WorkerSlot | None = None
-        self.call_off: Callable[[], object] | None = None
-        self.cancel: Callable[[], object] | None = None
-        self.process: type[Process] | None = None
-        self.patience: Patience | None = None
-        self.claim: LockType | None = None  # None: there is nothing to settle, or it is being settled
+    kind: str
+    turn: int
+    call_id: str = ""
+    window: Window | None = None
+    timeout: float | None = None
+    slot: WorkerSlot | None = None
+    call_off: Callable[[], object] | None = None
+    cancel: Callable[[], object] | None = None
+    process: type[Process] | None = None
+    patience: Patience | None = None
+    claim: LockType | None = None  # None: there is nothing to settle, or it is being settled
 
     @property
     def ref(self) -> ProcessRef[Any] | None:

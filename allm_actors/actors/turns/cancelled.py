@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
+import msgspec
 import pykka
 
 from supervisors import Future, ProcessKilled
@@ -17,18 +18,15 @@ __all__ = ["Cancelled"]
 _making = allocate_lock()
 
 
-class Cancelled:
+class Cancelled(msgspec.Struct, eq=False):
     """Whether the tool call that a handler works for was cancelled; once true, it stays true.
 
     Thread: safe. Shape: `if context.cancelled: …`, `context.cancelled()`, or `context.cancelled.wait(1.0)`.
     """
 
-    __slots__ = ("_awaited", "_is_set")
-
-    def __init__(self) -> None:
-        self._is_set = False
-        # Made by the first `wait`: few handlers wait, and a future is the costliest part of this flag.
-        self._awaited: Future[None] | None = None
+    _is_set: bool = False
+    # Made by the first `wait`: few handlers wait, and a future is the costliest part of this flag.
+    _awaited: Future[None] | None = None
 
     def set(self) -> None:
         """Mark the call as cancelled."""
