@@ -300,9 +300,8 @@ if not TYPE_CHECKING:  # or every misspelt name would be known to a type checker
             raise AttributeError(f"module 'allm_actors' has no attribute {name!r}")
         home = _HOME.get(name, "allm_actors.data")  # where most are
         if home == "allm_actors.data.codec":
-            importlib.import_module(
-                "allm_actors.engine.engine"
-            )  # engines can be decoded too, once they are known
+            # Engines can be decoded too, once they are known.
+            importlib.import_module("allm_actors.engine.engine")
         value = getattr(importlib.import_module(home), name)
         globals()[name] = value
         return value

@@ -88,19 +88,15 @@ class Host:
             raise ValueError(f"max_zombies must be a whole number >= 0; got: {max_zombies!r}")
         self._store = store_for(store)
         self._idle_timeout = idle_timeout
-        self._dispatcher, self._max_zombies, self._shutdown_timeout = (
-            dispatcher,
-            max_zombies,
-            shutdown_timeout,
-        )
+        self._dispatcher = dispatcher
+        self._max_zombies, self._shutdown_timeout = max_zombies, shutdown_timeout
         self._lock = threading.RLock()  # a signal handler may call stop() while its thread is in start()
         self._starting = self._unwanted = False
         self._system: System | None = None
         self._root: ProcessRef[Any] | None = None
         self._given_loop: asyncio.AbstractEventLoop | None = None
-        self._home_loop: asyncio.AbstractEventLoop | None = (
-            None  # the one that was given when the tree started
-        )
+        # The one that was given when the tree started.
+        self._home_loop: asyncio.AbstractEventLoop | None = None
         self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # alive while anyone holds one
         self._looking = threading.RLock()
         self._made_ports: Ports | None = None
@@ -390,9 +386,8 @@ class Host:
             self._root = start_tree(system, self._store)
         except BaseException as error:
             self._system = None
-            if not isinstance(
-                error, Exception
-            ):  # Ctrl-C: a process that it struck while starting cannot stop by itself
+            if not isinstance(error, Exception):
+                # Ctrl-C: a process that it struck while starting cannot stop by itself.
                 system.kill()
             system.stop(SHUTDOWN, self._shutdown_timeout)
             ours = ours_in(error)

@@ -154,9 +154,8 @@ class Terminal:
     @contextmanager
     def _stdout_apart(self) -> Iterator[None]:
         number = _number(self.err)
-        if (
-            number is None or _number(self.out) != _STDOUT
-        ):  # another program's stream, which no child inherits
+        if number is None or _number(self.out) != _STDOUT:
+            # Another program's stream, which no child inherits.
             yield
             return
         self.flush()

@@ -205,9 +205,8 @@ class AdapterError(AllmError):
         )
 
 
-_UNSCRIPTED = AdapterError.reasons - {
-    "no_scripted_response"
-}  # only chat has an error for the end of a script
+# Only chat has an error for the end of a script.
+_UNSCRIPTED = AdapterError.reasons - {"no_scripted_response"}
 
 
 class ImageAdapterError(AdapterError):

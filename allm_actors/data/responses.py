@@ -45,9 +45,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     def plus(self, other: Usage) -> Usage:
         """What both calls consumed together; None where neither said."""
         added = {name: _sum(getattr(self, name), getattr(other, name)) for name in COUNTED}
-        if (self.total_tokens is None) != (
-            other.total_tokens is None
-        ):  # the total of one alone would not be the total of both
+        if (self.total_tokens is None) != (other.total_tokens is None):
+            # The total of one alone would not be the total of both.
             added["total_tokens"] = _sum(self.total(), other.total())
         tools = _together(self.tool_usage, other.tool_usage)
         return Usage(**added, tool_usage=tools, extra={**self.extra, **other.extra})

@@ -73,9 +73,8 @@ def next_delay(policy: RetryPolicy, attempt: int, error: AdapterError, jitter: f
 
 
 def _retryable(policy: RetryPolicy, error: AdapterError) -> bool:
-    if (
-        error.metadata.get("retry") is False
-    ):  # the error itself says that a retry is useless: an empty account stays empty
+    if error.metadata.get("retry") is False:
+        # The error itself says that a retry is useless: an empty account stays empty.
         return False
     status = error.status
     if status is None and not error.metadata.get("partial"):

@@ -36,9 +36,8 @@ __all__ = [
 
 _CREDENTIALS = r"authorization|cookie|.*(?:key|token|secret|auth|pass|credential|signature|jwt).*"
 CREDENTIAL_HEADERS: Final = re.compile(_CREDENTIALS)
-SECRET_HEADERS: Final = re.compile(
-    rf"{_CREDENTIALS}|.*(?:organization|project|session).*"
-)  # `CREDENTIAL_HEADERS`, and headers that tell who requested what
+# `CREDENTIAL_HEADERS`, and headers that tell who requested what.
+SECRET_HEADERS: Final = re.compile(rf"{_CREDENTIALS}|.*(?:organization|project|session).*")
 _SECRET_QUERY: Final = re.compile(
     r"(?i).*(?:key|auth|token|secret|pass|passw(?:or)?d|passphrase|pwd|sig|signature|credential|code|session|jwt)"
     r"|sid|x-amz-.*"

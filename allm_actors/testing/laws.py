@@ -166,9 +166,8 @@ def _all_answered(turn: Observed) -> None:
     thread = turn.result.thread
     assert thread is not None
     left = _left(turn.result)
-    if (
-        not turn.undisturbed and not left and thread.last is not None
-    ):  # stored or not: the session knows who waits
+    if not turn.undisturbed and not left and thread.last is not None:
+        # Stored or not: the session knows who waits.
         left = list(thread.last.tool_calls)
     answered(thread.messages, left)
 

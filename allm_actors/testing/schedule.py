@@ -249,9 +249,8 @@ class Schedule:
         self._in_time(seconds)
 
     def _in_time(self, seconds: float) -> None:
-        functions = (
-            2 * _MOST_CALLS + 2
-        )  # of a step: the handler and the policy of each call, a predicate, a type
+        # Of a step: the handler and the policy of each call, a predicate, a type.
+        functions = 2 * _MOST_CALLS + 2
         step = max(_limits([self._said("request_timeout")])) + functions * self.slowest
         bound = (self._limit + 1 + self._retries) * step + _THINKING
         assert seconds <= bound, f"the turn took {seconds} virtual seconds of {bound}"

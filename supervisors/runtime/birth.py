@@ -25,9 +25,8 @@ class DaemonThread(threading.Thread):
     def __init__(self, work: Callable[[], object], name: str) -> None:
         super().__init__(name=name, daemon=True)
         self._work: Callable[[], object] | None = work
-        self._role = (
-            allocate_lock()
-        )  # taken by the thread, which then works, or by its starter, which then gives up
+        # Taken by the thread, which then works, or by its starter, which then gives up.
+        self._role = allocate_lock()
         self._word = allocate_lock()  # released by the thread when it begins
         self._word.acquire()
         self.began = False

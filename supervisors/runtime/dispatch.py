@@ -253,9 +253,8 @@ class WorkerDispatcher(Dispatcher):
         if not self._short:
             self._short = self._untold = True
         if self._timers is not None and not self._asking:
-            with suppress(
-                RuntimeError, MemoryError
-            ):  # none for timers either: the next `schedule` tries again
+            with suppress(RuntimeError, MemoryError):
+                # None for timers either: the next `schedule` tries again.
                 self._timers.after(_PAUSE, lambda: self._served_late(name))
                 self._asking = True
 

@@ -297,9 +297,8 @@ def _wait_outside(host: Dispatcher | None, wait: Wait, timeout: float | None) ->
         try:
             return host.wait_outside(wait.lock, timeout)
         finally:
-            running.wait = (
-                None  # or this thread would keep the future, and what it holds, until it waits again
-            )
+            # Or this thread would keep the future, and what it holds, until it waits again.
+            running.wait = None
     return bool(wait.lock.acquire(True, -1 if timeout is None else max(0.0, timeout)))
 
 

@@ -104,9 +104,8 @@ class Life(PykkaBase):
             if ref.name is not None and not ref.system.names.register(ref.name, ref):
                 self._actor_taken(ref)
                 return
-            if (
-                ref.buried
-            ):  # killed just now, by another thread, which may have freed the name before it was registered
+            if ref.buried:
+                # Killed just now, by another thread, which may have freed the name before it was registered.
                 if ref.name is not None:
                     ref.system.names.unregister(ref.name, ref)
                 return

@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Mailbox"]
 
 
-_DEEP: Final = (
-    16  # nested turns and deaths on one stack, about a hundred calls; each generation of processes takes two
-)
+# Nested turns and deaths on one stack, about a hundred calls; each generation of processes takes two.
+_DEEP: Final = 16
 _making = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
 
 

@@ -255,9 +255,8 @@ class System:
                 self._stop_one(ref, reason, deadline)
             done = set(tops)
             there = [ref for ref in there if ref not in done]
-        self.stopped = (
-            True  # before the last look: a process that begins at this moment is either seen, or sees it
-        )
+        # Before the last look: a process that begins at this moment is either seen, or sees it.
+        self.stopped = True
         for ref in reversed(self.processes()):
             ref.kill()
         self.clock.stop()
@@ -294,9 +293,8 @@ class System:
     def _leave(self, token: Token[System | None]) -> None:
         try:
             _entered.reset(token)
-        except (
-            ValueError
-        ):  # left in another context than it was entered in, as some test runners do with fixtures
+        except ValueError:
+            # Left in another context than it was entered in, as some test runners do with fixtures.
             if _entered.get() is self:
                 _entered.set(None if token.old_value is Token.MISSING else token.old_value)
 

@@ -157,9 +157,8 @@ class DynamicSupervisor(Supervision):
             with me.system.lock:  # `_end` takes it too: either it sees the child, or we see that it ends
                 if self._ending:
                     raise ProcessDown(NOPROC, me)
-                children.take_in(
-                    spec, ref, self._now()
-                )  # first: it may refuse the child, which then has no parent
+                # First: it may refuse the child, which then has no parent.
+                children.take_in(spec, ref, self._now())
                 admitted.append(ref)
                 if not adopt(me, ref):
                     children.forgets(ref, SHUTDOWN)

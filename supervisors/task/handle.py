@@ -154,8 +154,7 @@ class Task:
 
     def _ended(self, reason: Reason) -> None:
         down = ProcessDown(reason, self.ref)
-        if isinstance(reason, Crash) and isinstance(
-            reason.exc, BaseException
-        ):  # nothing else can be a `__cause__`
+        if isinstance(reason, Crash) and isinstance(reason.exc, BaseException):
+            # Nothing else can be a `__cause__`.
             down.__cause__ = reason.exc
         self._answer.fail(down)

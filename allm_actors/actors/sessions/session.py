@@ -406,10 +406,8 @@ class SessionActor(Process):
 
     def _accept(self, spec: TurnSpec) -> None:
         self._owe(spec)
-        ref, turn_id = (
-            self.ref,
-            spec.id,
-        )  # not the spec itself: that would make a reference cycle with its channel
+        # Not the spec itself: that would make a reference cycle with its channel.
+        ref, turn_id = self.ref, spec.id
         # `inform`: a killed process may still cancel the turn that it had open.
         spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.inform(Cancel(turn_id)))
 

@@ -79,9 +79,8 @@ class Channel:
         self.on_demand: Callable[[], object] | None = None
         self.on_cancel: Callable[[], object] | None = None
         self.home: asyncio.AbstractEventLoop | None = None  # where the reader must not block
-        self.io_loop: Callable[[], asyncio.AbstractEventLoop | None] = (
-            _no_loop  # the loop that has to deliver what is waited for
-        )
+        # The loop that has to deliver what is waited for.
+        self.io_loop: Callable[[], asyncio.AbstractEventLoop | None] = _no_loop
         self.inside: Inside | None = None  # callers that the turn itself waits for
         self._withdrawn = False  # `refuse_inside` has refused it while it was queued: it must not begin
         self._begun = False
@@ -242,9 +241,8 @@ class Channel:
         with self._lock:
             if self._ended:
                 return
-            self._cancelled = (
-                True  # wanted, not yet told: a signal may strike first, and a second call must tell
-            )
+            # Wanted, not yet told: a signal may strike first, and a second call must tell.
+            self._cancelled = True
             on_cancel = self.on_cancel
         if on_cancel is not None:
             on_cancel()
@@ -322,9 +320,8 @@ class Channel:
                 return
             self._refuse_in_vain()
             self._wakes.append(gate.set)
-        if (
-            not ready()
-        ):  # again: a signal handler on this thread may have ended the turn before `gate.set` was registered
+        if not ready():
+            # Again: a signal handler on this thread may have ended the turn before `gate.set` was registered.
             gate.get()  # Ctrl-C gets through: waiting without a timeout is interruptible
 
     async def _suspend(self, ready: Callable[[], bool]) -> None:

@@ -259,9 +259,8 @@ class EventStream(Generic[R_co, E_co]):
             self._channel.cancel()
         except OutsideSimulation:
             pass  # it belongs to a simulation that has been stopped: nothing is left to cancel
-        except (
-            BaseException
-        ):  # Ctrl-C, which Python only prints in a finalizer: cancel again, because no one else will
+        except BaseException:
+            # Ctrl-C, which Python only prints in a finalizer: cancel again, because no one else will.
             self._channel.cancel()
             raise
 

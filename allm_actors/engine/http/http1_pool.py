@@ -164,9 +164,8 @@ class Pool:
 
     async def _dial(self, origin: Origin, protocol: asyncio.BaseProtocol) -> None:
         secure = origin.scheme == "https"
-        context = (
-            self._context() if secure else None
-        )  # before a socket is opened: if this fails, none is left open
+        # Before a socket is opened: if this fails, none is left open.
+        context = self._context() if secure else None
         await self._loop.create_connection(
             lambda: protocol,
             sock=await connected_socket(origin.host, origin.port, public=origin.public),

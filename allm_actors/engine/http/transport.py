@@ -58,10 +58,8 @@ _NO_PROXIES = (
 )
 _NO_AUTHORITIES = "the certificate authorities for TLS cannot be read: check SSL_CERT_FILE and SSL_CERT_DIR"
 _Stack = Literal["own", "http2", "httpx"]
-_OFFERS: Mapping[_Stack, list[str]] = {
-    "own": ["http/1.1"],
-    "http2": ["h2", "http/1.1"],
-}  # ALPN; httpx sets its own
+# ALPN; httpx sets its own.
+_OFFERS: Mapping[_Stack, list[str]] = {"own": ["http/1.1"], "http2": ["h2", "http/1.1"]}
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "allm-actors"}
 _ANY_WINDOW = zlib.MAX_WBITS | 32  # gzip or zlib, detected by its header
 _lock = threading.Lock()
@@ -307,9 +305,8 @@ async def _source(response: httpx.Response, stack: AsyncExitStack) -> Source:
 
 
 async def _bytes_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    if (
-        response.is_stream_consumed
-    ):  # a transport without a network, httpx.MockTransport say, gave the body whole
+    if response.is_stream_consumed:
+        # A transport without a network, httpx.MockTransport say, gave the body whole.
         yield response.content
         return
     async for chunk in response.aiter_raw():
@@ -385,9 +382,8 @@ class _Clock:
 
 
 def _http2_connection() -> type[Http2Connection]:
-    from allm_actors.engine.http.http2_connection import (
-        Http2Connection,
-    )  # it imports h2, which may not be installed
+    # It imports h2, which may not be installed.
+    from allm_actors.engine.http.http2_connection import Http2Connection
 
     return Http2Connection
 

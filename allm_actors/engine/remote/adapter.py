@@ -241,9 +241,8 @@ class _Run:
             while await self._pour(response, reading):
                 if events := [*reading.counts, *reading.events]:
                     if reading.direct is None and all(map(_is_count, events)):
-                        reading.counts = (
-                            events  # no part of an answer yet: an error that is retried may follow
-                        )
+                        # No part of an answer yet: an error that is retried may follow.
+                        reading.counts = events
                     else:
                         yield self._checked(events, http, first=reading.direct is None)
                         reading.direct, reading.counts = way.direct or _nobody, []

@@ -85,9 +85,8 @@ def base_url_of(row: Provider, options: Mapping[str, Any]) -> str:
         raise EngineError("invalid_engine", provider=row.name, message=message)
     if url is row.base_url and row.base_url is not None:
         places = {place: place_of(row, place, options) for place in row.places}
-        url = row.base_url.format(**places).replace(
-            "//global-", "//"
-        )  # Vertex's only region without a host of its own
+        # Of Vertex's regions, `global` alone has no host of its own.
+        url = row.base_url.format(**places).replace("//global-", "//")
     wrong = _misfit(url)
     if wrong:
         # The URL is not quoted, because it may contain a password.

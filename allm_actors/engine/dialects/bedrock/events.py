@@ -97,9 +97,8 @@ class Block:
                 return {"reasoningContent": {"reasoningText": {"text": text, **signed}}}
             case "toolUse":
                 arguments, _ = read_arguments("".join(self.fragments))
-                said = {
-                    k: v for k, v in self.wire.items() if (k, v) != ("type", "tool_use")
-                }  # the API sends this but refuses it when it is sent back
+                # The API sends this type but refuses it when it is sent back.
+                said = {k: v for k, v in self.wire.items() if (k, v) != ("type", "tool_use")}
                 return {"toolUse": {**said, "input": arguments}}
             case "toolResult" if self.results:
                 return {"toolResult": {**self.wire, "content": self.results}}

@@ -81,9 +81,8 @@ def _reason(status: int, words: set[Any]) -> str | None:
 def _detail(body: bytes) -> dict[str, Any]:
     wire = read_object(body) or {}
     detail = wire.get("detail", wire)
-    if (
-        isinstance(detail, list) and detail and isinstance(detail[0], dict)
-    ):  # the validation errors of a web framework
+    if isinstance(detail, list) and detail and isinstance(detail[0], dict):
+        # The validation errors of a web framework.
         where = ".".join(str(part) for part in detail[0].get("loc") or [] if isinstance(part, str | int))
         return {"message": f"{where}: {text_of(detail[0].get('msg')) or 'invalid'}"}
     if isinstance(detail, str):
