@@ -43,6 +43,7 @@ import msgspec
 from allm_actors.data import (
     ChatResult,
     Message,
+    Ok,
     Part,
     Response,
     Session,
@@ -228,7 +229,8 @@ def submit_tool_result(session: Session, id: str, content: object) -> Session:
     """The session with the caller's result for the pending call of this id; then `idle`, or still waiting for
     the user or for other results.
 
-    Shape: text and message parts are kept unchanged, everything else becomes JSON.
+    Shape: text and message parts are kept unchanged, `Ok(x)` counts as x, `Err(e)` becomes `{"error": …}`, and
+    everything else JSON.
     Raises: SessionError `unknown_tool_call_id`; SessionStatusError when no call is pending; TypeError for a bad id.
     """
     _check(session)
@@ -462,6 +464,8 @@ def _settled_status(session: Session) -> SessionStatus:
 
 
 def _content(content: object) -> str | list[Any]:
+    if isinstance(content, Ok):  # as of a handler that the caller has run himself
+        content = content.value
     if isinstance(content, list) and content and all(isinstance(part, Part) for part in content):
         return utf8_parts(content)
     try:

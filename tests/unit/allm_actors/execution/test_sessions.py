@@ -10,9 +10,11 @@ from allm_actors.data import (
     AskUser,
     ChatCompleted,
     ChatResult,
+    Err,
     ErrorEvent,
     Halt,
     Message,
+    Ok,
     Request,
     Response,
     Session,
@@ -343,6 +345,23 @@ def test_results_are_in_the_order_they_were_submitted_in():
     session = submit_tool_result(session, "m1", "one")
     assert (session.status, session.pending_tool_calls) == ("idle", [])
     assert shape(session.thread)[2:] == ["T(m2) two", "T(m1) one"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sent"),
+    [
+        (Ok("two"), "two"),
+        (Ok({"a": 1}), '{"a":1}'),
+        (Ok([TextPart(text="two")]), [TextPart(text="two")]),
+        (Err("no"), '{"error":"no"}'),
+        (None, "null"),
+        (5, "5"),
+    ],
+    ids=str,
+)
+def test_what_a_handler_returned_can_be_submitted_as_it_is(content, sent):
+    session = submit_tool_result(STANDING["pending"], "m2", content)
+    assert session.thread.last.content == sent
 
 
 def test_a_result_can_be_submitted_once():
