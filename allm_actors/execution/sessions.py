@@ -58,6 +58,7 @@ from allm_actors.data import (
 )
 from allm_actors.data.build import utf8_parts
 from allm_actors.data.predicates import one_of
+from allm_actors.data.rules.pairing import open_calls
 from allm_actors.data.rules.validate import has_whole_calls, validate
 
 from .answers import question
@@ -270,9 +271,7 @@ def recover(session: Session) -> Session:
     _check(session)
     if session.status != "error":
         return session
-    thread = session.thread
-    if thread.last is not None and _is_empty_failure(thread.last):
-        thread = Thread(messages=thread.messages[:-1], metadata=thread.metadata)
+    thread = _without_empty_failure(session.thread)
     pending = [call.id for call in session.pending_tool_calls]
     return msgspec.structs.replace(
         session,
@@ -286,17 +285,25 @@ def replace_messages(session: Session, messages: Sequence[Message]) -> Session:
     """The session with these messages in place of its own: to ask again for an answer, to take back or reword what was
     said, to shorten the conversation, or to change its system prompt. Its error, if it ended in one, is gone.
 
-    A session whose last message stays goes on waiting for what it waited for. Any other is `idle`, and waits for
-    nothing: open calls are answered with an error.
+    A session whose last message stays goes on waiting for the user, and for the results of calls that are still
+    open. Any other is `idle`, and waits for nothing: open calls are answered with an error. An empty answer at the
+    end, which an error left, is removed.
     Raises: ValidationError for what no model would accept; TypeError for what is no session.
     """
     session = recover(session)
     thread = Thread(messages=opened(messages).thread.messages, metadata=session.thread.metadata)
     validate(thread)
+    thread = _without_empty_failure(thread)
     if thread.last is None or thread.last != session.thread.last:
         session = Session(id=session.id, context=session.context, metadata=session.metadata)
-    pending = [call.id for call in session.pending_tool_calls]
-    return msgspec.structs.replace(session, thread=repair(thread, keep=pending))
+    left = {call.id for calls in open_calls(thread.messages).values() for call in calls}
+    pending = [call for call in session.pending_tool_calls if call.id in left]
+    return msgspec.structs.replace(
+        session,
+        thread=repair(thread, keep={call.id for call in pending}),
+        status=_settled_status(session) if session.pending_tool_calls and not pending else session.status,
+        pending_tool_calls=pending,
+    )
 
 
 # --- allowed operations -------------------------------------------------------------------------------------------
@@ -474,6 +481,10 @@ def _content(content: object) -> str | list[Any]:
         return encode_tool_result(str(content))
 
 
-def _is_empty_failure(message: Message) -> bool:
-    failed = message.role == "assistant" and message.metadata.get("finish_reason") == "error"
-    return failed and not message.content and not message.tool_calls
+def _without_empty_failure(thread: Thread) -> Thread:
+    message = thread.last
+    if message is None or message.role != "assistant" or message.content or message.tool_calls:
+        return thread
+    if message.metadata.get("finish_reason") != "error":
+        return thread
+    return Thread(messages=thread.messages[:-1], metadata=thread.metadata)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import copy as copying
 import gc
+import inspect
 import logging
 import os
 import pickle
@@ -23,7 +24,7 @@ from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
 from allm_actors.data import ChatCompleted, TextDelta
 from allm_actors.engine.script import stage
 from allm_actors.execution.tools import AWAITING_USER
-from allm_actors.testing import script
+from allm_actors.testing import SimHost, script
 from supervisors import exit as exit_process
 
 from .stage import until
@@ -1827,6 +1828,117 @@ def test_a_turn_that_was_refused_leaves_why_the_one_before_ended(stored_host):
     assert stored(stored_host) == ("idle", "cancelled")
 
 
+def cancelled(host):
+    """A session `s` whose turn somebody has cancelled."""
+    chat = host.session("s", fake(SLOWLY))
+    turn = chat.reply("hi")
+    next(turn)
+    turn.close()
+    return chat
+
+
+UNKEYED = allm.Engine(adapter="openai:gpt-4.1-mini", adapter_opts={"base_url": "http://127.0.0.1:9"})
+
+
+def refused(chat):
+    """A turn that is refused by its first model call."""
+    chat.engine = UNKEYED
+    with pytest.raises(allm.AllmError, match="key"):
+        chat.reply("and?", api_key=lambda: None).result()
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        lambda chat: chat.recover(),
+        lambda chat: chat.submit_tool_results([]),
+        refused,
+        lambda chat: (chat.stop(), refused(chat)),
+    ],
+    ids=["recover", "no results", "a refused turn", "a refused turn after a reload"],
+)
+def test_what_changes_nothing_leaves_why_the_last_turn_ended(stored_host, nothing):
+    nothing(cancelled(stored_host))
+    assert stored(stored_host) == ("idle", "cancelled")
+
+
+def test_why_the_last_turn_ended_is_read_again_after_a_conflict(tmp_path):
+    with allm.Host(store=tmp_path / "s.db") as one, allm.Host(store=tmp_path / "s.db") as two:
+        mine = one.session("s", fake(says("fine")))
+        mine.reply("hi").result()
+        cancelled(two)
+        with pytest.raises(allm.StoreError, match="saved by another host"):
+            mine.reply("and?")
+        refused(mine)
+        assert stored(one) == ("idle", "cancelled")
+
+
+def test_a_fork_has_ended_for_the_same_reason(stored_host):
+    cancelled(stored_host).fork("t")
+    lines = {each.id: (each.status, each.halted_reason) for each in stored_host.stored_sessions()}
+    assert lines == dict.fromkeys("st", ("idle", "cancelled"))
+
+
+def test_a_fork_is_given_no_prompt_that_it_will_not_take(host, caplog):
+    chat = host.session("s", fake(*[says("fine")] * 3), system="Be brief.")
+    chat.reply("hi").result()
+    chat.replace_messages([allm.system("Be polite.")])
+    chat.reply("hi").result()
+    chat.fork("t").reply("hi").result()
+    assert not caplog.records
+
+
+def test_a_refused_change_is_no_use_of_a_session():
+    with SimHost(1, idle_timeout=60) as host:
+        chat = host.session("s", fake(says("fine"), says("fine")))
+        host.session("t", chat.engine).reply("hi").result()
+        chat.reply("hi").result()
+        host.advance(40)
+        with pytest.raises(allm.ValidationError):
+            chat.replace_messages([allm.Message(role="tool", content="x", tool_call_id="c9")])
+        with pytest.raises(allm.SessionError, match="already exists"):
+            chat.fork("t")
+        host.advance(40)
+        assert not host.living("session")
+
+
+def test_what_equals_an_earlier_message_is_stored_all_the_same(tmp_path):
+    def asked(argument):
+        call = allm.ToolCall(id="c0", name="look", arguments={"n": argument})
+        return [
+            allm.user("hi"),
+            allm.Message(role="assistant", content="", metadata={"tool_calls": [call]}),
+            allm.Message(role="tool", content="x", tool_call_id="c0"),
+        ]
+
+    with allm.Host(store=tmp_path / "s.db") as host:
+        chat = host.session("s", fake())
+        chat.replace_messages(asked(1))
+        chat.replace_messages(asked(True))
+    with allm.Host(store=tmp_path / "s.db") as host:
+        (call,) = host.session("s", fake()).messages[1].tool_calls
+        assert call.arguments["n"] is True
+
+
+def test_a_step_whose_end_could_not_be_stored_ended_as_it_did():
+    class Full(MemoryStore):
+        saves = 0
+
+        def save(self, batch):
+            self.saves += 1
+            if self.saves == 4:  # after the message, the beginning of the step, and its answer: its end
+                raise OSError("no space left on device")
+            super().save(batch)
+
+    with allm.Host(store=Full()) as host:
+        chat = host.session("s", fake(says("fine"), says("fine")))
+        chat.replace_messages([allm.user("hi")])
+        chat.step().result()
+        assert stored(host)[0] == "idle"  # what could be stored last
+        chat.recover()
+        assert stored(host) == ("completed", "completed")
+
+
 def test_a_store_of_ones_own_need_not_tell_what_it_has():
     class Own:
         def __init__(self):
@@ -1888,5 +2000,5 @@ def test_the_traceback_of_a_refused_turn_names_the_code_that_used_it(monkeypatch
             use(host.session("s", keyless).reply("hi"))
 
     with pytest.raises(allm.AllmError) as refused:
-        asyncio.run(awaits()) if asyncio.iscoroutinefunction(use) else waits()
+        asyncio.run(awaits()) if inspect.iscoroutinefunction(use) else waits()
     assert use.__name__ in [frame.name for frame in traceback.extract_tb(refused.tb)]

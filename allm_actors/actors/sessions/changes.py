@@ -51,7 +51,9 @@ class Changes:
 
     def replace_messages(self, asked: From, messages: Sequence[Message]) -> Any:
         """Put these messages in place of its own. Raises what no model would accept."""
-        return self._take_over(asked, sessions.replace_messages(self._ledger.value, messages))
+        session = sessions.replace_messages(self._ledger.value, messages)
+        # What is equal need not be the same: 1 is True.
+        return self._take_over(asked, session, rewritten=True)
 
     def fork(self, asked: From, id: str) -> Any:
         """Store a copy under a name that is free. Raises SessionError for one that is not."""
@@ -68,7 +70,7 @@ class Changes:
                 asked.fail(error or _taken(id))
             ref.send(Forked())
 
-        self._ports.ask_store(Create(copy), done)
+        self._ports.ask_store(Create(copy, self._ledger.halted_reason), done)
         return NO_REPLY
 
     def doubt(self, refusal: Exception, tell: Tell) -> None:
@@ -117,8 +119,10 @@ class Changes:
         """The change is stored, or rolled back: later requests may go on."""
         self.under_way = False
 
-    def _take_over(self, asked: From, session: Session) -> Any:
+    def _take_over(self, asked: From, session: Session, *, rewritten: bool = False) -> Any:
         self._ledger.begin(session)
+        if rewritten:
+            self._ledger.rewrite()
         self.wait()
 
         def stored(error: StoreError | None) -> None:

@@ -300,7 +300,7 @@ class SessionHandle:
             when_busy=setup.when_busy,
             queue_limit=setup.queue_limit,
             api_key=self._api_key,
-            system=setup.system,
+            system=None if self.messages else setup.system,  # what there is belongs to the copy, too
         )
 
 

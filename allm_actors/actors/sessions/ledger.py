@@ -41,7 +41,7 @@ class Ledger:
         self._cell, self._ports, self.ref = cell, ports, ref
         self._saves = 0
         self._stored = 0
-        self._halted_reason: str | None = None  # why the turn ended that the session is the end of
+        self._halted_reason: str | None = None
         self._before: tuple[Session, str | None] = (self._cell.value, None)
         self._pending: dict[int, Stored] | None = None
         self._repaired = False  # open calls were settled here at the load, and the store does not know yet
@@ -54,6 +54,11 @@ class Ledger:
         return self._cell.value
 
     @property
+    def halted_reason(self) -> str | None:
+        """Why the turn ended that the session is the end of, if it is the end of one."""
+        return self._halted_reason
+
+    @property
     def before(self) -> Session:
         """What `roll_back` returns to."""
         return self._before[0]
@@ -61,7 +66,11 @@ class Ledger:
     def begin(self, session: Session) -> None:
         """The session is this from now on, or until `roll_back`."""
         self._before = self.value, self._halted_reason
-        self.put(session)
+        self.put(session, self._halted_reason if session is self.value else None)
+
+    def rewrite(self) -> None:
+        """Have the next save write every message."""
+        self._stored = 0
 
     def roll_back(self) -> None:
         """The session is again what it was before `begin`."""
@@ -81,9 +90,10 @@ class Ledger:
         """The session has this thread from now on."""
         self.put(msgspec.structs.replace(self.value, thread=thread))
 
-    def revive(self, stored: Session | None) -> None:
+    def revive(self, stored: Session | None, halted_reason: str | None) -> None:
         """Begin with the stored session; calls that a crash left open are settled, so that providers accept it."""
         self.stale = self.unsaved = self._repaired = False
+        self._halted_reason = halted_reason
         if stored is None:
             self._stored = 0
             # It was never stored, or was deleted: begin empty.

@@ -74,12 +74,14 @@ _IDLE = 0  # the token of the idle timeout; workers' tokens count from 1
 
 
 class Loaded(Signal):
-    """What the store had under the session's name, or why it could not say."""
+    """What the store had under the session's name, and why its last turn ended; or why it could not say."""
 
-    __slots__ = ("error", "session")
+    __slots__ = ("error", "halted_reason", "session")
 
-    def __init__(self, session: Session | None, error: BaseException | None = None) -> None:
-        self.session, self.error = session, error
+    def __init__(
+        self, session: Session | None, halted_reason: str | None, error: BaseException | None = None
+    ) -> None:
+        self.session, self.halted_reason, self.error = session, halted_reason, error
 
 
 class SessionActor(Process):
@@ -152,8 +154,8 @@ class SessionActor(Process):
         match signal:
             case Loaded() if self._changes.under_way:
                 self._reloaded(signal)
-            case Loaded(error=None, session=session):
-                self._ledger.revive(session)
+            case Loaded(error=None, session=session, halted_reason=halted_reason):
+                self._ledger.revive(session, halted_reason)
                 self.start_succeeded()
                 self._rest()
             case Loaded(error=error) if self.incarnation:
@@ -275,12 +277,15 @@ class SessionActor(Process):
             case ReplaceMessages(messages, receipt):
                 asked = self._asker("replace_messages")
                 receipt.signed = True
+                answer = self._changes.replace_messages(asked, messages)
+                self._prompt_kept = True  # whatever the prompt is now, it is meant
                 self._crew.call_off(_IDLE)
-                return self._changes.replace_messages(asked, messages)
+                return answer
             case Fork(id, receipt):
                 receipt.signed = True
+                answer = self._changes.fork(self._asker(), id)
                 self._crew.call_off(_IDLE)
-                return self._changes.fork(self._asker(), id)
+                return answer
             case Forget():
                 self._forgetting = self._asker()
                 self._close(NORMAL)
@@ -516,7 +521,8 @@ class SessionActor(Process):
         def done(error: StoreError | None = None) -> None:
             self._over(run)
             if error is not None and result is not None:
-                self._ledger.put(sessions.apply(running, unstored(result, (), error)[0]), "error")
+                final = unstored(result, (), error)[0]
+                self._ledger.put(sessions.apply(running, final), sessions.halted_reason_of(final))
             then(error)
             self._forget(run.spec)
             self._next()
@@ -536,12 +542,13 @@ class SessionActor(Process):
         assert self._setup.id is not None
         self._setup.ports.ask_store(Load(self._setup.id, self.ref.number), self._loaded)
 
-    def _loaded(self, session: Any, error: BaseException | None) -> None:
-        self.ref.signal(Loaded(session, error))
+    def _loaded(self, found: Any, error: BaseException | None) -> None:
+        session, halted_reason = found or (None, None)
+        self.ref.signal(Loaded(session, halted_reason, error))
 
     def _reloaded(self, loaded: Loaded) -> None:
         if loaded.error is None:
-            self._ledger.revive(loaded.session)
+            self._ledger.revive(loaded.session, loaded.halted_reason)
         else:  # the next save will report it to the requests that wait
             log.error("a session could not be reloaded", session_id=self._setup.id, error=str(loaded.error))
             self._ledger.stale = False

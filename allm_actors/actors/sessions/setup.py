@@ -49,6 +49,7 @@ class Cell:
     def load(self, value: Session, holder: int | None) -> None:
         """Take the stored value; `holder` is the actor that works with it, or None."""
         self.value, self.holder = value, holder
+        self.inside.turn = None  # that of a predecessor died with it
         self.loads += 1
 
     def release(self, holder: int) -> None:

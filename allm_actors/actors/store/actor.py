@@ -36,7 +36,10 @@ _OWN_FAULT = frozenset({"unencodable", "conflict", "corrupt"})  # of one session
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Request: the session of that name, or None. From now on the actor of number `owner` works with it."""
+    """Request: the session of that name, or None, and why its last turn ended, if the store knows that.
+
+    From now on the actor of number `owner` works with it.
+    """
 
     id: str
     owner: int
@@ -51,9 +54,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Request: store a session under a free name; answers whether it was stored."""
+    """Request: store a session under a free name; answers whether it was stored. `halted_reason` is that of `Save`."""
 
     session: Session
+    halted_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +120,16 @@ class StoreActor(Process):
             case Load(id, owner):
                 self._flush_if_of(id)
                 session = self._ask("load", id)
+                knows = session is not None and hasattr(self._store, "halted_reason")
+                halted_reason = self._ask("halted_reason", id) if knows else None
                 self._owners[id] = owner
-                return session
+                return session, halted_reason
             case Check(id):
                 self._flush_if_of(id)
                 return self._ask("check", id) if hasattr(self._store, "check") else None
-            case Create(session):
+            case Create(session, halted_reason):
                 self._flush_if_of(str(session.id))
-                return self._create(session)
+                return self._create(session, halted_reason)
             case Delete(id):
                 self._flush_if_of(id)
                 return self._ask("delete", id)
@@ -158,14 +164,14 @@ class StoreActor(Process):
             text = f"the store's {what}() failed: {type(error).__name__}: {error}"
             raise StoreError("unavailable", message=text, cause=repr(error)) from error
 
-    def _create(self, session: Session) -> bool:
+    def _create(self, session: Session, halted_reason: str | None) -> bool:
         id = str(session.id)
         if id in self._owners:
             return False  # an actor works with it, though it may not be in the store yet
         try:
             if self._ask("load", id) is not None:
                 return False
-            self._ask("save", [Save(session, 0)])
+            self._ask("save", [Save(session, 0, halted_reason)])
         finally:
             self._release(id)
         return True

@@ -51,11 +51,11 @@ class Store(Protocol):
     again.
 
     A store that several hosts share refuses a save (`conflict`) of a session that somebody else has saved or
-    deleted since it was loaded or saved here, and keeps what it has. A session that was deleted and begun
-    anew under its name is not the old one: a version mark is never used again for a name, not even after
-    `delete`. An optional `stored()` returns a `StoredSession` for each session, the one that was saved longest
-    ago first. An optional `check(id)` raises what a save would be refused with; it is called before a request
-    is refused because of a status that may be out of date.
+    deleted since it was loaded or saved here, and keeps what it has. A session that was deleted and begun anew
+    under its name is not the old one: a version mark is never used again for a name, not even after `delete`. An
+    optional `stored()` returns a `StoredSession` for each session, the one that was saved longest ago first, and
+    an optional `halted_reason(id)` what a session was saved with. An optional `check(id)` raises what a save
+    would be refused with; it is called before a request is refused because of a status that may be out of date.
     """
 
     def open(self) -> None:

@@ -44,5 +44,9 @@ class MemoryStore:
         """A line for each session, the one that was saved longest ago first."""
         return sorted(self._lines.values(), key=lambda line: (line.saved_at, line.id))
 
+    def halted_reason(self, id: str) -> str | None:
+        """Why the last turn of a session ended."""
+        return self._lines[id].halted_reason if id in self._lines else None
+
     def close(self) -> None:
         """Nothing to close."""

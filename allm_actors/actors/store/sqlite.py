@@ -124,6 +124,14 @@ class SQLiteStore:
                 for id, at, waits, status, halted_reason in rows
             ]
 
+    def halted_reason(self, id: str) -> str | None:
+        """Why the last turn of a session ended; None in a file of an older version that is only read."""
+        with self._database.held(), self._database.transaction("BEGIN") as db:
+            if pragma(db, "user_version") < SCHEMA_VERSION:
+                return None
+            row = db.execute("SELECT halted_reason FROM sessions WHERE id = ?", (id,)).fetchone()
+            return None if row is None else row[0]
+
     def close(self) -> None:
         """Close the file; the write-ahead log is checkpointed into it.
 

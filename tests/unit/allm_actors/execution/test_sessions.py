@@ -476,6 +476,27 @@ def test_a_session_with_another_last_message_waits_for_nothing(row, messages):
     assert replace_messages(before, messages) == expected
 
 
+def test_an_empty_answer_that_an_error_left_is_not_taken_over():
+    failed = Message(role="assistant", content="", metadata={"finish_reason": "error"})
+    before = Session(thread=HI.add(failed), status="error", metadata={"error": ERROR})
+    after = replace_messages(before, [EARLIER, *before.messages])
+    assert (after.status, after.messages) == ("idle", [EARLIER, *HI.messages])
+
+
+@pytest.mark.parametrize("gone", ["the call", "its openness"])
+def test_what_is_not_open_any_more_is_not_waited_for(gone):
+    half = submit_tool_result(STANDING["pending"], "m1", "one")  # m2 is open
+    first, answer = half.messages[:-2], half.messages[-1]
+    if gone == "the call":
+        made = Message(role="assistant", content="", metadata={"tool_calls": CALLS[:1]})
+        messages = [*first, made, answer]
+    else:
+        messages = [*half.messages[:-1], Message(role="tool", content="two", tool_call_id="m2"), answer]
+    after = replace_messages(half, messages)
+    assert (after.status, after.pending_tool_calls, after.messages) == ("idle", [], messages)
+    begin(after, "continue")
+
+
 def test_other_messages_leave_what_the_thread_says_of_itself():
     thread = Thread(messages=HI.messages, metadata={"of": "the thread"})
     assert replace_messages(Session(thread=thread), [USER]).thread.metadata == {"of": "the thread"}

@@ -48,7 +48,7 @@ def test_a_load_sees_what_was_saved_before_it(system: System, tmp_path: Path) ->
     keeper = StoreActor.start(SQLiteStore(tmp_path / "s.db"))
     keeper.tell(Save(Session(id="a", context={"n": 1})))
 
-    assert keeper.ask(Load("a", 1), timeout=5) == Session(id="a", context={"n": 1})
+    assert keeper.ask(Load("a", 1), timeout=5) == (Session(id="a", context={"n": 1}), None)
 
 
 def test_what_was_saved_is_stored_before_the_end(system: System, tmp_path: Path) -> None:
