@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.conformance.otp.comparing import RULES, differences
+from tests.conformance.otp.comparing import RULES, differences, told
 from tests.conformance.otp.playing import play
 from tests.conformance.otp.scenarios import FILES, load, record
 
@@ -29,11 +29,6 @@ def played(scenario):
 @pytest.fixture(autouse=True)
 def _quiet(caplog):
     caplog.set_level("CRITICAL", logger="supervisors")
-
-
-def told(found):
-    """The steps that differ, for people."""
-    return "\n".join(f"{op}\n    OTP  {theirs}\n    here {ours}" for op, theirs, ours in found)
 
 
 @pytest.mark.parametrize("scenario", SAME)

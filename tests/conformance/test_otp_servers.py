@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from tests.conformance.otp.comparing import told
 from tests.conformance.otp.servers.comparing import RULES, differences
 from tests.conformance.otp.servers.playing import play
 from tests.conformance.otp.servers.scenarios import FILES, load, record
@@ -19,11 +20,6 @@ DEPARTURES = [pytest.param(scenario, id=id) for id, scenario in RECORDED if "dep
 @pytest.fixture(autouse=True)
 def _quiet(caplog):
     caplog.set_level("CRITICAL", logger="supervisors")
-
-
-def told(found):
-    """The steps that differ, for people."""
-    return "\n".join(f"{op}\n    OTP  {theirs}\n    here {ours}" for op, theirs, ours in found)
 
 
 @pytest.mark.parametrize("scenario", SAME)

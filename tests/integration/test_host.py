@@ -654,6 +654,15 @@ def test_messages_are_not_replaced_during_a_turn(any_host):
     assert len(chat.messages) == 4
 
 
+def test_what_was_replaced_is_forgotten(host):
+    chat = host.session("s", fake(says("one")))
+    chat.reply("a secret").result()
+    chat.replace_messages([])
+    ledger = host.system.whereis(("sessions", "s")).actor_inbox.owner._ledger
+    assert ledger._before is None
+    assert ledger.value.messages == []
+
+
 def test_messages_that_no_model_would_accept_replace_nothing(any_host):
     chat = any_host.session("s", fake(says("one"), says("two")))
     before = chat.reply("hi").result().thread

@@ -127,6 +127,7 @@ class Changes:
 
         def stored(error: StoreError | None) -> None:
             if error is None:
+                self._ledger.commit()
                 asked.reply(snapshot(session))
             else:
                 self._ledger.roll_back()

@@ -42,7 +42,7 @@ class Ledger:
         self._saves = 0
         self._stored = 0
         self._halted_reason: str | None = None
-        self._before: tuple[Session, str | None] = (self._cell.value, None)
+        self._before: tuple[Session, str | None] | None = None
         self._pending: dict[int, Stored] | None = None
         self._repaired = False  # open calls were settled here at the load, and the store does not know yet
         self.stale = False  # our value cannot be stored: the store's counts, and must be reloaded
@@ -61,10 +61,10 @@ class Ledger:
     @property
     def before(self) -> Session:
         """What `roll_back` returns to."""
-        return self._before[0]
+        return self.value if self._before is None else self._before[0]
 
     def begin(self, session: Session) -> None:
-        """The session is this from now on, or until `roll_back`."""
+        """The session is this from now on, or until `roll_back`; `commit` makes it final."""
         self._before = self.value, self._halted_reason
         self.put(session, self._halted_reason if session is self.value else None)
 
@@ -74,7 +74,13 @@ class Ledger:
 
     def roll_back(self) -> None:
         """The session is again what it was before `begin`."""
+        assert self._before is not None
         self.put(*self._before)
+        self._before = None
+
+    def commit(self) -> None:
+        """What the session was before `begin` is forgotten: it may be all that was said."""
+        self._before = None
 
     def put(self, session: Session, halted_reason: str | None = None) -> None:
         """The session is this from now on; `halted_reason` is why the turn ended that it is the end of."""

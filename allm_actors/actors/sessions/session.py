@@ -445,8 +445,7 @@ class SessionActor(Process):
 
     def _end(self, spec: TurnSpec, reason: object) -> None:
         # A turn that never began results in the conversation as it was before the running turn.
-        session = self._ledger.value if self._run is None else self._ledger.before
-        result, last = ending(spec, session.thread, reason)
+        result, last = ending(spec, self._ledger.before.thread, reason)
         spec.channel.end(result, last=last)
         self._forget(spec)
 
@@ -456,6 +455,7 @@ class SessionActor(Process):
 
     def _over(self, run: TurnRun) -> None:
         self._run = None
+        self._ledger.commit()
         inside = self._setup.cell.inside
         if inside.turn == run.spec.id:
             inside.turn = None  # a tool that still runs may wait for the session from now on

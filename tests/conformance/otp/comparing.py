@@ -120,3 +120,8 @@ def _of_each(log, families):
 
 def _stops_with_others(line, families):
     return families.parent(line) in families.dynamic and (" asked: " in line or " ends: " in line)
+
+
+def told(found):
+    """The steps that differ, for people."""
+    return "\n".join(f"{op}\n    OTP  {theirs}\n    here {ours}" for op, theirs, ours in found)
