@@ -139,7 +139,9 @@ def _sent(tool: Tool, *, whole: bool) -> Tool:
     if whole or not (isinstance(sendable[0], str) and isinstance(sendable[1], dict)):  # `validate` says which
         return msgspec.structs.replace(tool, compact=False)
     text = " ".join(part for part in (_summary(tool), _hint(tool.schema)) if part)
-    return Tool(name=tool.name, description=text, schema={"type": "object"}, metadata=tool.metadata)
+    # A stub leaves open what `strict` would have a provider enforce.
+    metadata = {name: value for name, value in tool.metadata.items() if name != "strict"}
+    return Tool(name=tool.name, description=text, schema={"type": "object"}, metadata=metadata)
 
 
 def _help_tool(tools: Sequence[Tool]) -> Tool:

@@ -17,7 +17,7 @@ import msgspec
 
 from .errors import ToolError
 from .predicates import is_number
-from .schemas.handlers import called, context_of
+from .schemas.handlers import called, context_of, function_behind
 from .schemas.normal import normalized
 
 __all__ = ["TOOL_NAME", "AskUser", "Effect", "Err", "Halt", "HandlerResult", "Isolation", "Ok", "Tool"]
@@ -93,7 +93,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         """Call the function behind the tool, as if it had not been decorated."""
         if self.handler is None:
             raise TypeError(f"tool {self.name!r} has no handler to call")
-        return getattr(self.handler, "__wrapped__", self.handler)(*args, **kwargs)
+        return function_behind(self.handler)(*args, **kwargs)
 
     def __reduce__(self) -> Any:
         # The name of a decorated function now refers to the tool, so pickle could not find the function by its name.

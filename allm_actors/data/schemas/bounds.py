@@ -2,7 +2,8 @@
 
 Rule of this file: duck-typed, without importing those libraries: `annotated_types.Ge(3)` has a `ge`,
 `pydantic.Field(ge=3)` has such objects in its `metadata`. Objects of an unknown shape are ignored, and so are
-bounds that msgspec does not have for a type.
+bounds that msgspec does not have for a type. A step of fractions is only told to the model: msgspec would compare
+exactly, and hardly a float is an exact multiple of 0.01.
 """
 
 from __future__ import annotations
@@ -59,10 +60,16 @@ def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta
             value = _whole(name, bounds[name]) if kind is int else bounds[name]
             # A bound that msgspec cannot hold, such as 2**70, or a pattern in another dialect, is left out by itself.
             with suppress(TypeError, ValueError, re.error):
-                made = Annotated[annotation, msgspec.Meta(**{name: value})]
+                made = Annotated[annotation, _meta(kind, name, value)]
                 msgspec.json.schema(Annotated[(made, *theirs)] if theirs else made)
                 annotation = made
     return annotation
+
+
+def _meta(kind: Any, name: str, value: Any) -> msgspec.Meta:
+    if name == "multiple_of" and kind is float and not float(value).is_integer():
+        return msgspec.Meta(extra_json_schema={"multipleOf": value})
+    return msgspec.Meta(**{name: value})
 
 
 def _whole(name: str, value: float) -> int | float:

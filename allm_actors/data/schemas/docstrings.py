@@ -19,7 +19,10 @@ _GOOGLE = re.compile(
 )
 _NUMPY = re.compile(r"^(?P<name>[A-Z][A-Za-z ]+)\n-{3,}\s*$", re.MULTILINE)
 _SPHINX = re.compile(
-    r"^:(?P<field>[a-z]+)(?P<names>[^:\n]*):[ \t]*(?P<text>(?:.*)(?:\n[ \t]+.*)*)", re.MULTILINE
+    # Not any word: a line of text may begin with a role, as in :class:`Order`.
+    r"^:(?P<field>param|parameter|arg|argument|key|keyword|type|raises?|except|exception|returns?|rtype|yields?|ytype|"
+    r"var|ivar|cvar|vartype|meta)\b(?P<names>[^:\n]*):[ \t]*(?P<text>(?:.*)(?:\n[ \t]+.*)*)",
+    re.MULTILINE,
 )
 _GOOGLE_ITEM = re.compile(r"^\*{0,2}(?P<name>\w+)\s*(?:\([^)]*\))?\s*:\s*(?P<text>.*)$")
 _NUMPY_ITEM = re.compile(r"^(?P<names>\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$")
@@ -79,6 +82,8 @@ def _google(text: str) -> tuple[str, dict[str, str]] | None:
     heads = [i for i, line in enumerate(lines) if _GOOGLE.match(line)]
     if not heads:
         return None
+    if heads == [0]:  # the section is all there is, so `cleandoc` took its indent for the docstring's
+        lines[1:] = [f" {line}" for line in lines[1:]]
     parameters: dict[str, str] = {}
     for start, end in zip(heads, [*heads[1:], len(lines)], strict=True):
         head = _GOOGLE.match(lines[start])

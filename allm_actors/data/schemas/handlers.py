@@ -17,7 +17,7 @@ from allm_actors.data.errors import ToolError
 from .convert import Misfit, convert, shown
 from .signature import CONTEXT, Signature, names_the_context, signature_as_written
 
-__all__ = ["called", "context_of", "handler_of"]
+__all__ = ["called", "context_of", "function_behind", "handler_of"]
 
 Handler = Callable[..., Any]
 
@@ -41,6 +41,12 @@ def handler_of(function: Callable[..., Any], signature: Signature, tool_name: st
     functools.update_wrapper(handler, function)
     handler.takes_context = signature.context is not None
     return handler  # type: ignore[no-any-return]  # a function that was given an attribute
+
+
+def function_behind(handler: Handler) -> Callable[..., Any]:
+    """The function that `handler_of` made this handler of; any other handler itself, whatever it wraps."""
+    made = isinstance(getattr(handler, "takes_context", None), bool)
+    return getattr(handler, "__wrapped__", handler) if made else handler
 
 
 def context_of(handler: Handler) -> str | None:

@@ -1,27 +1,28 @@
 """JSON Schema from Python types.
 
 Rule of this file: msgspec knows what a type looks like in JSON; this file adds what a model must be told
-besides: the type of an enumeration, the format of a datetime, and, for a strict answer, that nothing is
-optional. A schema given as a dict is the caller's own: only its keys become text and its enum members their
-values.
+besides: the type of an enumeration, the format of a datetime, a description wherever it stands. A schema given
+as a dict is the caller's own: only its keys become text and its enum members their values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
+import msgspec.inspect
 
 from . import docstrings
 from .aliases import CONTAINERS, UNIONS, rebuilt, unaliased
 from .normal import normalized
 from .signature import Argument, Signature, signature_of
+from .strict import is_strict, strict_form
+from .walking import DEFS, Schema, references, renamed, walk
 
 __all__ = ["json_schema", "of_function", "of_type"]
 
-_DEFS = "#/$defs/"
 _UNSUPPORTED = (
     "JSON has no form for it; use a dataclass, a TypedDict, a Struct or a pydantic model, or take a type such "
     "as str and build the object yourself"
@@ -30,19 +31,24 @@ _UNION = (
     "JSON does not say which one it is; tag them (msgspec.Struct with tag=True), or make the union a field of "
     "a pydantic model"
 )
+_UNVALIDATED = (
+    "the rules of a pydantic dataclass would not be checked; make {} a pydantic model, or a plain dataclass"
+)
 _UNREADABLE = (TypeError, NameError, RecursionError)  # the last two of a text, or an alias, in the type
 _FORMATS = {"datetime": "date-time", "time": "time"}
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
-Schema = dict[str, Any]
+Definitions = dict[str, Any]
 
 
 def json_schema(name: str, schema: Schema | type[Any] | Any, strict: bool = True) -> dict[str, Any]:
     """A `response_format` that asks for JSON: `schema` is a JSON Schema, or a type (Struct, dataclass, TypedDict, …).
 
     Shape: `{"type": "json_schema", "name": name, "schema": {…}, "strict": strict}`. A type's schema is made strict when
-    `strict` is set: every property is required and no other is allowed. Raises TypeError for a type without a schema,
-    and for what is neither, and ValueError for a schema that contains itself.
+    `strict` is set: every property is required and no other is allowed. A type that has no strict form, because
+    there is a map of any keys, a tuple or `Any` in it, gets `"strict": False` all the same: it would be refused.
+    Raises TypeError for a type without a schema, and for what is neither, and ValueError for a schema that
+    contains itself.
     """
     if isinstance(schema, (str, bytes, list)):
         got = type(schema).__name__
@@ -52,17 +58,18 @@ def json_schema(name: str, schema: Schema | type[Any] | Any, strict: bool = True
     if isinstance(schema, Mapping):
         tree = normalized(schema, f"json_schema {name!r}", anew=True)
     else:
-        tree = _walk(of_type(schema), _strict) if strict else of_type(schema)
+        tree = strict_form(of_type(schema)) if strict else of_type(schema)
+        strict = strict and is_strict(tree)
     return {"type": "json_schema", "name": name, "schema": tree, "strict": strict}
 
 
 def of_type(annotation: Any) -> Schema:
     """The JSON Schema of a type. Raises TypeError for a type that JSON cannot express."""
-    schema, definitions = _components(annotation)
-    root = schema.get("$ref", "").removeprefix(_DEFS)
+    (schema,), definitions = _components([annotation])
+    root = schema.get("$ref", "").removeprefix(DEFS)
     if root in definitions:  # providers want the root to be an object, not a reference to one
         schema = definitions[root]
-        if f"{_DEFS}{root}" not in _references(list(definitions.values())):
+        if f"{DEFS}{root}" not in references(list(definitions.values())):
             del definitions[root]
     return schema | ({"$defs": definitions} if definitions else {})
 
@@ -73,30 +80,38 @@ def of_function(function: Callable[..., Any] | Signature) -> Schema:
     An argument without an annotation may be anything. Raises TypeError for what has no schema, naming the parameter.
     """
     signature = function if isinstance(function, Signature) else signature_of(function)
-    definitions: dict[str, Any] = {}
+    try:  # all at once: two types of one name get two definitions
+        schemas, definitions = _components([argument.type for argument in signature.arguments])
+    except TypeError:
+        _refuse_parameter(signature)
+        raise
     texts = docstrings.read(signature.docstring)[1]
-    properties = {
-        a.name: _property(signature, a, texts.get(a.name), definitions) for a in signature.arguments
-    }
     schema: Schema = {
         "type": "object",
-        "properties": properties,
+        "properties": {
+            argument.name: _property(argument, described, texts.get(argument.name))
+            for argument, described in zip(signature.arguments, schemas, strict=True)
+        },
         "required": [argument.name for argument in signature.arguments if argument.required],
         "additionalProperties": signature.open_ended,
     }
     return schema | ({"$defs": definitions} if definitions else {})
 
 
-def _property(
-    signature: Signature, argument: Argument, text: str | None, definitions: dict[str, Any]
-) -> Schema:
-    try:
-        schema, found = _components(argument.type)
-    except TypeError as error:
-        raise TypeError(f"{signature.name}: parameter {argument.name}: {error}") from None
-    definitions |= found
+def _refuse_parameter(signature: Signature) -> None:
+    """Raises TypeError for the first parameter that has no schema, naming it."""
+    for argument in signature.arguments:
+        try:
+            _components([argument.type])
+        except TypeError as error:
+            raise TypeError(f"{signature.name}: parameter {argument.name}: {error}") from None
+
+
+def _property(argument: Argument, schema: Schema, text: str | None) -> Schema:
     description = _description(argument.type) or text
-    described = {"description": description, **schema} if description else schema
+    described = (
+        {"description": description} | schema | {"description": description} if description else schema
+    )
     return described if argument.required else described | _default(argument.default)
 
 
@@ -116,20 +131,57 @@ def _default(value: Any) -> Schema:
         return {}  # a sentinel for "not given": the model need only know that the argument is optional
 
 
-def _components(annotation: Any) -> tuple[Schema, dict[str, Any]]:
-    foreign: dict[str, Any] = {}
-    try:
-        (schema,), definitions = msgspec.json.schema_components(
-            (_dated(unaliased(annotation)),),
-            schema_hook=lambda cls: _foreign(cls, foreign),
-            ref_template=_DEFS + "{name}",
-        )
-    except _UNREADABLE as error:
-        raise TypeError(f"no JSON Schema for {annotation!r}: {_why(annotation, error)}") from None
-    definitions = {**definitions, **foreign}
-    return _walk(schema, _typed), {
-        name: _walk(definition, _typed) for name, definition in definitions.items()
+def _components(annotations: Iterable[Any]) -> tuple[list[Schema], Definitions]:
+    """The schema of each type, and the definitions that they refer to."""
+    types = tuple(annotations)
+    theirs: dict[type[Any], Schema] = {}
+    schemas, definitions = _components_of(types, lambda cls: theirs.setdefault(cls, _foreign(cls)))
+    if theirs:
+        moved: Definitions = {}
+        known = {cls: _moved(schema, definitions, moved) for cls, schema in theirs.items()}
+        schemas, definitions = _components_of(types, known.__getitem__)
+        definitions |= moved
+    return [walk(schema, _typed) for schema in schemas], {
+        name: walk(definition, _typed) for name, definition in definitions.items()
     }
+
+
+def _components_of(
+    annotations: tuple[Any, ...], foreign: Callable[[type[Any]], Schema]
+) -> tuple[tuple[Schema, ...], Definitions]:
+    try:
+        return _schemas(annotations, foreign)
+    except _UNREADABLE:
+        for annotation in annotations:
+            try:
+                _schemas((annotation,), foreign)
+            except _UNREADABLE as error:
+                raise TypeError(f"no JSON Schema for {annotation!r}: {_why(annotation, error)}") from None
+        raise
+
+
+def _schemas(
+    annotations: tuple[Any, ...], foreign: Callable[[type[Any]], Schema]
+) -> tuple[tuple[Schema, ...], Definitions]:
+    told = [_told(unaliased(annotation)) for annotation in annotations]
+    for cls in _classes(msgspec.inspect.multi_type_info(told)):
+        if hasattr(cls, "__pydantic_validator__"):
+            raise TypeError(_UNVALIDATED.format(cls.__name__))
+    return msgspec.json.schema_components(told, schema_hook=foreign, ref_template=DEFS + "{name}")
+
+
+def _classes(info: Any) -> Iterator[type[Any]]:
+    """The dataclasses in what msgspec knows of a type, at any depth."""
+    seen, waiting = set(), [info]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, list | tuple):
+            waiting.extend(each)
+        elif isinstance(each, msgspec.Struct) and id(each) not in seen:
+            seen.add(id(each))  # a class that refers to itself has one object
+            if isinstance(each, msgspec.inspect.DataclassType):
+                yield each.cls
+            waiting.extend(msgspec.structs.astuple(each))
 
 
 def _why(annotation: Any, error: Exception) -> str:
@@ -143,51 +195,42 @@ def _why(annotation: Any, error: Exception) -> str:
     return said
 
 
-def _foreign(cls: type[Any], definitions: dict[str, Any]) -> Schema:
-    """The schema of a class that describes itself as pydantic's models do; its definitions move to the root."""
+def _foreign(cls: type[Any]) -> Schema:
+    """The schema of a class that describes itself as pydantic's models do."""
     describe = getattr(cls, "model_json_schema", None)
     if describe is None:
         raise NotImplementedError
-    schema = dict(describe())
-    definitions |= schema.pop("$defs", {})
-    return schema
+    return dict(describe())
 
 
-def _dated(annotation: Any) -> Any:
-    """A datetime, or a time, with its format, which msgspec leaves out because the value may have no time zone."""
+def _moved(schema: Schema, taken: Definitions, moved: Definitions) -> Schema:
+    """The schema without its definitions, which are now among `moved`, under names that no other definition has."""
+    own, number = schema.get("$defs", {}), 1
+    names = {name: name for name in own}
+    group = dict(own)
+    while any(name in taken or moved.get(name, made) != made for name, made in group.items()):
+        number += 1
+        names = {name: f"{name}_{number}" for name in own}
+        group = {names[name]: renamed(definition, names) for name, definition in own.items()}
+    moved |= group
+    return {key: renamed(value, names) for key, value in schema.items() if key != "$defs"}
+
+
+def _told(annotation: Any) -> Any:
+    """The annotation with what msgspec leaves out: the format of a datetime or time, which may have no time zone, and
+    a description that is not msgspec's.
+    """
     if getattr(annotation, "__module__", "") == "datetime" and annotation.__name__ in _FORMATS:
         return Annotated[
             annotation, msgspec.Meta(extra_json_schema={"format": _FORMATS[annotation.__name__]})
         ]
     if get_origin(annotation) is Annotated:
-        return Annotated[(_dated(annotation.__origin__), *annotation.__metadata__)]
+        text = _description(annotation)
+        described = () if text is None else (msgspec.Meta(description=text),)
+        return Annotated[(_told(annotation.__origin__), *annotation.__metadata__, *described)]
     if get_origin(annotation) in (*UNIONS, *CONTAINERS):
-        return rebuilt(annotation, tuple(map(_dated, get_args(annotation))))
+        return rebuilt(annotation, tuple(map(_told, get_args(annotation))))
     return annotation
-
-
-# --- edits of every schema inside a schema ------------------------------------------------------------------------
-
-_BY_NAME = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})
-_NESTED = frozenset(
-    {"items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"}
-)
-_LISTED = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
-
-
-def _walk(schema: Any, edit: Callable[[Schema], Schema]) -> Any:
-    """The schema, edited from the inside out. A property may be called `enum`: names are not keywords."""
-    if not isinstance(schema, dict):
-        return schema
-    tree: Schema = {}
-    for key, value in schema.items():
-        if key in _BY_NAME:
-            tree[key] = {name: _walk(inner, edit) for name, inner in value.items()}
-        elif key in _LISTED:
-            tree[key] = [_walk(inner, edit) for inner in value]
-        else:
-            tree[key] = _walk(value, edit) if key in _NESTED else value
-    return edit(tree)
 
 
 def _typed(schema: Schema) -> Schema:
@@ -196,31 +239,3 @@ def _typed(schema: Schema) -> Schema:
         return schema
     kinds = sorted({_JSON_TYPES[type(member)] for member in schema["enum"]})
     return {"type": kinds[0] if len(kinds) == 1 else kinds, **schema}
-
-
-def _strict(schema: Schema) -> Schema:
-    """Make every property of an object required: OpenAI's strict mode, the strictest there is.
-
-    Source: https://platform.openai.com/docs/guides/structured-outputs (all fields must be required)
-    """
-    if "properties" not in schema:
-        return schema
-    properties = {name: _without_default(inner) for name, inner in schema["properties"].items()}
-    return schema | {"properties": properties, "required": list(properties), "additionalProperties": False}
-
-
-def _without_default(schema: Any) -> Any:
-    return (
-        {key: value for key, value in schema.items() if key != "default"}
-        if isinstance(schema, dict)
-        else schema
-    )
-
-
-def _references(tree: Any) -> set[str]:
-    if isinstance(tree, list):
-        return set().union(*map(_references, tree))
-    if not isinstance(tree, dict):
-        return set()
-    own = {tree["$ref"]} if isinstance(tree.get("$ref"), str) else set()
-    return own.union(*map(_references, tree.values()))

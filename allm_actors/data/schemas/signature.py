@@ -12,7 +12,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ForwardRef, Literal, Optional, get_args, get_origin, get_type_hints
 
 from .aliases import UNIONS, behind, unaliased
 from .bounds import bounded
@@ -21,6 +21,7 @@ __all__ = ["Argument", "Signature", "names_the_context", "signature_as_written",
 
 CONTEXT = "context"
 CONTEXT_TYPE = "ToolContext"
+_FIELDS = frozenset({("pydantic", "FieldInfo"), ("msgspec", "Field"), ("dataclasses", "Field")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None =
         if parameter.kind is parameter.VAR_KEYWORD:
             open_ended = True
             continue
+        _refuse_field(function, parameter)
         try:
             argument = _argument(parameter, _evaluated(parameter.annotation, target, names or {}))
         except TypeError as error:
@@ -100,7 +102,7 @@ def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None =
 _as_far_as_it_is_there: Callable[[Callable[..., Any]], inspect.Signature] | None = None
 
 if sys.version_info >= (3, 14):
-    from annotationlib import Format, ForwardRef
+    from annotationlib import Format
 
     def _late_signature(function: Callable[..., Any]) -> inspect.Signature:
         signature = inspect.signature(function, annotation_format=Format.FORWARDREF)
@@ -158,8 +160,20 @@ def _name(function: Any) -> str:
     return getattr(function, "__qualname__", None) or type(function).__name__
 
 
+def _refuse_field(function: Any, parameter: inspect.Parameter) -> None:
+    """Raises TypeError for the `Field(…)` of a library as a default: a plain call of the function would pass it on."""
+    kinds = type(parameter.default).__mro__
+    if any((cls.__module__.partition(".")[0], cls.__name__) in _FIELDS for cls in kinds):
+        raise TypeError(
+            f"{_name(function)}: parameter {parameter.name}: put the field into the annotation, as in "
+            f"{parameter.name}: Annotated[str, Field(description='…')], and a default behind it"
+        )
+
+
 def _argument(parameter: inspect.Parameter, annotation: Any) -> Argument:
     annotation = bounded(unaliased(annotation))
+    if parameter.default is None and annotation not in (Any, object) and not isinstance(annotation, str):
+        annotation = Optional[annotation]  # noqa: UP045 - known at run time only
     required = parameter.default is parameter.empty
     only = parameter.kind is parameter.POSITIONAL_ONLY
     return Argument(parameter.name, annotation, required, None if required else parameter.default, only)
@@ -173,7 +187,7 @@ def _evaluated(annotation: Any, target: Any, names: Mapping[str, Any]) -> Any:
     """The evaluated annotation; its text if it names something imported for type checkers only."""
     if annotation is inspect.Parameter.empty:
         return Any
-    if not isinstance(annotation, str):
+    if not _has_text(annotation):
         return annotation
     variables = {each.__name__: each for each in getattr(target, "__type_params__", ())}
     alone = types.SimpleNamespace(__annotations__={"it": annotation})
@@ -182,4 +196,13 @@ def _evaluated(annotation: Any, target: Any, names: Mapping[str, Any]) -> Any:
             alone, getattr(target, "__globals__", {}), {**names, **variables}, include_extras=True
         )["it"]
     except (NameError, AttributeError, TypeError, SyntaxError):
-        return annotation
+        return str(annotation)
+
+
+def _has_text(annotation: Any) -> bool:
+    """Whether it is text, or has text somewhere inside, as in `list["Order"]`."""
+    if get_origin(annotation) is Literal:
+        return False
+    if get_origin(annotation) is Annotated:
+        return _has_text(annotation.__origin__)
+    return isinstance(annotation, str | ForwardRef) or any(map(_has_text, get_args(annotation)))

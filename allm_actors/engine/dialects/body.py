@@ -11,7 +11,18 @@ from typing import Any
 from allm_actors.data import Message, TextPart, Tool, ToolCall, ValidationError
 from allm_actors.data.encoding import json_bytes, json_text
 
-__all__ = ["arguments_text", "call_made", "check_turns", "flat_text", "is_text", "json_body", "tool_spec"]
+__all__ = [
+    "arguments_text",
+    "call_made",
+    "check_turns",
+    "flat_text",
+    "is_text",
+    "json_body",
+    "parameters",
+    "tool_spec",
+]
+
+_OBJECT: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 def flat_text(message: Message) -> str:
@@ -39,8 +50,17 @@ def arguments_text(call: ToolCall) -> str:
 
 def tool_spec(tool: Tool) -> dict[str, Any]:
     """A tool, in the shape of OpenAI's chat that others share."""
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    function = {"name": tool.name, "description": tool.description, "parameters": parameters(tool)}
     return {"type": "function", "function": function}
+
+
+def parameters(tool: Tool) -> dict[str, Any]:
+    """The schema of a tool's arguments, which is that of an object with properties, even if it says neither.
+
+    Source: OpenAI refuses one without `properties` ("object schema missing properties"), Anthropic and Bedrock one
+    without `type`.
+    """
+    return tool.schema if tool.schema.keys() >= _OBJECT.keys() else {**_OBJECT, **tool.schema}
 
 
 def call_made(call: ToolCall) -> dict[str, Any]:

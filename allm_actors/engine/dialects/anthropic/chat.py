@@ -40,7 +40,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.anthropic.events import JSON_TOOL, STATE, Decoder
-from allm_actors.engine.dialects.body import check_turns, flat_text, is_text, json_body
+from allm_actors.engine.dialects.body import check_turns, flat_text, is_text, json_body, parameters
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.histories import began_without_thoughts, without_loose_ends
@@ -108,7 +108,7 @@ def _body(request: Request) -> dict[str, Any]:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    return {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
+    return {"name": tool.name, "description": tool.description, "input_schema": parameters(tool)}
 
 
 def _tool_choice(request: Request) -> dict[str, Any] | None:

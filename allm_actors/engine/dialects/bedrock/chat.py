@@ -46,7 +46,7 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.bedrock.documents import DOCUMENTS, document_block, named
 from allm_actors.engine.dialects.bedrock.events import STATE, Decoder
-from allm_actors.engine.dialects.body import check_turns, flat_text, json_body
+from allm_actors.engine.dialects.body import check_turns, flat_text, json_body, parameters
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, text_of
@@ -151,7 +151,7 @@ def _tool_config(request: Request) -> dict[str, Any] | None:
     if not tools:
         # A conversation with calls in it is refused unless those tools are declared.
         used = (call.name for message in request.messages for call in message.tool_calls)
-        tools = [Tool(name=name, description="", schema={"type": "object"}) for name in dict.fromkeys(used)]
+        tools = [Tool(name=name, description="", schema={}) for name in dict.fromkeys(used)]
     if not tools:
         return None
     config: dict[str, Any] = {"tools": [_tool(tool) for tool in tools]}
@@ -160,7 +160,7 @@ def _tool_config(request: Request) -> dict[str, Any] | None:
 
 def _tool(tool: Tool) -> dict[str, Any]:
     said = {"description": tool.description} if tool.description else {}  # it may not be empty
-    return {"toolSpec": {"name": tool.name, **said, "inputSchema": {"json": tool.schema}}}
+    return {"toolSpec": {"name": tool.name, **said, "inputSchema": {"json": parameters(tool)}}}
 
 
 def _tool_choice(request: Request) -> dict[str, Any] | None:

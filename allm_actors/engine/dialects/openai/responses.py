@@ -43,7 +43,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import OPENAI_WORDS, Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
+from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body, parameters
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.lenient import text_of
@@ -127,7 +127,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
         "type": "function",
         "name": tool.name,
         "description": tool.description,
-        "parameters": tool.schema,
+        "parameters": parameters(tool),
         "strict": tool.metadata.get("strict") is True,
     }
 

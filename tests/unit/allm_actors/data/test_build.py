@@ -467,6 +467,25 @@ def test_a_bound_holds_for_the_types_that_can_have_it(annotation, told):
     assert tool(f).schema["properties"]["a"] == told
 
 
+def test_calling_a_tool_calls_the_function_that_was_decorated_or_the_handler_that_was_given():
+    def inner(arguments):
+        return "inner", arguments
+
+    @functools.wraps(inner)
+    def guarded(arguments):
+        return "guarded", arguments
+
+    plain = tool(name="plain", description="", schema={}, handler=guarded)
+    assert plain({"a": 1}) == plain.run({"a": 1}, None) == ("guarded", {"a": 1})
+
+    @tool
+    @functools.wraps(inner)
+    def decorated(arguments: dict):
+        return "decorated", arguments
+
+    assert decorated({"a": 1}) == ("decorated", {"a": 1})
+
+
 def test_what_is_said_beside_a_type_and_is_no_bound_changes_nothing():
     def f(
         a: Annotated[int, "the first", object(), {"ge": 3}, int],

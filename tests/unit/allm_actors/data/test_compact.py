@@ -61,6 +61,12 @@ def test_a_compact_tool_is_sent_as_a_stub_and_the_others_as_they_are():
     assert all(tool.handler is None for tool in sent)
 
 
+def test_a_stub_is_not_strict_but_a_tool_that_is_sent_whole_is():
+    strict = msgspec.structs.replace(WEATHER, metadata={"strict": True, "owner": "maps"})
+    assert projected([strict])[0].metadata == {"owner": "maps"}
+    assert projected([strict], tool_choice="weather")[0].metadata == strict.metadata
+
+
 def test_without_compact_tools_nothing_changes():
     own = Tool(name="tool_help", description="mine", schema={})
     assert projected([TIME, own]) == [TIME, own]

@@ -112,7 +112,7 @@ class TestEncode:
             ],
         }
         assert body["tools"] == [
-            {"name": "look", "description": "Looks.", "input_schema": {"type": "object"}}
+            {"name": "look", "description": "Looks.", "input_schema": {"type": "object", "properties": {}}}
         ]
 
     def test_an_answer_without_text_or_calls_is_left_out(self):

@@ -173,7 +173,13 @@ def test_tool_choices(choice, expected):
     config = sent(tools=[LOOK], tool_choice=choice)["toolConfig"]
     assert config.get("toolChoice") == expected
     assert config["tools"] == [
-        {"toolSpec": {"name": "look", "description": "Looks.", "inputSchema": {"json": {"type": "object"}}}}
+        {
+            "toolSpec": {
+                "name": "look",
+                "description": "Looks.",
+                "inputSchema": {"json": {"type": "object", "properties": {}}},
+            }
+        }
     ]
 
 
@@ -186,7 +192,7 @@ def test_a_choice_that_cannot_be_met_is_refused(choice, tools):
 
 
 def test_a_conversation_with_calls_declares_them_even_when_no_tool_may_be_called():
-    bare = [{"toolSpec": {"name": "look", "inputSchema": {"json": {"type": "object"}}}}]
+    bare = [{"toolSpec": {"name": "look", "inputSchema": {"json": {"type": "object", "properties": {}}}}}]
     conversation = [user("look"), called(CALL, CALL), answered("a")]
     assert sent(*conversation)["toolConfig"] == {"tools": bare}
     assert sent(*conversation, tools=[LOOK], tool_choice="none")["toolConfig"] == {"tools": bare}

@@ -2,10 +2,12 @@
 
 import json
 
+import msgspec
 import pytest
 
 from allm_actors.data import Image, ImagePart, Message, Request, TextPart, Tool, ToolCall, ValidationError
 from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.body import parameters
 from allm_actors.engine.dialects.openai.chat import encode
 
 
@@ -49,11 +51,17 @@ def test_tools_and_choices():
     tool = Tool(name="f", description="d", schema={"type": "object"})
     wire = body(tools=[tool], tool_choice="f")
     assert wire["tools"] == [
-        {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
+        {
+            "type": "function",
+            "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}},
+        }
     ]
     assert wire["tool_choice"] == {"type": "function", "function": {"name": "f"}}
     flat = {"type": "function", "name": "f"}
     assert body(tools=[tool], tool_choice=flat)["tool_choice"] == wire["tool_choice"]
+    assert parameters(msgspec.structs.replace(tool, schema={})) == {"type": "object", "properties": {}}
+    whole = {"properties": {"a": {}}, "type": "object"}
+    assert parameters(msgspec.structs.replace(tool, schema=whole)) is whole
     strict = Tool(name="f", description="d", schema={}, metadata={"strict": True})
     assert body(tools=[strict])["tools"][0]["function"]["strict"] is True
     for choice in ("auto", "none", "required", {"type": "allowed_tools"}):

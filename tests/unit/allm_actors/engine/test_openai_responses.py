@@ -93,7 +93,12 @@ class TestEncode:
 
     def test_tools_are_flat_and_strict_only_when_they_say_so(self):
         strict = Tool(name="b", description="", schema={}, metadata={"strict": True})
-        flat = {"type": "function", "name": "look", "description": "Looks.", "parameters": {"type": "object"}}
+        flat = {
+            "type": "function",
+            "name": "look",
+            "description": "Looks.",
+            "parameters": {"type": "object", "properties": {}},
+        }
         loose, exact = sent(tools=[TOOL, strict])["tools"]
         assert loose == {**flat, "strict": False}
         assert exact["strict"] is True

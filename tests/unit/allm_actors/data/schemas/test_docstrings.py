@@ -47,6 +47,25 @@ def test_a_deeper_line_goes_on_and_prose_behind_a_section_ends_it():
     assert read(text) == ("Weather.", {"city": "The city, note: in any spelling."})
 
 
+def test_a_line_may_begin_with_a_role():
+    text = """Ship it.
+
+    :class:`Order` is what you get.
+
+    Args:
+        order: What to ship.
+    """
+    assert read(text) == ("Ship it.\n\n:class:`Order` is what you get.", {"order": "What to ship."})
+
+
+def test_arguments_may_be_all_there_is():
+    assert read("""Args:
+        city: The city,
+            in any spelling.
+        unit: c or f.
+    """) == ("", {"city": "The city, in any spelling.", "unit": "c or f."})
+
+
 def test_numpys_other_parameters_are_parameters():
     text = "Weather.\n\nOther Parameters\n----------------\nunit : str\n    c or f."
     assert read(text) == ("Weather.", {"unit": "c or f."})

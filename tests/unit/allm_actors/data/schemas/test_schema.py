@@ -4,9 +4,10 @@ import datetime
 import enum
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, Optional, TypedDict
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
 from allm_actors.data.rules.validate import validate
 from allm_actors.data.schemas.normal import normalize
 from allm_actors.data.schemas.schema import json_schema, of_function, of_type
+from allm_actors.data.schemas.walking import walk
 
 
 class Colour(enum.Enum):
@@ -166,6 +168,124 @@ def test_a_schema_that_is_not_strict_keeps_its_defaults():
     assert schema["strict"] is False
     assert schema["schema"]["required"] == ["x"]
     assert schema["schema"]["properties"]["y"]["default"] == 0.0
+
+
+@dataclass
+class Loose:
+    of: dict[str, int]
+
+
+@dataclass
+class Pair:
+    of: tuple[int, str]
+
+
+@dataclass
+class Anything:
+    of: Any
+
+
+@dataclass
+class Sized:
+    name: Annotated[str, msgspec.Meta(min_length=2)]
+    home: Annotated[Point, msgspec.Meta(description="where")]
+    price: Decimal
+    picture: bytes
+
+
+@pytest.mark.parametrize("type_", [Loose, Pair, Anything, list[Loose]])
+def test_a_type_without_a_strict_form_is_asked_for_all_the_same(type_):
+    assert json_schema("n", type_)["strict"] is False
+
+
+@pytest.mark.parametrize("type_", [Point, Node, Options, Sized, Colour, list[Node], int | str])
+def test_a_strict_schema_has_only_what_strict_mode_takes(type_):
+    wanted = json_schema("n", type_)
+    assert wanted["strict"] is True
+
+    def look(schema):
+        assert "$ref" not in schema or len(schema) == 1
+        assert not {"default", "oneOf", "minLength", "contentEncoding"} & schema.keys()
+        assert schema.get("format") != "decimal"
+        return schema
+
+    walk(wanted["schema"], look)
+
+
+def test_what_strict_mode_has_no_word_for_is_said():
+    properties = json_schema("n", Sized)["schema"]["properties"]
+    assert properties["name"]["description"] == "minLength: 2"
+    assert properties["home"] == {"description": "where", "anyOf": [{"$ref": "#/$defs/Point"}]}
+    assert properties["price"]["description"] == "format: decimal"
+    assert properties["picture"]["description"] == "contentEncoding: base64"
+
+
+def test_two_types_of_one_name_have_two_definitions():
+    def inner(kind):
+        @dataclass
+        class Item:
+            of: kind
+
+        return Item
+
+    numbers, texts = inner(int), inner(str)
+
+    def move(first: numbers, second: texts): ...
+
+    schema = of_function(move)
+    first, second = (schema["properties"][name]["$ref"] for name in ("first", "second"))
+    found = [schema["$defs"][ref.removeprefix("#/$defs/")]["properties"]["of"] for ref in (first, second)]
+    assert found == [{"type": "integer"}, {"type": "string"}]
+
+
+def test_a_description_is_told_wherever_it_stands():
+    def weather(
+        unit: Annotated[str, "c or f"] | None = None,
+        tags: list[Annotated[str, "one tag"]] = [],  # noqa: B006 - a default of the schema
+    ): ...
+
+    properties = of_function(weather)["properties"]
+    assert properties["unit"]["anyOf"][0] == {"type": "string", "description": "c or f"}
+    assert properties["tags"]["items"] == {"type": "string", "description": "one tag"}
+
+
+def test_a_default_of_none_makes_the_argument_optional():
+    def weather(city: str, day: int = None, unit: Annotated[str, "c or f"] = None):  # noqa: RUF013
+        return city, day, unit
+
+    made = tool(weather)
+    optional = {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}
+    assert made.schema["properties"]["day"] == optional
+    assert made.run({"city": "Oslo", "day": None, "unit": None}, None) == ("Oslo", None, None)
+
+
+def test_names_inside_an_annotation_may_be_quoted():
+    def place(first: Optional["Point"], rest: list["Point"]):
+        return first, rest
+
+    made = tool(place)
+    assert made.schema["properties"]["rest"]["items"] == {"$ref": "#/$defs/Point"}
+    assert made.run({"first": {"x": 1}, "rest": [{"x": 2}]}, None) == (Point(1), [Point(2)])
+
+
+def test_a_quoted_name_that_is_not_there_is_refused_and_a_context_is_one():
+    def place(first: list["Nowhere"]): ...  # noqa: F821
+
+    def asked(city: str, ctx: Optional["ToolContext"] = None):  # noqa: F821
+        return city, ctx
+
+    with pytest.raises(TypeError, match=r"cannot evaluate the annotation .*Nowhere.* of first; import it"):
+        tool(place)
+    assert list(tool(asked).schema["properties"]) == ["city"]
+    assert tool(asked).run({"city": "Oslo"}, 7) == ("Oslo", 7)
+
+
+@pytest.mark.parametrize("default", [msgspec.field(default=1), field(default=1)])
+def test_a_field_of_a_class_is_no_default_of_a_parameter(default):
+    def count(n: int = default): ...
+
+    with pytest.raises(TypeError, match="count: parameter n: put the field into the annotation"):
+        of_function(count)
 
 
 def test_keys_and_enum_members_become_text():

@@ -123,23 +123,6 @@ def test_a_parsed_value_that_is_no_data_is_refused_by_its_place():
         allm.to_msgpack(Response(parsed={"x": print}))
 
 
-def test_pydantic_models():
-    pydantic = pytest.importorskip(
-        "pydantic", reason="pydantic is the user's choice, and is not installed here"
-    )
-
-    class Fish(pydantic.BaseModel):
-        name: str
-        age: int = pydantic.Field(gt=0)
-
-    assert response_format_of(Fish)["schema"]["required"] == ["name", "age"]
-    assert parse('{"name": "Nemo", "age": 3}', Fish) == Fish(name="Nemo", age=3)
-    with pytest.raises(ValueError, match="age: Input should be greater than 0"):
-        parse('{"name": "Nemo", "age": 0}', Fish)
-    stored = allm.from_json(allm.to_json(Response(parsed=Fish(name="Nemo", age=3))))
-    assert stored.parsed == {"name": "Nemo", "age": 3}
-
-
 @pytest.mark.parametrize(
     "text", ["```json\n{TEXT}\n```", "\n```\n{TEXT}```\n", "``` JSON\r\n {TEXT} \r\n```", "{TEXT}"]
 )
