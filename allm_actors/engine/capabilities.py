@@ -213,6 +213,8 @@ def _check_sources(request: ImageRequest) -> None:
 
 
 def _hint(capability: Capability, door: str, name: str, known: Sequence[str], others: Collection[str]) -> str:
+    if name == "timeout":
+        return "; request_timeout limits the call, and connect_timeout a connection, in seconds"
     near = get_close_matches(name, (*known, *others, capability.field), n=1)
     if near == [capability.field] and door == _DOORS["variation"]:
         return "; a variation takes no prompt; to use one, call edit_image(engine, image, prompt)"

@@ -7,6 +7,7 @@ implemented once, in the dialect, in `dialects/parameters` for the fields of a c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -52,6 +53,11 @@ class Quirks:
     words: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     only_for: Mapping[str, str] = field(default_factory=dict)
+
+    def knows(self, name: str, model: str | None) -> bool:
+        """Whether this model has the field of that name."""
+        models = self.only_for.get(name)
+        return models is None or re.match(models, model or "", re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -234,14 +234,10 @@ def submit_tool_result(session: Session, id: str, content: object) -> Session:
     everything else JSON.
     Raises: SessionError `unknown_tool_call_id`; SessionStatusError when no call is pending; TypeError for a bad id.
     """
-    _check(session)
-    return _submitted(session, id, content)
+    return submit_tool_results(session, [(id, content)])
 
 
-def _submitted(session: Session, call_id: object, content: object) -> Session:
-    if not isinstance(call_id, str):
-        raise TypeError(f"a tool call id must be a string, got: {call_id!r}")
-    _allow(session, "submit", "submit_tool_result", call_id)
+def _submitted(session: Session, call_id: str, content: object) -> Session:
     if call_id not in [call.id for call in session.pending_tool_calls]:
         raise _unknown(session, call_id)
     message = Message(role="tool", content=_content(content), tool_call_id=call_id)
@@ -256,7 +252,11 @@ def submit_tool_results(session: Session, results: Iterable[tuple[str, object]])
     Raises: what `submit_tool_result` raises.
     """
     _check(session)
+    before = session
     for call_id, content in results:
+        if not isinstance(call_id, str):
+            raise TypeError(f"a tool call id must be a string, got: {call_id!r}")
+        _allow(before, "submit", "submit_tool_result", call_id)
         session = _submitted(session, call_id, content)
     return session
 

@@ -105,7 +105,7 @@ def _left() -> tuple[Session, ChatResult]:
 
 @chat("error")
 def _failed() -> tuple[Session, ChatResult]:
-    """the model call failed, on whatever turn; `halt_when` raised; the session's process died"""
+    """the model call failed, on whatever turn; `halt_when` raised; the session died: it is then as stored last"""
     return start(called("gives"), [script.error("rate_limited")])
 
 

@@ -80,7 +80,7 @@ def _unknown_adapter() -> AllmError:
 
 @produces(allm.EngineError, "missing_stream_adapter")
 def _adapter_without_stream() -> AllmError:
-    """a call with an adapter object that has lost its `stream`; an engine takes none without"""
+    """a streamed call with an adapter that streams none, as most for transcription; one that has lost its `stream`"""
     adapter: Any = types.SimpleNamespace(name="own", stream=list)
     engine = allm.Engine(adapter=adapter)
     del adapter.stream
@@ -521,7 +521,7 @@ def _parts() -> AllmError:
 
 @produces(allm.UnwrapError, "empty_stop_response")
 def _no_text_at_all() -> AllmError:
-    """`unwrap` of a response that stopped without any text"""
+    """`unwrap` of a response that stopped and has no text at all, as an adapter may make; an empty text is one"""
     return raised(lambda: allm.unwrap(allm.Response(finish_reason="stop")))
 
 

@@ -31,9 +31,28 @@ PDF = Document.from_bytes(b"%PDF", "application/pdf")
 CALL = ToolCall(id="c0", name="t", arguments={})
 CALLING = Message(role="assistant", content="", metadata={"tool_calls": [CALL]})
 ANSWER = Message(role="tool", content="x", tool_call_id="c0")
-BAD: Any = Message(role="robot", content=None)  # type: ignore[arg-type]
 WORDS = ("reasoning_effort", "reasoning_summary", "verbosity")
 FOREIGN: Any = {"type": "text", "text": "hi"}
+
+
+MESSAGES: list[Any] = [
+    Message(role="robot", content="x"),  # type: ignore[arg-type]
+    Message(role="user", content=None),  # type: ignore[arg-type]
+    Message(role="user", content=[FOREIGN]),
+    Message(role="tool", content="x"),
+    *(
+        Message(role="assistant", content="", metadata={"tool_calls": calls})
+        for calls in ([{"id": "c0"}], [5], "c0")
+    ),
+]
+CONVERSATIONS: list[Any] = [
+    *([HI, message, HI] for message in MESSAGES),
+    [HI, FOREIGN],
+    5,
+    [HI, ANSWER],
+    [HI, CALLING, ANSWER, ANSWER],
+    [HI, CALLING, HI, Message(role="assistant", content="")],
+]
 
 
 def request(**fields: Any) -> Request:
@@ -42,6 +61,13 @@ def request(**fields: Any) -> Request:
 
 def tool(**fields: Any) -> Tool:
     return Tool(**{"name": "t", "description": "", "schema": {}, **fields})
+
+
+TOOLS = [
+    *(tool(name=name) for name in ("", "auto", "white space")),
+    tool(description=None),
+    tool(schema=[]),
+]
 
 
 def pictures(image: Image, **options: Any) -> Any:
@@ -119,29 +145,17 @@ def incapable() -> Iterator[Callable[[], object]]:
 
 WRONG: dict[str, Callable[[], object]] = {
     **_checks(
-        Message(role="robot", content="x"),  # type: ignore[arg-type]
-        Message(role="user", content=None),  # type: ignore[arg-type]
-        Message(role="user", content=[FOREIGN]),
-        Message(role="tool", content="x"),
-        Message(role="assistant", content="", metadata={"tool_calls": [{"id": "c0"}]}),
-        *(tool(name=name) for name in ("", "auto", "white space")),
-        tool(description=None),
-        tool(schema=[]),
-        Thread(messages=[FOREIGN]),
-        Thread(messages=5),  # type: ignore[arg-type]
-        Thread(messages=[ANSWER]),
-        Thread(messages=[CALLING, ANSWER, ANSWER]),
-        Thread(messages=[CALLING, HI, Message(role="assistant", content="")]),
-        Thread(messages=[BAD]),
-        Thread(messages=[Message(role="assistant", content="", metadata={"tool_calls": "c0"})]),
-        Request(messages=[HI, Message(role="assistant", content="", metadata={"tool_calls": [5]}), HI]),
+        *MESSAGES,
+        *TOOLS,
+        *(Thread(messages=messages) for messages in CONVERSATIONS),
+        *(Request(messages=messages) for messages in CONVERSATIONS),
+        *(Session(thread=Thread(messages=messages)) for messages in CONVERSATIONS),
         Request(messages=[]),
-        Request(messages=[HI, FOREIGN]),
-        Request(messages=[HI, BAD]),
         Request(messages=[HI, CALLING]),
+        *(request(tools=[one]) for one in TOOLS),
         request(tools=[FOREIGN]),
-        request(tools=[tool(name="")]),
         request(tools=[tool(), tool()]),
+        request(tools=5),
         request(temperature=3),
         request(max_tokens=0),
         request(response_format="poem"),
@@ -153,7 +167,6 @@ WRONG: dict[str, Callable[[], object]] = {
         Session(status="error"),
         Session(thread=None),  # type: ignore[arg-type]
         Session(pending_tool_calls=[5]),  # type: ignore[list-item]
-        Session(thread=Thread(messages=[BAD])),
         ImageRequest(prompt="", n=0, operation="paint", response_format="jpeg", size=(0, 1)),  # type: ignore[arg-type]
         ImageRequest(prompt="a", input_images=None, mask=5),  # type: ignore[arg-type]
         ImageRequest(prompt="a", input_images=[5]),  # type: ignore[list-item]
@@ -184,10 +197,12 @@ WRONG: dict[str, Callable[[], object]] = {
         allm.EmbeddingRequest(input=None, dimensions=0, task_type="x", truncate=None),  # type: ignore[arg-type]
         allm.EmbeddingRequest(input=[]),
         allm.EmbeddingRequest(input=["", 5]),  # type: ignore[list-item]
-        allm.ModerationRequest(input=[5]),  # type: ignore[list-item]
+        allm.ModerationRequest(input=[5, ""]),  # type: ignore[list-item]
+        allm.ModerationRequest(input=[]),
+        allm.ModerationRequest(input="x"),  # type: ignore[arg-type]
         allm.SpeechRequest(input="", format="x", speed=0, sample_rate=0),  # type: ignore[arg-type]
-        allm.SpeechRequest(input=5, voice=5),  # type: ignore[arg-type]
-        allm.TranscriptionRequest(audio=None),  # type: ignore[arg-type]
+        allm.SpeechRequest(input=5, voice=5, instructions=5),  # type: ignore[arg-type]
+        allm.TranscriptionRequest(audio=None, language=5, prompt=5),  # type: ignore[arg-type]
         allm.ClassificationRequest(state="", questions={}),
         allm.ClassificationRequest(state="a", questions=[]),  # type: ignore[arg-type]
         asked(5),

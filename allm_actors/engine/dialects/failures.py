@@ -270,7 +270,7 @@ def _status_in(wire: Mapping[str, Any]) -> int | None:
 
 def _reason(status: int | None, code: str | None, kind: str | None, words: str) -> str:
     marks = f"{code or ''} {kind or ''}".lower()
-    if status in (None, 400, 413, 422, 403):
+    if status in (None, 400, 413, 422, 403) or (status < 500 and status not in _STATUSES):
         if "context_length" in marks or (status != 403 and _TOO_LONG.search(words)):
             return "context_length_exceeded"
         if "content_filter" in marks or "policy" in marks or "moderation" in marks:

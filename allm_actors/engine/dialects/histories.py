@@ -148,8 +148,7 @@ def _without_foreign(message: Message, row: Provider, model: str) -> Message:
         return _without_signatures(_without_state(message))
     if not _is_unchanged(message, state.get(MADE_OF)):
         return _without_state(message)
-    reasons = row.quirks.only_for.get("reasoning_effort")
-    if reasons is None or re.match(reasons, model, re.IGNORECASE):
+    if row.quirks.knows("reasoning_effort", model):
         return message
     kept = {name: _without_thoughts(items) for name, items in state.items()}
     return message if kept == state else _with_metadata(message, provider_state=kept)

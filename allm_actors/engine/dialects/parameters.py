@@ -7,7 +7,6 @@ field of None counts as not given and is never refused.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,7 +28,8 @@ def obeying(body: Mapping[str, Any], row: Provider) -> dict[str, Any]:
         said = "; ".join(why for _, _, why in wrong)
         errors: list[tuple[Any, str]] = [(name, code) for name, code, _ in wrong]
         raise ValidationError("invalid_request", errors, message=f"{row.label} would refuse this: {said}")
-    left_out = {*quirks.refuses, *_unknown_to_the_model(str(body.get("model") or ""), quirks)}
+    model = str(body.get("model") or "")
+    left_out = {*quirks.refuses, *(name for name in body if not quirks.knows(name, model))}
     kept = {name: value for name, value in body.items() if name not in left_out}
     return kept | {new: kept.pop(old) for old, new in quirks.renames.items() if old in kept}
 
@@ -51,9 +51,3 @@ def _wrong(body: Mapping[str, Any], quirks: Quirks) -> Iterator[tuple[str, str, 
         value = given.get(name, least)
         if not (isinstance(value, int | float) and least <= value <= greatest):
             yield name, "out_of_range", f"{name} must be from {least:g} to {greatest:g}, got: {value!r}"
-
-
-def _unknown_to_the_model(model: str, quirks: Quirks) -> Iterator[str]:
-    for name, models in quirks.only_for.items():
-        if not re.match(models, model, re.IGNORECASE):
-            yield name

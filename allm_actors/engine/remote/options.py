@@ -58,7 +58,8 @@ def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
     # A misspelt base_url would send a request to another server than the one meant.
     for name in options:
         if name not in _OPTIONS:
-            near = get_close_matches(name, _OPTIONS, n=1)
+            # Of all that end in `timeout`, the nearest name is none of what is probably meant.
+            near = ["request_timeout"] if name == "timeout" else get_close_matches(name, _OPTIONS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise TypeError(f"adapter_opts has no option {name!r}{hint} It takes: {', '.join(_OPTIONS)}")
     filled = [header.option for header in row.headers]

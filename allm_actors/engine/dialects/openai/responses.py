@@ -67,6 +67,9 @@ _PLACES: Mapping[str, tuple[str, str]] = {
     "verbosity": ("text", "verbosity"),
 }
 
+# Chat completions have no summaries; here, the models that reason have them.
+_LIKE = {"reasoning_summary": "reasoning_effort"}
+
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """The streaming HTTP request, without its key.
@@ -84,7 +87,8 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
         holder, field = _PLACES[name]
         if value not in OPENAI_WORDS[name]:
             raise _unknown_word(name, value)
-        body[holder] = {**(body.get(holder) or {}), field: value}
+        if row.quirks.knows(_LIKE.get(name, name), request.model):
+            body[holder] = {**(body.get(holder) or {}), field: value}
     url = endpoint_url(base_url, row, "openai_responses", _PATH, body.get("model"))
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 

@@ -114,11 +114,12 @@ def test_a_request_is_made_of_what_was_given():
     [
         ("a", "dimension", "did you mean 'dimensions'"),
         ("a", "requst_id", "did you mean 'request_id'"),
+        ("a", "timeout", "request_timeout limits the call"),
         ("a", "zzz", "The options are: model, dimensions"),
         ("a", "input", "embed has no option 'input'; 'input' is the argument after the engine"),
         (EmbeddingRequest(input=[]), "dimensions", "belongs in the EmbeddingRequest, not beside it"),
     ],
-    ids=["field", "call", "nothing", "twice", "beside"],
+    ids=["field", "call", "time", "nothing", "twice", "beside"],
 )
 def test_an_option_that_means_nothing_is_refused(given, name, message):
     with pytest.raises(TypeError, match=message):

@@ -37,6 +37,7 @@ def refused(status, body=b"", headers=None, provider="openai"):
         (408, {}, "timeout"),
         *[(status, {}, "provider_unavailable") for status in (500, 501, 502, 503, 504, 529)],
         (418, {}, "unknown"),
+        (451, {"code": "content_policy_violation"}, "content_filter"),
         (301, {}, "unknown"),
     ],
 )

@@ -131,10 +131,26 @@ class TestEncode:
 
     def test_words_go_to_their_places_beside_what_else_is_there(self):
         options = {"reasoning_effort": "low", "reasoning_summary": "auto", "verbosity": "high"}
-        body = sent(response_format="text", options={**options, "reasoning": {"context": "all_turns"}})
+        body = sent(
+            model="gpt-5", response_format="text", options={**options, "reasoning": {"context": "all_turns"}}
+        )
         assert body["reasoning"] == {"context": "all_turns", "effort": "low", "summary": "auto"}
         assert body["text"] == {"format": {"type": "text"}, "verbosity": "high"}
         assert not set(options) & set(body)
+
+    @pytest.mark.parametrize(
+        ("model", "places"),
+        [
+            ("gpt-5.1", {"reasoning": {"effort": "low", "summary": "auto"}, "text": {"verbosity": "low"}}),
+            ("o3", {"reasoning": {"effort": "low", "summary": "auto"}}),
+            ("gpt-5-chat-latest", {}),
+            ("gpt-4.1", {}),
+        ],
+    )
+    def test_words_go_only_to_models_that_have_them(self, model, places):
+        words = {"reasoning_effort": "low", "reasoning_summary": "auto", "verbosity": "low"}
+        body = sent(model=model, options=words)
+        assert {name: body[name] for name in ("reasoning", "text") if name in body} == places
 
     @pytest.mark.parametrize("word", ["reasoning_effort", "reasoning_summary", "verbosity"])
     @pytest.mark.parametrize("value", ["much", 3, ["low"]])

@@ -406,8 +406,10 @@ def test_several_results_are_submitted_together_or_not_at_all():
     assert submit_tool_results(STANDING["pending"], [("m1", "1"), ("m2", "2")]).status == "idle"
     with pytest.raises(SessionError):
         submit_tool_results(STANDING["pending"], [("m1", "1"), ("nope", "2")])
-    with pytest.raises(SessionStatusError):
+    with pytest.raises(SessionError, match="'m3' not in pending_tool_calls"):
         submit_tool_results(STANDING["pending"], [("m1", "1"), ("m2", "2"), ("m3", "3")])
+    with pytest.raises(SessionError, match="'m2' not in pending_tool_calls"):
+        submit_tool_results(STANDING["pending"], [("m1", "1"), ("m2", "2"), ("m2", "again")])
 
 
 @pytest.mark.parametrize("row", STANDING)
