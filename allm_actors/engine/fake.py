@@ -79,6 +79,11 @@ class Counters:
         with self._lock:
             return self._counters.setdefault(key, Counter())
 
+    def of(self, options: Mapping[str, Any], key: Hashable) -> Counter:
+        """The `script_cursor` of an adapter's options, else the counter of this key."""
+        cursor: Counter | None = options.get("script_cursor")
+        return self.at(key) if cursor is None else cursor
+
     def is_early(self, key: Hashable, until: int) -> bool:
         """Count a visit: True for the first `until - 1`, then False once, and from the beginning again."""
         visits = self.at(key)
@@ -173,7 +178,7 @@ class FakeAdapter:
         if self._times_out(options.get("retry_until_call"), key):
             error = AdapterError("timeout", provider=self.name, message="scripted timeout (retry_until_call)")
             return Playback([MessageStarted(), ErrorEvent(error)], cleanup)
-        index = (options.get("script_cursor") or self._cursors.at(key)).take()
+        index = self._cursors.of(options, key).take()
         entries = _entries_at(scripts, index)
         refused = preflight(entries)
         if refused is not None:

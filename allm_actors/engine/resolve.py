@@ -25,6 +25,7 @@ __all__ = [
     "parts_of",
     "prompt_cache_of",
     "resolve_adapter_opts",
+    "resolve_field",
     "resolve_model",
     "resolve_model_ref",
     "resolve_params",
@@ -52,8 +53,14 @@ def resolve_model_ref(
 
 
 def _named_model(engine: Engine, options: Mapping[str, Any]) -> str | ModelRef | None:
-    model: str | ModelRef | None = options.get("model")
-    return engine.model if model is None else model
+    model: str | ModelRef | None = resolve_field(engine, options, "model")
+    return model
+
+
+def resolve_field(engine: Engine, options: Mapping[str, Any], name: str) -> Any:
+    """The call's option of this name, else the engine's field; either may be an object that is false, as an empty list is."""
+    value = options.get(name)
+    return getattr(engine, name) if value is None else value
 
 
 def resolve_tools(engine: Engine, options: Mapping[str, Any]) -> list[Tool]:
@@ -148,7 +155,6 @@ def call_terms(engine: Engine, options: Mapping[str, Any], *, parts: Parts | Non
     Raises as `split` does.
     """
     parts = parts_of(engine, options) if parts is None else parts
-    retry = options.get("retry")
     held = {
         **parts.transport,
         **resolve_adapter_opts(engine, options),
@@ -159,7 +165,7 @@ def call_terms(engine: Engine, options: Mapping[str, Any], *, parts: Parts | Non
         "options": held,
         "stream_timeout": held.get("stream_timeout"),
         "request_timeout": held.get("request_timeout"),
-        "retry": engine.retry if retry is None else retry,
+        "retry": resolve_field(engine, options, "retry"),
         "cursor_key": engine.id,
     }
 

@@ -1246,6 +1246,32 @@ def test_help_for_compact_tools_is_ours_and_everything_else_the_executors():
     assert len(result.steps) == 4
 
 
+class Noted(list):
+    """An executor and an encoder that is empty, so false, until it has done something."""
+
+    def execute(self, tool, arguments, context):
+        self.append(tool.name)
+        return "executed"
+
+    def encode(self, value):
+        self.append(value)
+        return f"encoded {value}"
+
+
+@pytest.mark.parametrize("where", ["call", "engine"])
+def test_an_executor_and_an_encoder_count_even_if_they_are_empty(where):
+    ran, executed, encoded = [], Noted(), Noted()
+    pay = allm.tool(name="pay", description="", schema={}, handler=ran.append)
+    own = {"tool_executor": executed, "tool_result_encoder": encoded}
+    engine = fake(calls("pay"), HELLO, tools=[pay])
+    if where == "call":
+        result = allm.chat(engine, HI, **own)
+    else:
+        result = allm.chat(engine.merge(**own), HI)
+    assert result.thread.messages[2].content == "encoded executed"
+    assert (executed, encoded, ran) == (["pay"], ["executed"], [])
+
+
 def test_what_a_compact_tool_lacks_is_an_error_of_the_tool():
     small = allm.Tool(name="small", description="Small.", schema={"required": ["x"]}, compact=True)
     halted = allm.chat(fake(calls("small"), tools=[small]), HI, on_tool_error="halt")

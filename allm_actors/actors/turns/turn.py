@@ -31,6 +31,7 @@ from allm_actors.engine.places import split
 from allm_actors.engine.resolve import (
     complete_request,
     resolve_adapter_opts,
+    resolve_field,
     resolve_model_ref,
     resolve_params,
     resolve_tools,
@@ -229,12 +230,11 @@ def _rules(
     rules = {name: params[name] for name in _RULES if name in params}
     if rules.get("max_concurrency") is None:
         rules["max_concurrency"] = _at_once()
-    custom = given.get("tool_result_encoder") or engine.tool_result_encoder
     return Options(
         kind=kind,
         request_id=request_id,
         on_tool_error=policy if isinstance(policy, str) else "function",
-        custom_encoder=custom is not None,
+        custom_encoder=resolve_field(engine, given, "tool_result_encoder") is not None,
         halt_when="halt_when" in given,
         tools={tool.name: tool for tool in with_help(resolve_tools(engine, given))},
         structured_finalize=kind == "chat"

@@ -106,7 +106,7 @@ class ScriptedFake(Generic[_Response]):
         if not isinstance(script, list | tuple):
             raise TypeError(f"{self.script} in adapter_opts must be a list of entries, got: {script!r}")
         key = cursor_key(call.options, call, script)
-        cursor = call.options.get("script_cursor") or self._cursors.at(key)
+        cursor = self._cursors.of(call.options, key)
         with self._lock:
             while cursor.value < len(script):
                 tag, *rest = self._entry(script[cursor.value])

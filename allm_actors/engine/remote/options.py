@@ -149,7 +149,8 @@ def key_for(row: Provider, call: Call) -> Secret | None:
 
 def answers_by_itself(call: Call) -> bool:
     """Whether the transport needs no key, as one that plays a recording."""
-    return getattr(call.options.get("transport") or call.transport, "needs_no_key", False)
+    given = call.options.get("transport")
+    return getattr(call.transport if given is None else given, "needs_no_key", False)
 
 
 def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:

@@ -268,6 +268,13 @@ def test_cursors_are_kept_per_engine_and_may_be_shared():
     assert [said(3, script_cursor=shared), said(4, script_cursor=shared)] == ["one", "two"]
     assert [said(5, cursor_key="k"), said(6, cursor_key="k")] == ["one", "two"]
 
+    class Falsy(Counter):
+        def __bool__(self):
+            return False
+
+    shared = Falsy()
+    assert [said(7, script_cursor=shared), said(8, script_cursor=shared)] == ["one", "two"]
+
 
 def test_stream_script_comes_before_the_others_in_either_form():
     assert TextDelta("s") in play(s.text("x"), stream_script=[s.text("s")])

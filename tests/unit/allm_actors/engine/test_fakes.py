@@ -151,6 +151,17 @@ class TestScripts:
                 pictures(fake, script_cursor=script_cursor, **options)
             assert pictures(fake, script_cursor=script_cursor, **options) == [PICTURE]
 
+    def test_a_script_cursor_counts_even_if_it_is_false(self):
+        class Falsy(Counter):
+            def __bool__(self):
+                return False
+
+        options = {"image_script": [script.ok([PICTURE]), script.error("timeout")]}
+        fake, script_cursor = FakeImages(), Falsy()
+        for _ in range(2):
+            script_cursor.reset()
+            assert pictures(fake, script_cursor=script_cursor, **options) == [PICTURE]
+
     def test_errors_are_scripted_by_reason_or_as_they_are(self):
         own = TranscriptionAdapterError("timeout")
         entries = [script.error("content_filter", status=400), script.error(own)]

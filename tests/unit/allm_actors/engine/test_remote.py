@@ -279,6 +279,14 @@ def test_a_transport_that_was_given_is_not_kept():
     assert known() is None
 
 
+def test_a_transport_that_needs_no_key_counts_even_if_it_is_empty():
+    class Replies(list):
+        needs_no_key = True
+        open = Recorder.open
+
+    opened(api_key=None, options={"transport": Replies()})
+
+
 def test_tools_and_a_schema_need_two_passes():
     tools = [Tool(name="a", description="", schema={})]
     schema = {"type": "json_schema", "name": "n", "schema": {}}
