@@ -58,7 +58,7 @@ def _named_model(engine: Engine, options: Mapping[str, Any]) -> str | ModelRef |
 
 
 def resolve_field(engine: Engine, options: Mapping[str, Any], name: str) -> Any:
-    """The call's option of this name, else the engine's field; either may be an object that is false, as an empty list is."""
+    """The call's option of this name, else the engine's field. Only None is not given: an empty object counts."""
     value = options.get(name)
     return getattr(engine, name) if value is None else value
 
