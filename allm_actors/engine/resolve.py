@@ -71,13 +71,12 @@ def resolve_tools(engine: Engine, options: Mapping[str, Any]) -> list[Tool]:
 
 def resolve_params(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
     """The engine's `params`, overridden by the call's options, without those that only engines and calls have."""
-    given = {name: value for name, value in options.items() if value is not None}
-    return {name: value for name, value in {**engine.params, **given}.items() if name not in CALL}
+    return {name: value for name, value in _over(engine.params, options).items() if name not in CALL}
 
 
 def resolve_adapter_opts(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
     """The engine's `adapter_opts`, overridden by the call's."""
-    return {**engine.adapter_opts, **(options.get("adapter_opts") or {})}
+    return _over(engine.adapter_opts, options.get("adapter_opts") or {})
 
 
 def step_request(
@@ -155,11 +154,8 @@ def call_terms(engine: Engine, options: Mapping[str, Any], *, parts: Parts | Non
     Raises as `split` does.
     """
     parts = parts_of(engine, options) if parts is None else parts
-    held = {
-        **parts.transport,
-        **resolve_adapter_opts(engine, options),
-        **{name: value for name, value in options.items() if name in TRANSPORT and value is not None},
-    }
+    told = {name: value for name, value in options.items() if name in TRANSPORT}
+    held = _over(_over(parts.transport, resolve_adapter_opts(engine, options)), told)
     return {
         "api_key": options.get("api_key"),
         "options": held,
@@ -189,6 +185,11 @@ def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:
     if cache["key"] is None and isinstance(session, str) and session:
         cache["key"] = session
     return cache
+
+
+def _over(held: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`held` overridden by `given`, both without what is None."""
+    return {name: value for each in (held, given) for name, value in each.items() if value is not None}
 
 
 def _unsaid(value: Any) -> bool:

@@ -49,9 +49,24 @@ def test_call_options_win_over_params_and_none_does_not():
     }
 
 
-def test_adapter_opts_of_the_call_win():
-    engine = Engine(adapter_opts={"base_url": "a", "x": 1})
+def test_params_that_are_none_are_not_sent():
+    engine = Engine(params={"top_p": None, "temperature": None, "seed": 0, "max_turns": None})
+    assert resolve_params(engine, {}) == {"seed": 0}
+    assert step_request(engine, HI, {}).options == {"seed": 0}
+    assert complete_request(engine, Request(messages=HI), {}).options == {"seed": 0}
+
+
+def test_adapter_opts_of_the_call_win_and_none_does_not():
+    engine = Engine(adapter_opts={"base_url": "a", "x": 1, "y": None})
     assert resolve_adapter_opts(engine, {"adapter_opts": {"base_url": "b"}}) == {"base_url": "b", "x": 1}
+    options = {"adapter_opts": {"base_url": None, "x": 0, "y": False, "z": None}}
+    assert resolve_adapter_opts(engine, options) == {"base_url": "a", "x": 0, "y": False}
+
+
+@pytest.mark.parametrize("name", ["stream_timeout", "connect_timeout"])
+def test_a_time_that_is_none_leaves_it_to_the_next_place(name):
+    engine = Engine(params={name: 1.0}, adapter_opts={name: None})
+    assert call_for(engine, {name: None, "adapter_opts": {name: None}}, "r").options == {name: 1.0}
 
 
 def test_every_option_goes_to_one_place():
