@@ -15,7 +15,7 @@ from allm_actors.data import Message, ModelRef, Request, Thread, Tool
 from allm_actors.data.compact import projected
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine, merge_tools
-from allm_actors.engine.places import CALL, TRANSPORT, Parts, split
+from allm_actors.engine.places import CALL, TRANSPORT, TWINS, Parts, split
 from allm_actors.engine.wire import Transport
 
 __all__ = [
@@ -188,8 +188,11 @@ def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:
 
 
 def _over(held: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`held` overridden by `given`, both without what is None."""
-    return {name: value for each in (held, given) for name, value in each.items() if value is not None}
+    """`held` overridden by `given`, both without what is None. An option goes by either of its names."""
+    told = {name: value for name, value in given.items() if value is not None}
+    hidden = {TWINS.get(name) for name in told}
+    kept = {name: value for name, value in held.items() if value is not None and name not in hidden}
+    return kept | told
 
 
 def _unsaid(value: Any) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from allm_actors.data import Message, Request, Thread, Tool
 from allm_actors.engine import Engine
 from allm_actors.engine.places import split
+from allm_actors.engine.remote.options import deadlines_of
 from allm_actors.engine.resolve import (
     call_for,
     complete_request,
@@ -327,6 +328,25 @@ def test_a_time_may_be_an_option_or_one_of_the_adapters(name):
     assert time({}, **held) == 2.0
     assert time({"adapter_opts": {name: 3.0}}, **held) == 3.0
     assert time({"adapter_opts": {name: 3.0}, name: 4.0}, **held) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("main", "other"), [("first_byte_timeout", "receive_timeout"), ("connect_timeout", "pool_timeout")]
+)
+def test_the_first_place_that_sets_a_time_by_either_of_its_names_counts(main, other):
+    def time(options, **engine):
+        deadlines = deadlines_of(call_for(Engine(**engine), options, "r"))
+        return deadlines.first_byte if main == "first_byte_timeout" else deadlines.connect
+
+    for one, two in [(main, other), (other, main)]:
+        params, opts = {"params": {one: 1.0}}, {"adapter_opts": {one: 2.0}}
+        assert time({}, adapter_opts={two: 3.0}, **params) == 3.0
+        assert time({"adapter_opts": {two: 3.0}}, **params, **opts) == 3.0
+        assert time({two: 3.0}, **params, **opts) == 3.0
+        assert time({two: 3.0, "adapter_opts": {one: 4.0}}) == 3.0
+        assert time({two: None, "adapter_opts": {two: None}}, **params, **opts) == 2.0
+    both = {other: 5.0, main: 6.0}
+    assert time(both) == time({"adapter_opts": both}) == time({}, params=both) == 6.0
 
 
 def test_a_call_knows_who_asks_and_hides_the_key():
