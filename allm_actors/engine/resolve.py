@@ -6,7 +6,7 @@ Rule of this file: None never overrides a value; where an option goes is in `pla
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -35,26 +35,26 @@ __all__ = [
 
 
 def resolve_model(engine: Engine, options: Mapping[str, Any], request: Request | None = None) -> str | None:
-    """The request's model, else the call's, else the engine's."""
-    if request is not None and request.model is not None:
-        return request.model
-    model = _named_model(engine, options)
+    """The name of the request's model, else of the call's, else of the engine's."""
+    model = next(_models(engine, options, request), None)
     return model.id if isinstance(model, ModelRef) else model
 
 
 def resolve_model_ref(
     engine: Engine, options: Mapping[str, Any], request: Request | None = None
 ) -> ModelRef | None:
-    """The `ModelRef` of the model that is used: the call's, else the engine's; None if there is only a name."""
-    model = _named_model(engine, options)
-    if not isinstance(model, ModelRef):
-        return None
-    return model if resolve_model(engine, options, request) == model.id else None
+    """The `ModelRef` of the model that is used: the request's, the call's, else the engine's; None if there is only a
+    name.
+    """
+    name = resolve_model(engine, options, request)
+    known = (model for model in _models(engine, options, request) if isinstance(model, ModelRef))
+    return next((model for model in known if model.id == name), None)
 
 
-def _named_model(engine: Engine, options: Mapping[str, Any]) -> str | ModelRef | None:
-    model: str | ModelRef | None = resolve_field(engine, options, "model")
-    return model
+def _models(engine: Engine, options: Mapping[str, Any], request: Request | None) -> Iterator[Any]:
+    """The request's model, which until an adapter gets it may be a `ModelRef`, then the call's or the engine's."""
+    own = None if request is None else request.model
+    return (model for model in (own, resolve_field(engine, options, "model")) if model is not None)
 
 
 def resolve_field(engine: Engine, options: Mapping[str, Any], name: str) -> Any:

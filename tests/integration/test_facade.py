@@ -1322,6 +1322,31 @@ def test_what_is_known_of_a_model():
     assert allm.from_json(allm.to_json(allm.Engine(adapter="fake", model=ref))).model == ref
 
 
+def test_what_is_known_of_a_requests_model():
+    ref = allm.ModelRef(id="m", capabilities={"tools": False}, pricing={"input": 2, "output": 4})
+    counted = [script.text("Hi"), script.usage(input_tokens=1000, output_tokens=500), script.finish("stop")]
+    sent = []
+    engine = fake(counted).merge(model="other", adapter_opts={"record": sent})
+    own = allm.request(HI, model=ref)
+    assert allm.generate(engine, own).usage.total_cost == 0.004
+    assert [each.request.model for each in sent] == ["m"]
+    with pytest.raises(allm.ValidationError, match="tools_disabled"):
+        allm.generate(engine, own, tools=[get_weather])
+
+
+@pytest.mark.parametrize("model", [3, "", allm.ModelRef(id=""), {"id": "m"}])
+def test_a_request_for_what_is_no_model_is_refused(model):
+    words = re.escape(f"model must be a non-empty text, or a ModelRef, got: {model!r}")
+    with pytest.raises(TypeError, match=words):
+        allm.generate(fake(), allm.request(HI, model=model))
+    for call, request in [
+        (allm.generate_image, allm.ImageRequest(prompt="x", model=model)),
+        (allm.embed, allm.EmbeddingRequest(input=["x"], model=model)),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            call(allm.Engine(image_adapter="fake", embed_adapter="fake"), request)
+
+
 class Returns:
     """An adapter without a name, whose `stream` returns this."""
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from allm_actors.data import Message, Request, Thread, Tool
+from allm_actors.data import Message, ModelRef, Request, Thread, Tool
 from allm_actors.engine import Engine
 from allm_actors.engine.places import split
 from allm_actors.engine.remote.options import deadlines_of
@@ -14,6 +14,7 @@ from allm_actors.engine.resolve import (
     prompt_cache_of,
     resolve_adapter_opts,
     resolve_model,
+    resolve_model_ref,
     resolve_params,
     resolve_tools,
     step_request,
@@ -32,6 +33,24 @@ def test_the_model_of_request_then_call_then_engine_wins():
     assert resolve_model(engine, {"model": None}) == "engine"
     assert resolve_model(engine, {"model": "call"}) == "call"
     assert resolve_model(engine, {"model": "call"}, Request(messages=HI, model="request")) == "request"
+
+
+def test_what_is_known_of_a_model_is_the_requests_then_the_calls_then_the_engines():
+    of_engine, of_call, of_request = (
+        ModelRef(id="m", provider=name) for name in ("engine", "call", "request")
+    )
+    engine = Engine(model=of_engine)
+
+    def known(options, model=None):
+        request = Request(messages=HI, model=model)
+        assert complete_request(engine, request, options).model == "m"
+        return resolve_model_ref(engine, options, request)
+
+    assert known({}) is known({}, "m") is of_engine
+    assert known({"model": of_call}) is known({"model": of_call}, "m") is of_call
+    assert known({}, of_request) is known({"model": of_call}, of_request) is of_request
+    assert known({"model": "m"}) is None
+    assert resolve_model_ref(engine, {}, Request(messages=HI, model="n")) is None
 
 
 def test_call_tools_replace_in_place_and_follow():
