@@ -23,7 +23,7 @@ from allm_actors.data.predicates import is_number, is_positive
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.http.transport import HttpxTransport, default_transport
+from allm_actors.engine.http.transport import HttpxTransport, default_transport, is_httpx
 from allm_actors.engine.secret import Secret
 from allm_actors.engine.wire import Deadlines, HttpRequest, Transport
 
@@ -54,7 +54,7 @@ _EXAMPLES = {"region": "us-east-1", "project": "my-project"}
 
 
 def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
-    """Raises TypeError for an adapter option that does not exist, naming the nearest one."""
+    """Raises TypeError for an adapter option that does not exist, naming the nearest one, or is of the wrong kind."""
     # A misspelt base_url would send a request to another server than the one meant.
     for name in options:
         if name not in _OPTIONS:
@@ -75,6 +75,18 @@ def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
         given = options.get(name) or {}
         if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
             raise TypeError(f"adapter_opts {name} must be a mapping of texts to texts")
+    _check_transport(options.get("transport"))
+
+
+def _check_transport(given: Any) -> None:
+    if given is None or (not isinstance(given, type) and (is_httpx(given) or hasattr(given, "open"))):
+        return
+    # Not quoted, because a proxy's URL may contain a password.
+    got = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+    raise TypeError(
+        "adapter_opts transport must be an allm.HttpxTransport, an asynchronous transport of httpx "
+        f"(httpx.AsyncHTTPTransport), or have open(request, deadlines), got: {got}"
+    )
 
 
 def base_url_of(row: Provider, options: Mapping[str, Any]) -> str:
@@ -209,6 +221,6 @@ def transport_for(call: Call) -> Transport:
     given = call.options.get("transport")
     if given is None:
         return call.transport if call.transport is not None else default_transport()
-    if not hasattr(given, "handle_async_request"):
+    if not is_httpx(given):
         return cast(Transport, given)
     return HttpxTransport(given)  # not cached, or the given one would live for ever

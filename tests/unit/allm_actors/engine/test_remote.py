@@ -30,6 +30,7 @@ from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.remote.options import base_url_of, deadlines_of
 
 ASK = Request(messages=[Message(role="user", content="hi")], model="m")
@@ -277,6 +278,29 @@ def test_a_transport_that_was_given_is_not_kept():
     del given
     gc.collect()
     assert known() is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [
+        (httpx.HTTPTransport(), "HTTPTransport"),
+        (httpx.AsyncClient(), "AsyncClient"),
+        ("http://me:canary@proxy:3128", "str"),
+        (httpx.AsyncHTTPTransport, "the class AsyncHTTPTransport"),
+        (HttpxTransport, "the class HttpxTransport"),
+        ([], "list"),
+    ],
+)
+def test_what_is_no_transport_is_refused_by_the_call_itself(wrong, got):
+    made = f"adapter_opts transport must be an allm.HttpxTransport, .*httpx.AsyncHTTPTransport.*, got: {got}$"
+    with pytest.raises(TypeError, match=made) as refused:
+        opened(options={"transport": wrong})
+    assert "canary" not in str(refused.value)
+
+
+def test_a_transport_around_one_that_is_not_asynchronous_is_refused_when_it_is_made():
+    with pytest.raises(TypeError, match="must be an asynchronous transport of httpx"):
+        HttpxTransport(httpx.HTTPTransport())
 
 
 def test_a_transport_that_needs_no_key_counts_even_if_it_is_empty():
