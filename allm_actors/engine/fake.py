@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Self
 
 from allm_actors.data import AdapterError, ErrorEvent, Event, MessageStarted, Request, Usage
 from allm_actors.engine.adapter import Call, Delay
-from allm_actors.engine.script import count_calls, preflight, stage
+from allm_actors.engine.script import count_calls, counted, preflight, stage
 
 __all__ = ["Counter", "Counters", "FakeAdapter", "Playback", "Recorded", "cursor_key", "show"]
 
@@ -314,17 +314,19 @@ def _request_id(value: Any) -> str | None:
 
 
 def _usage(value: Any) -> Usage | None:
-    if value is None or isinstance(value, Usage):
-        return value
-    if not isinstance(value, Mapping):
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        unknown = [name for name in value if name not in Usage.__struct_fields__]
+        if unknown:
+            known = ", ".join(Usage.__struct_fields__)
+            raise TypeError(
+                f"usage in adapter_opts has fields that Usage does not have: {unknown}; its fields are: {known}"
+            )
+        value = Usage(**value)
+    if not isinstance(value, Usage):
         raise TypeError(f"usage in adapter_opts must be a Usage or a mapping of its fields, got: {value!r}")
-    unknown = [name for name in value if name not in Usage.__struct_fields__]
-    if unknown:
-        known = ", ".join(Usage.__struct_fields__)
-        raise TypeError(
-            f"usage in adapter_opts has fields that Usage does not have: {unknown}; its fields are: {known}"
-        )
-    return Usage(**value)
+    return counted(value, "the usage in adapter_opts")
 
 
 def _refuse_misspelt(options: Mapping[str, Any]) -> None:

@@ -223,6 +223,14 @@ def test_a_cause_is_plain_data():
             {"usage": {"inputs": 3}},
             r"fields that Usage does not have: \['inputs'\]; its fields are: input_tokens",
         ),
+        (
+            {"usage": {"output_tokens": "7"}},
+            "output_tokens of the usage in adapter_opts must be a number, got: '7'",
+        ),
+        (
+            {"usage": Usage(input_cost=True)},
+            "input_cost of the usage in adapter_opts must be a number, got: True",
+        ),
         ({"retry_until_call": "2"}, "retry_until_call in adapter_opts must be a whole number, got: '2'"),
         ({"cursor_key": []}, r"cursor_key in adapter_opts must be hashable, such as a text, got: \[\]"),
         ({"cursor_key": ([],)}, "cursor_key in adapter_opts must be hashable"),
