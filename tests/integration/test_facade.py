@@ -771,6 +771,7 @@ TALES = {
     "a misuse": lambda key: _raised(ValueError(f"not accepted: {key}")),
     "one of ours": lambda key: _raised(AdapterError("unknown", message=f"not accepted: {key}")),
     "an event": _told,
+    "an event with a text": lambda key: [ErrorEvent(f"not accepted: {key}")],
 }
 
 
@@ -805,6 +806,22 @@ class Talkative:
                 yield [event]
 
         return batches()
+
+
+@pytest.mark.parametrize("given", ["boom", RuntimeError("boom")], ids=["text", "exception"])
+def test_an_error_event_without_an_error_of_ours_has_one_when_it_is_read(given):
+    class Adapter:
+        name = "mine"
+
+        def stream(self, _request, _call):
+            yield MessageStarted()
+            yield ErrorEvent(given)
+
+    stream = allm.stream_generate(allm.Engine(Adapter()), HI)
+    (error,) = [event.error for event in stream if isinstance(event, ErrorEvent)]
+    assert (type(error), error.reason) == (StreamError, "unknown")
+    assert "boom" in error.message
+    assert stream.result().metadata["error"] == error
 
 
 @pytest.mark.parametrize("given", [KEY, lambda: KEY], ids=["key", "function"])
