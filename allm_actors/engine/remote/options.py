@@ -33,6 +33,7 @@ __all__ = [
     "deadlines_of",
     "headers_for",
     "key_for",
+    "keys_in_headers",
     "most_bytes_of",
     "place_of",
     "refuse_unknown",
@@ -46,6 +47,7 @@ _OPTIONS = (
     *("stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
+_KEY_HEADERS = ("authorization", "x-api-key")  # of gateways, whatever the provider's own is
 _MOST_BYTES = 256 * 1024 * 1024  # more than any answer needs, with all its framing
 # Restricted, because they become parts of a host name and of a path.
 _PLACES = {"region": re.compile(r"[a-z0-9-]+"), "project": re.compile(r"[a-z0-9.:-]+")}
@@ -152,11 +154,17 @@ def with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
 
 
 def key_for(row: Provider, call: Call) -> Secret | None:
-    """The key, or None where the provider needs none. Raises `EngineError("missing_key")`."""
-    if row.key_required and not answers_by_itself(call):
+    """The key, or None where none is needed. Raises `EngineError("missing_key")`."""
+    if row.key_required and not answers_by_itself(call) and not keys_in_headers(row, call.options):
         return keys.fetch(row.name, row.key_names, call.api_key)
     found = keys.find(row.name, row.key_names, call.api_key)
     return found[0] if found is not None else None
+
+
+def keys_in_headers(row: Provider, options: Mapping[str, Any]) -> set[str]:
+    """The names of the caller's own headers that carry a key: then no other one is needed."""
+    given: Mapping[str, str] = options.get("headers") or {}
+    return {name.lower() for name, value in given.items() if value.strip()} & {row.key_header, *_KEY_HEADERS}
 
 
 def answers_by_itself(call: Call) -> bool:
