@@ -172,8 +172,9 @@ def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> Chi
             raise BadSpec(
                 "invalid_start", name, f"{shown(cls)} takes no argument {name!r}; {_for_the_child(name)}"
             )
+    own = kwargs.get("name") if kind == "supervisor" else None
     return ChildSpec(
-        id=kwargs.get("name") or cls if kind == "supervisor" else cls,
+        id=cls if own is None else own,
         start=cls,
         args=args,
         kwargs=kwargs or EMPTY,

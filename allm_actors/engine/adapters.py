@@ -53,8 +53,9 @@ def find_adapter(adapter: str | Adapter | None) -> Adapter:
     found = _made.get(adapter)
     if found is None:
         with _lock:
-            found = _made.get(adapter) or _make(adapter)
-            _made[adapter] = found
+            found = _made.get(adapter)
+            if found is None:
+                found = _made[adapter] = _make(adapter)
     return found
 
 
@@ -75,8 +76,9 @@ def find_capable(capability: Capability, adapter: Any) -> Any:
     found = _capable.get(key)
     if found is None:
         with _lock:
-            found = _capable.get(key) or _make_capable(capability, adapter)
-            _capable[key] = found
+            found = _capable.get(key)
+            if found is None:
+                found = _capable[key] = _make_capable(capability, adapter)
     return found
 
 

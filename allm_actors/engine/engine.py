@@ -37,13 +37,15 @@ from allm_actors.engine.secret import held_in
 __all__ = ["Engine"]
 
 _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
-_SLOTS = tuple(capability.slot for capability in CAPABILITIES.values())
-_MODELS = ("model", *(capability.model_slot for capability in CAPABILITIES.values()))
+_MODEL_OF = {
+    "adapter": "model",
+    **{capability.slot: capability.model_slot for capability in CAPABILITIES.values()},
+}
 _CHECKED = ("retry", "model", "tool_executor", "tool_result_encoder")
 _KEYS = ("api_key", "key", "token", "secret")
 # Not allowed in `params`: options that an engine has a field for, and those of a single call or session.
 _NO_PARAMS = CALL | {"when_busy"}
-_OBJECTS = ("adapter", *_SLOTS, "tool_executor", "tool_result_encoder")
+_OBJECTS = (*_MODEL_OF, "tool_executor", "tool_result_encoder")
 # What to do instead of a field that engines, or agents, of other libraries have.
 _INSTEAD = {
     **INSTEAD,
@@ -123,13 +125,11 @@ class Engine:
     ) -> None:
         if unknown:
             raise TypeError(_unknown_field(next(iter(unknown))))
-        if isinstance(adapter, str) and ":" in adapter:
-            adapter, named_model = adapter.split(":", 1)
-            model = model if model is not None else named_model or None
+        adapter, named = _apart(adapter)
         values = {
             "id": _ids.take(id),
             "adapter": _adapter(adapter),
-            "model": model,
+            "model": named if model is None else model,
             "tools": _tools(tools),
             "params": _params(params),
             "context": _mapping("context", context),
@@ -177,7 +177,10 @@ class Engine:
         return self._with(model=model)
 
     def merge(self, **options: Any) -> Self:
-        """This engine with `options` over its fields: mappings are merged, tools of the same name replaced in place."""
+        """This engine with `options` over its fields: mappings are merged, tools of the same name replaced in place.
+
+        `adapter="groq:llama-3.3-70b-versatile"` replaces the model, too; `adapter="groq"` keeps it.
+        """
         merged = dict(options)
         for name in _MAPPINGS:
             if name in options:
@@ -187,7 +190,11 @@ class Engine:
         return self._with(**merged)
 
     def _with(self, **changes: Any) -> Self:
-        held = {field.name: getattr(self, field.name) for field in fields(self)} | changes
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        for slot, model in _MODEL_OF.items():
+            if _apart(changes.get(slot))[1] is not None:
+                held[model] = None
+        held |= changes
         return _with_id(type(self)(**held), held["id"])
 
     def __hash__(self) -> int:
@@ -265,6 +272,14 @@ def _unknown_field(name: str) -> str:
     return f"Engine has no field {name!r}. Its main fields: {', '.join(_MAIN)}; help(allm.Engine) lists all"
 
 
+def _apart(adapter: Any) -> tuple[Any, str | None]:
+    """The adapter, and the model that its name says after a colon, if it does."""
+    if not isinstance(adapter, str):
+        return adapter, None
+    name, _, model = adapter.partition(":")
+    return name, model or None
+
+
 def _adapter(value: Any) -> Any:
     if value is None or (isinstance(value, str) and value):
         return value
@@ -279,9 +294,8 @@ def _adapter(value: Any) -> Any:
 
 def _slot(span: str, adapter: Any, model: Any) -> dict[str, Any]:
     capability = CAPABILITIES[span]
-    if isinstance(adapter, str) and ":" in adapter:
-        adapter, named_model = adapter.split(":", 1)
-        model = model if model is not None else named_model or None
+    adapter, named = _apart(adapter)
+    model = named if model is None else model
     if isinstance(adapter, type):
         raise TypeError(
             f"{capability.slot} must be a name or an object, got the class {adapter.__name__}; call it to make one"
@@ -383,7 +397,7 @@ def _from_fields(stored: dict[str, Any]) -> Engine:
         known["retry"] = elixir.delays_in_seconds(known["retry"])
     for name in _OBJECTS:
         known[name] = _named(name, known.get(name))
-    for name in _MODELS:
+    for name in _MODEL_OF.values():
         known[name] = _with_known_prices(known.get(name))
     return _with_id(Engine(**known), known.get("id"))
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Self
 
 from allm_actors.data import AdapterError, ErrorEvent, Event, MessageStarted, Request, Usage
 from allm_actors.engine.adapter import Call, Delay
-from allm_actors.engine.script import count_calls, preflight, stage
+from allm_actors.engine.script import count_calls, counted, preflight, stage
 
 __all__ = ["Counter", "Counters", "FakeAdapter", "Playback", "Recorded", "cursor_key", "show"]
 
@@ -78,6 +78,11 @@ class Counters:
         """The counter of this key."""
         with self._lock:
             return self._counters.setdefault(key, Counter())
+
+    def of(self, options: Mapping[str, Any], key: Hashable) -> Counter:
+        """The `script_cursor` of an adapter's options, else the counter of this key."""
+        cursor: Counter | None = options.get("script_cursor")
+        return self.at(key) if cursor is None else cursor
 
     def is_early(self, key: Hashable, until: int) -> bool:
         """Count a visit: True for the first `until - 1`, then False once, and from the beginning again."""
@@ -173,7 +178,7 @@ class FakeAdapter:
         if self._times_out(options.get("retry_until_call"), key):
             error = AdapterError("timeout", provider=self.name, message="scripted timeout (retry_until_call)")
             return Playback([MessageStarted(), ErrorEvent(error)], cleanup)
-        index = (options.get("script_cursor") or self._cursors.at(key)).take()
+        index = self._cursors.of(options, key).take()
         entries = _entries_at(scripts, index)
         refused = preflight(entries)
         if refused is not None:
@@ -309,17 +314,19 @@ def _request_id(value: Any) -> str | None:
 
 
 def _usage(value: Any) -> Usage | None:
-    if value is None or isinstance(value, Usage):
-        return value
-    if not isinstance(value, Mapping):
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        unknown = [name for name in value if name not in Usage.__struct_fields__]
+        if unknown:
+            known = ", ".join(Usage.__struct_fields__)
+            raise TypeError(
+                f"usage in adapter_opts has fields that Usage does not have: {unknown}; its fields are: {known}"
+            )
+        value = Usage(**value)
+    if not isinstance(value, Usage):
         raise TypeError(f"usage in adapter_opts must be a Usage or a mapping of its fields, got: {value!r}")
-    unknown = [name for name in value if name not in Usage.__struct_fields__]
-    if unknown:
-        known = ", ".join(Usage.__struct_fields__)
-        raise TypeError(
-            f"usage in adapter_opts has fields that Usage does not have: {unknown}; its fields are: {known}"
-        )
-    return Usage(**value)
+    return counted(value, "the usage in adapter_opts")
 
 
 def _refuse_misspelt(options: Mapping[str, Any]) -> None:

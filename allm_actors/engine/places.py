@@ -24,7 +24,7 @@ import msgspec
 
 from allm_actors.engine.capabilities import CAPABILITIES
 
-__all__ = ["CALL", "INSTEAD", "KNOWN", "SYSTEM", "TRANSPORT", "Parts", "split"]
+__all__ = ["CALL", "INSTEAD", "KNOWN", "SYSTEM", "TRANSPORT", "TWINS", "Parts", "split"]
 
 REQUEST = frozenset(
     {
@@ -47,6 +47,13 @@ TRANSPORT = frozenset(
         "pool_timeout",
     }
 )
+# The other name of an option that has two.
+TWINS: Mapping[str, str] = {
+    "first_byte_timeout": "receive_timeout",
+    "receive_timeout": "first_byte_timeout",
+    "connect_timeout": "pool_timeout",
+    "pool_timeout": "connect_timeout",
+}
 CALL = frozenset({"model", "tools", "request_id", "api_key", "adapter_opts", "retry", "context"})
 FILTERS = frozenset({"emit_text_deltas", "emit_tool_deltas", "include_raw_chunks", "on_event"})
 ORCHESTRATION = frozenset(

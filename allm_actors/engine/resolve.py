@@ -6,7 +6,7 @@ Rule of this file: None never overrides a value; where an option goes is in `pla
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from allm_actors.data import Message, ModelRef, Request, Thread, Tool
 from allm_actors.data.compact import projected
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine, merge_tools
-from allm_actors.engine.places import CALL, TRANSPORT, Parts, split
+from allm_actors.engine.places import CALL, TRANSPORT, TWINS, Parts, split
 from allm_actors.engine.wire import Transport
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "parts_of",
     "prompt_cache_of",
     "resolve_adapter_opts",
+    "resolve_field",
     "resolve_model",
     "resolve_model_ref",
     "resolve_params",
@@ -34,26 +35,32 @@ __all__ = [
 
 
 def resolve_model(engine: Engine, options: Mapping[str, Any], request: Request | None = None) -> str | None:
-    """The request's model, else the call's, else the engine's."""
-    if request is not None and request.model is not None:
-        return request.model
-    model = _named_model(engine, options)
+    """The name of the request's model, else of the call's, else of the engine's."""
+    model = next(_models(engine, options, request), None)
     return model.id if isinstance(model, ModelRef) else model
 
 
 def resolve_model_ref(
     engine: Engine, options: Mapping[str, Any], request: Request | None = None
 ) -> ModelRef | None:
-    """The `ModelRef` of the model that is used: the call's, else the engine's; None if there is only a name."""
-    model = _named_model(engine, options)
-    if not isinstance(model, ModelRef):
-        return None
-    return model if resolve_model(engine, options, request) == model.id else None
+    """The `ModelRef` of the model that is used: the request's, the call's, else the engine's; None if there is only a
+    name.
+    """
+    name = resolve_model(engine, options, request)
+    known = (model for model in _models(engine, options, request) if isinstance(model, ModelRef))
+    return next((model for model in known if model.id == name), None)
 
 
-def _named_model(engine: Engine, options: Mapping[str, Any]) -> str | ModelRef | None:
-    model: str | ModelRef | None = options.get("model")
-    return engine.model if model is None else model
+def _models(engine: Engine, options: Mapping[str, Any], request: Request | None) -> Iterator[Any]:
+    """The request's model, which until an adapter gets it may be a `ModelRef`, then the call's or the engine's."""
+    own = None if request is None else request.model
+    return (model for model in (own, resolve_field(engine, options, "model")) if model is not None)
+
+
+def resolve_field(engine: Engine, options: Mapping[str, Any], name: str) -> Any:
+    """The call's option of this name, else the engine's field. Only None is not given: an empty object counts."""
+    value = options.get(name)
+    return getattr(engine, name) if value is None else value
 
 
 def resolve_tools(engine: Engine, options: Mapping[str, Any]) -> list[Tool]:
@@ -64,13 +71,12 @@ def resolve_tools(engine: Engine, options: Mapping[str, Any]) -> list[Tool]:
 
 def resolve_params(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
     """The engine's `params`, overridden by the call's options, without those that only engines and calls have."""
-    given = {name: value for name, value in options.items() if value is not None}
-    return {name: value for name, value in {**engine.params, **given}.items() if name not in CALL}
+    return {name: value for name, value in _over(engine.params, options).items() if name not in CALL}
 
 
 def resolve_adapter_opts(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
     """The engine's `adapter_opts`, overridden by the call's."""
-    return {**engine.adapter_opts, **(options.get("adapter_opts") or {})}
+    return _over(engine.adapter_opts, options.get("adapter_opts") or {})
 
 
 def step_request(
@@ -148,18 +154,14 @@ def call_terms(engine: Engine, options: Mapping[str, Any], *, parts: Parts | Non
     Raises as `split` does.
     """
     parts = parts_of(engine, options) if parts is None else parts
-    retry = options.get("retry")
-    held = {
-        **parts.transport,
-        **resolve_adapter_opts(engine, options),
-        **{name: value for name, value in options.items() if name in TRANSPORT and value is not None},
-    }
+    told = {name: value for name, value in options.items() if name in TRANSPORT}
+    held = _over(_over(parts.transport, resolve_adapter_opts(engine, options)), told)
     return {
         "api_key": options.get("api_key"),
         "options": held,
         "stream_timeout": held.get("stream_timeout"),
         "request_timeout": held.get("request_timeout"),
-        "retry": engine.retry if retry is None else retry,
+        "retry": resolve_field(engine, options, "retry"),
         "cursor_key": engine.id,
     }
 
@@ -183,6 +185,14 @@ def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:
     if cache["key"] is None and isinstance(session, str) and session:
         cache["key"] = session
     return cache
+
+
+def _over(held: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`held` overridden by `given`, both without what is None. An option goes by either of its names."""
+    told = {name: value for name, value in given.items() if value is not None}
+    hidden = {TWINS.get(name) for name in told}
+    kept = {name: value for name, value in held.items() if value is not None and name not in hidden}
+    return kept | told
 
 
 def _unsaid(value: Any) -> bool:

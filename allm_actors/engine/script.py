@@ -189,12 +189,12 @@ class _Stage:
         self.usage = counted(fields if isinstance(fields, Usage) else Usage(**fields))
 
 
-def counted(usage: Usage) -> Usage:
-    """The usage. Raises TypeError for a count, or a cost, that is no number."""
-    for name in COUNTED:
-        value = getattr(usage, name)
+def counted(usage: Usage, name: str = "a usage") -> Usage:
+    """The usage. Raises TypeError for a count, or a cost, that is no number; `name` is the usage's, for the message."""
+    for field in COUNTED:
+        value = getattr(usage, field)
         if value is not None and not is_number(value):
-            raise TypeError(f"{name} of a usage must be a number, got: {value!r}")
+            raise TypeError(f"{field} of {name} must be a number, got: {value!r}")
     return usage
 
 

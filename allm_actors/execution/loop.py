@@ -84,7 +84,7 @@ from .inputs import (
 )
 from .options import DEFAULT_NUDGE, Options
 from .phases import Asking, Finished, Judging, LoopState, Parsing
-from .receiving import Receiving
+from .receiving import Receiving, error_in
 from .tool_errors import predicate_raised
 from .tools import AnswerEvent
 
@@ -247,9 +247,10 @@ def _signed(state: LoopState, response: Response) -> Response:
 
 
 def _of_call(state: LoopState, event: ErrorEvent) -> ErrorEvent:
-    if isinstance(event.error, AdapterError):
-        return ErrorEvent(event.error.of_call(state.options.request_id))
-    return event
+    error = error_in(event)
+    if isinstance(error, AdapterError):
+        error = error.of_call(state.options.request_id)
+    return ErrorEvent(error)
 
 
 def _answered(state: LoopState, response: Response, effects: tuple[Effect, ...] = ()) -> Transition:

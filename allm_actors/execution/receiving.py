@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from allm_actors.data import (
+    AllmError,
     ErrorEvent,
     FinishReason,
     Message,
@@ -45,7 +46,9 @@ from allm_actors.data import (
 from allm_actors.data.depth import ARGUMENTS_TOO_DEEP, DEEPEST, is_deeper
 from allm_actors.data.predicates import as_number
 
-__all__ = ["Receiving", "text_of"]
+from .tool_errors import describe
+
+__all__ = ["Receiving", "error_in", "text_of"]
 
 _USAGE_FIELDS: Final = frozenset(Usage.__struct_fields__)
 _CARRIED: Final = ("id", "model", "request_id", "raw_finish_reason")
@@ -184,8 +187,8 @@ class Receiving:
 
     def _error_event(self, event: ErrorEvent) -> None:
         if self.error is None:
-            self.error = StreamError("unknown") if event.error is None else event.error
-            about = getattr(self.error, "metadata", None)
+            self.error = error_in(event)
+            about: object = self.error.metadata
             for name, key in _TOLD.items():
                 told = about.get(key) if isinstance(about, Mapping) else None
                 if isinstance(told, str):
@@ -230,6 +233,16 @@ class _Call(msgspec.Struct):
         if self.complete is not None:
             return self.complete
         return ToolCall(id=self.id, name=self.name, arguments={}, raw_arguments=_joined(self.fragments))
+
+
+def error_in(event: ErrorEvent) -> AllmError:
+    """The event's error; if an adapter has put anything else there, a StreamError that quotes it."""
+    error: object = event.error
+    if isinstance(error, AllmError):
+        return error
+    if error is None:
+        return StreamError("unknown")
+    return StreamError("unknown", message=f"the adapter failed: {describe(error)}")
 
 
 def text_of(message: object) -> str:

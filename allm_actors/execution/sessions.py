@@ -196,7 +196,7 @@ def apply_chat_result(session: Session, result: ChatResult) -> Session:
     if not left and reason == "manual_tool_calls" and result.final_response is not None:
         left = result.final_response.tool_calls
     asked = (result.pending_question, result.pending_tool_call_id)
-    error = metadata.get("on_tool_error_exception") or metadata.get("error") or metadata
+    error = _what_failed(metadata)
     row = reason if reason in _REASONS else ANY_OTHER
     return _land(session, row, thread, metadata, left, asked, error)
 
@@ -205,7 +205,7 @@ def apply_step_result(session: Session, result: StepResult) -> Session:
     """The session after a step."""
     metadata, failure = result.metadata, _failure(result)
     asked = (metadata.get("pending_question"), metadata.get("pending_tool_call_id"))
-    error = failure or metadata.get("on_tool_error_exception") or metadata.get("error") or metadata
+    error = _what_failed(metadata) if failure is None else failure
     left = _left_to_the_caller(result)
     return _land(session, _came_to(result), result.thread, metadata, left, asked, error)
 
@@ -406,6 +406,11 @@ def _unasked_question(session: Session, thread: Thread) -> tuple[Message, ...]:
 
 def _failure(step: StepResult) -> object:
     return None if step.response is None else step.response.metadata.get("error")
+
+
+def _what_failed(metadata: dict[str, Any]) -> object:
+    named = (metadata.get("on_tool_error_exception"), metadata.get("error"))
+    return next((error for error in named if error is not None), metadata)  # an exception may be false
 
 
 def _left_to_the_caller(step: StepResult) -> object:

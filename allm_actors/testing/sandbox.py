@@ -11,14 +11,17 @@ that wants to be sandboxed asks. A plain `threading.Thread` begins with an empty
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable
 from contextvars import ContextVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from allm_actors.engine.engine import Engine
 
 __all__ = ["get_engine", "set_engine", "unset_engine", "with_engine"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 _engine: ContextVar[Engine | None] = ContextVar("allm_actors_sandbox", default=None)
 
 
@@ -29,10 +32,7 @@ def get_engine() -> Engine | None:
 
 def set_engine(engine: Engine) -> None:
     """Use this engine here, and in whatever is started from here, from now on. Raises TypeError for anything else."""
-    given: object = engine
-    if not isinstance(given, Engine):
-        raise TypeError(f"the sandbox needs an Engine, got {type(given).__name__}")
-    _engine.set(engine)
+    _engine.set(_checked(engine))
 
 
 def unset_engine() -> None:
@@ -40,12 +40,55 @@ def unset_engine() -> None:
     _engine.set(None)
 
 
-@contextmanager
-def with_engine(engine: Engine) -> Iterator[Engine]:
-    """Use this engine inside the block, or in the function that this decorates; afterwards the one before."""
-    before = _engine.get()
-    set_engine(engine)
-    try:
-        yield engine
-    finally:
-        _engine.set(before)
+def with_engine(engine: Engine) -> Within:
+    """Use this engine inside the block, or in the function that this decorates; afterwards the one before.
+
+    The function may be asynchronous. Raises TypeError for what is no Engine, and when it decorates a generator.
+    """
+    return Within(_checked(engine))
+
+
+class Within:
+    """What `with_engine` returns: a context manager, and a decorator."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._before: list[Engine | None] = []
+
+    def __enter__(self) -> Engine:
+        self._before.append(_engine.get())
+        _engine.set(self._engine)
+        return self._engine
+
+    def __exit__(self, *_: object) -> None:
+        _engine.set(self._before.pop())
+
+    def __call__(self, function: F) -> F:
+        """The function, run with the engine."""
+        engine = self._engine
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            # It runs piece by piece, in the context of whoever iterates it, who would have the engine, too.
+            name = getattr(function, "__name__", repr(function))
+            raise TypeError(
+                f"with_engine cannot decorate {name}, which is a generator; use `with sandbox.with_engine(…):` in "
+                "it, around what needs the engine"
+            )
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with Within(engine):
+                return function(*args, **kwargs)
+
+        @wraps(function)
+        async def run_async(*args: Any, **kwargs: Any) -> Any:
+            with Within(engine):
+                return await function(*args, **kwargs)
+
+        decorated: Any = run_async if inspect.iscoroutinefunction(function) else run
+        return cast(F, decorated)
+
+
+def _checked(engine: object) -> Engine:
+    if not isinstance(engine, Engine):
+        raise TypeError(f"the sandbox needs an Engine, got {type(engine).__name__}")
+    return engine

@@ -243,9 +243,8 @@ def _no_json() -> AllmError:
 
 @produces(allm.StreamError, "unknown")
 def _error_without_words() -> AllmError:
-    """an adapter's `ErrorEvent` that holds no error"""
-    nothing: Any = None
-    return broken(lambda: [MessageStarted(), ErrorEvent(nothing)])
+    """an adapter's `ErrorEvent` that holds no `AllmError`"""
+    return broken(lambda: [MessageStarted(), ErrorEvent("boom")])
 
 
 # --- tools --------------------------------------------------------------------------------------------------------

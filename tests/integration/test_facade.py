@@ -771,6 +771,7 @@ TALES = {
     "a misuse": lambda key: _raised(ValueError(f"not accepted: {key}")),
     "one of ours": lambda key: _raised(AdapterError("unknown", message=f"not accepted: {key}")),
     "an event": _told,
+    "an event with a text": lambda key: [ErrorEvent(f"not accepted: {key}")],
 }
 
 
@@ -805,6 +806,22 @@ class Talkative:
                 yield [event]
 
         return batches()
+
+
+@pytest.mark.parametrize("given", ["boom", RuntimeError("boom")], ids=["text", "exception"])
+def test_an_error_event_without_an_error_of_ours_has_one_when_it_is_read(given):
+    class Adapter:
+        name = "mine"
+
+        def stream(self, _request, _call):
+            yield MessageStarted()
+            yield ErrorEvent(given)
+
+    stream = allm.stream_generate(allm.Engine(Adapter()), HI)
+    (error,) = [event.error for event in stream if isinstance(event, ErrorEvent)]
+    assert (type(error), error.reason) == (StreamError, "unknown")
+    assert "boom" in error.message
+    assert stream.result().metadata["error"] == error
 
 
 @pytest.mark.parametrize("given", [KEY, lambda: KEY], ids=["key", "function"])
@@ -1246,6 +1263,32 @@ def test_help_for_compact_tools_is_ours_and_everything_else_the_executors():
     assert len(result.steps) == 4
 
 
+class Noted(list):
+    """An executor and an encoder that is empty, so false, until it has done something."""
+
+    def execute(self, tool, arguments, context):
+        self.append(tool.name)
+        return "executed"
+
+    def encode(self, value):
+        self.append(value)
+        return f"encoded {value}"
+
+
+@pytest.mark.parametrize("where", ["call", "engine"])
+def test_an_executor_and_an_encoder_count_even_if_they_are_empty(where):
+    ran, executed, encoded = [], Noted(), Noted()
+    pay = allm.tool(name="pay", description="", schema={}, handler=ran.append)
+    own = {"tool_executor": executed, "tool_result_encoder": encoded}
+    engine = fake(calls("pay"), HELLO, tools=[pay])
+    if where == "call":
+        result = allm.chat(engine, HI, **own)
+    else:
+        result = allm.chat(engine.merge(**own), HI)
+    assert result.thread.messages[2].content == "encoded executed"
+    assert (executed, encoded, ran) == (["pay"], ["executed"], [])
+
+
 def test_what_a_compact_tool_lacks_is_an_error_of_the_tool():
     small = allm.Tool(name="small", description="Small.", schema={"required": ["x"]}, compact=True)
     halted = allm.chat(fake(calls("small"), tools=[small]), HI, on_tool_error="halt")
@@ -1294,6 +1337,31 @@ def test_what_is_known_of_a_model():
         allm.chat(engine, HI, tools=[get_weather])
     assert caught.value.reason == "unsupported_capability"
     assert allm.from_json(allm.to_json(allm.Engine(adapter="fake", model=ref))).model == ref
+
+
+def test_what_is_known_of_a_requests_model():
+    ref = allm.ModelRef(id="m", capabilities={"tools": False}, pricing={"input": 2, "output": 4})
+    counted = [script.text("Hi"), script.usage(input_tokens=1000, output_tokens=500), script.finish("stop")]
+    sent = []
+    engine = fake(counted).merge(model="other", adapter_opts={"record": sent})
+    own = allm.request(HI, model=ref)
+    assert allm.generate(engine, own).usage.total_cost == 0.004
+    assert [each.request.model for each in sent] == ["m"]
+    with pytest.raises(allm.ValidationError, match="tools_disabled"):
+        allm.generate(engine, own, tools=[get_weather])
+
+
+@pytest.mark.parametrize("model", [3, "", allm.ModelRef(id=""), {"id": "m"}])
+def test_a_request_for_what_is_no_model_is_refused(model):
+    words = re.escape(f"model must be a non-empty text, or a ModelRef, got: {model!r}")
+    with pytest.raises(TypeError, match=words):
+        allm.generate(fake(), allm.request(HI, model=model))
+    for call, request in [
+        (allm.generate_image, allm.ImageRequest(prompt="x", model=model)),
+        (allm.embed, allm.EmbeddingRequest(input=["x"], model=model)),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            call(allm.Engine(image_adapter="fake", embed_adapter="fake"), request)
 
 
 class Returns:

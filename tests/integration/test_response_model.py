@@ -296,9 +296,16 @@ def test_a_types_code_runs_where_it_may_block_and_what_it_raises_is_data():
 
 
 def test_the_engines_model_and_the_calls_format():
-    engine = says(GOOD, GOOD, GOOD, params={"response_model": Cat})
+    engine = says(GOOD, GOOD, GOOD, GOOD, params={"response_model": Cat})
     assert allm.generate(engine, HI).parsed == Cat("Ash", 3)
     assert allm.generate(engine, HI, response_format={"type": "json_object"}).parsed is None
+    for own in ("text", {"type": "json_object"}):
+        sent = []
+        response = allm.generate(
+            engine.merge(adapter_opts={"record": sent}), allm.request(HI, response_format=own)
+        )
+        assert (response.text(), response.parsed) == (GOOD, None)
+        assert sent[0].request.response_format == own
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,14 @@ def test_a_bearer_token_needs_no_signature_and_no_botocore(monkeypatch):
     assert server.requests[0].headers["authorization"] == "Bearer bedrock-api-key-1"
 
 
+def test_a_key_in_the_callers_headers_needs_no_signature_and_no_botocore(monkeypatch):
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    with LoopbackServer([HELLO]) as server:
+        events = ask(server, region=None, headers={"Authorization": "Bearer of-a-gateway"})
+    assert isinstance(events[-1], MessageCompleted)
+    assert server.requests[0].headers["authorization"] == "Bearer of-a-gateway"
+
+
 @pytest.mark.parametrize("profile", [None, "nobody"])
 def test_without_credentials_nothing_is_sent_and_the_error_says_what_to_set(botocore, monkeypatch, profile):
     if profile:

@@ -97,6 +97,49 @@ def test_a_transport_without_a_network_may_give_the_body_whole_or_in_pieces():
     assert failure(ask("http://example.test/v1", transport=refused)).reason == "authentication_failed"
 
 
+@pytest.mark.parametrize(
+    ("kind", "phase"),
+    [
+        (httpx.ConnectTimeout, "connect"),
+        (httpx.PoolTimeout, "connect"),
+        (httpx.WriteTimeout, "first_byte"),
+        (httpx.ReadTimeout, "first_byte"),
+        (httpx.TimeoutException, "first_byte"),
+    ],
+)
+def test_a_timeout_of_a_transport_of_ones_own_is_one_of_the_call(kind, phase):
+    def late(_request):
+        raise kind("late")
+
+    error = failure(ask("http://example.test/v1", transport=httpx.MockTransport(late)))
+    assert (error.reason, error.metadata["phase"]) == ("timeout", phase)
+    assert "example.test" in error.message
+
+
+def test_a_timeout_within_an_answer_of_a_transport_of_ones_own_is_silence():
+    async def pieces():
+        yield HELLO.chunks[0]
+        raise httpx.ReadTimeout("late")
+
+    answer = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=pieces())
+    error = failure(ask("http://example.test/v1", transport=httpx.MockTransport(lambda _: answer)))
+    assert (error.reason, error.metadata["phase"]) == ("timeout", "idle")
+    assert "example.test was silent for longer than its transport allows (ReadTimeout)" in error.message
+
+
+@pytest.mark.parametrize(
+    "bug", [ValueError("a bug"), UnicodeDecodeError("utf-8", b"", 0, 1, "a bug"), KeyError("a bug")]
+)
+def test_a_bug_of_a_transport_of_ones_own_is_not_said_to_be_a_headers(bug):
+    def broken(_request):
+        raise bug
+
+    error = failure(ask("http://example.test/v1", transport=httpx.MockTransport(broken)))
+    assert (error.reason, error.cause) == ("network_error", type(bug).__name__)
+    assert "header" not in error.message
+    assert "a bug" not in repr(error.to_fields())
+
+
 def test_an_answer_arrives_and_the_request_is_what_the_provider_expects():
     with LoopbackServer([HELLO]) as server:
         events = events_of(ask(server, headers={"x-team": "blue"}))

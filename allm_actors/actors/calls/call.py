@@ -30,7 +30,7 @@ from allm_actors.engine.adapters import find_capable
 from allm_actors.engine.calls import patient
 from allm_actors.engine.capabilities import CAPABILITIES, Capability, request_of
 from allm_actors.engine.engine import Engine
-from allm_actors.engine.kinds import check_kinds, check_model, check_times
+from allm_actors.engine.kinds import check_kinds, check_times
 from allm_actors.engine.places import TRANSPORT
 from allm_actors.engine.preflight import check_capabilities
 from allm_actors.engine.resolve import call_for, resolve_adapter_opts
@@ -147,9 +147,8 @@ def failed(span: Span, capability: Capability, error: Exception) -> None:
 
 
 def _model(capability: Capability, engine: Engine, request: Any, given: Any) -> str | ModelRef | None:
-    if not isinstance(given, str | ModelRef | None) or given == "":
-        raise TypeError(f"model must be a non-empty text or a ModelRef, got: {given!r}")
-    check_model(given)
+    for model in (request.model, given):
+        check_kinds({"model": model})
     slot = getattr(engine, capability.model_slot)
     for model in (request.model, given, slot, engine.model if capability.engine_model else None):
         if model is not None:

@@ -16,7 +16,7 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.places import Parts
 from allm_actors.engine.preflight import check_capabilities, in_common_words, with_finalize
-from allm_actors.engine.resolve import call_terms, resolve_model_ref, step_request
+from allm_actors.engine.resolve import call_terms, step_request
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.answers import to_send
 from allm_actors.execution.effects import CallModel, Purpose
@@ -26,7 +26,7 @@ __all__ = ["ModelCalls"]
 
 class ModelCalls:
     """Makes the requests and calls of one turn from an engine and options; `parts` says where each option
-    goes. With a `request` the caller's own is used. Thread: one at a time.
+    goes, `model` what is known of the model. With a `request` the caller's own is used. Thread: one at a time.
     """
 
     __slots__ = (
@@ -49,12 +49,13 @@ class ModelCalls:
         parts: Parts,
         request: Request | None,
         request_id: str | None,
+        model: ModelRef | None,
     ) -> None:
         self._engine, self._options, self._parts = engine, options, parts
         self._given, self._request_id = request, request_id or ""
         self._requests: dict[Purpose, Growing] = {}
         self._terms: dict[str, Any] | None = None
-        self._model: ModelRef | None = None
+        self._model = model
         self._begun = -1
         self._sent: list[Message] = []
 
@@ -66,7 +67,6 @@ class ModelCalls:
         """
         if self._terms is None:
             self._terms = call_terms(self._engine, self._options, parts=self._parts)
-            self._model = resolve_model_ref(self._engine, self._options, self._given)
         request = self._request(effect)
         if effect.purpose == "draft" and effect.turn == 0:
             self._request(msgspec.structs.replace(effect, purpose="finalize"))

@@ -13,6 +13,7 @@ from allm_actors.data import Tool
 from allm_actors.data.build import context_of
 from allm_actors.data.compact import is_built_in
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.resolve import resolve_field
 from allm_actors.execution.tools import Encoder, Policy, as_policy, encode_tool_result
 
 from .contained import contained
@@ -38,13 +39,13 @@ class Terms:
     __slots__ = ("_executor", "_forms", "encoder", "has_user_code", "policy")
 
     def __init__(self, engine: Engine, options: Mapping[str, Any]) -> None:
-        encoder: Any = options.get("tool_result_encoder") or engine.tool_result_encoder
+        encoder: Any = resolve_field(engine, options, "tool_result_encoder")
         function = encoder if callable(encoder) else getattr(encoder, "encode", None)
         self.encoder: Encoder = encode_tool_result if function is None else contained(function)
         policy = as_policy(options.get("on_tool_error"))
         self.policy: Policy = contained(policy) if callable(policy) else policy
         self.has_user_code = encoder is not None or callable(policy)
-        self._executor = options.get("tool_executor") or engine.tool_executor
+        self._executor = resolve_field(engine, options, "tool_executor")
         self._forms: dict[str, Form] = {}
 
     def form_of(self, tool: Tool) -> Form:

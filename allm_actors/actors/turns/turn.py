@@ -26,11 +26,12 @@ from allm_actors.data.schemas.structured import response_format_of
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.isolated import address_of
-from allm_actors.engine.kinds import check_kinds, check_model, check_times
+from allm_actors.engine.kinds import check_kinds, check_times
 from allm_actors.engine.places import split
 from allm_actors.engine.resolve import (
     complete_request,
     resolve_adapter_opts,
+    resolve_field,
     resolve_model_ref,
     resolve_params,
     resolve_tools,
@@ -96,10 +97,11 @@ def turn_spec(
     Raises: TypeError for a wrong type or a misspelt option, ValueError for an invalid value, ValidationError
     for messages that cannot be sent, EngineError for an adapter that does not exist.
     """
-    given, params = _checked(engine, options)
+    given, params = _checked(engine, options, request)
+    model = resolve_model_ref(engine, given, request)
     id = new_id()  # of this turn alone: two may be asked with one request_id
     request_id = given.setdefault("request_id", id)
-    rules = _rules(kind, engine, given, params, request_id, resolve_model_ref(engine, given, request))
+    rules = _rules(kind, engine, given, params, request_id, model)
     thread = thread if thread is not None else Thread()
     if request is not None:
         request = _complete(engine, request, given)
@@ -110,7 +112,7 @@ def turn_spec(
         options=rules,
         call_options=given,
         terms=Terms(engine, given),
-        model_calls=ModelCalls(engine, given, split(params), request, request_id),
+        model_calls=ModelCalls(engine, given, split(params), request, request_id, model),
         channel=Channel(),
         operation=operation,
         messages=messages,
@@ -167,13 +169,17 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
     return opened
 
 
-def _checked(engine: Engine, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _checked(
+    engine: Engine, options: Mapping[str, Any], request: Request | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of the call, and those over the engine's `params`. Raises what `turn_spec` does for options."""
     if not isinstance(engine, Engine):
         raise TypeError(f"expected an Engine first, got {type(engine).__name__}; see allm.Engine(adapter=…)")
-    given = _given(engine, options)
+    given = _given(engine, options, request)
     params = resolve_params(engine, given)
     check_kinds({**_of_engine(engine), **params, **given})
+    if request is not None:
+        check_kinds({"tools": request.tools, "model": request.model})
     check_times(resolve_adapter_opts(engine, given))
     _refuse_what_cannot_work(engine, given)
     if callable(given.get("api_key")):
@@ -186,18 +192,16 @@ def _complete(engine: Engine, request: Request, given: Mapping[str, Any]) -> Req
         raise TypeError(
             "response_model makes its own response_format; remove response_format from the request"
         )
-    check_kinds({"tools": request.tools})
-    check_model(request.model)
     return complete_request(engine, request, given)
 
 
-def _given(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
+def _given(engine: Engine, options: Mapping[str, Any], request: Request | None) -> dict[str, Any]:
     """The call's options, over those of the engine's `params` that say how to run and what to show."""
     given = {name: value for name, value in options.items() if value is not None or name == "prompt_cache"}
     split(given)
     parts = split({name: value for name, value in engine.params.items() if value is not None})
     orchestration = dict(parts.orchestration)
-    if "response_format" in given:
+    if "response_format" in given or (request is not None and request.response_format is not None):
         orchestration.pop("response_model", None)
     return _with_model({**orchestration, **parts.filters, **given}, options)
 
@@ -229,12 +233,11 @@ def _rules(
     rules = {name: params[name] for name in _RULES if name in params}
     if rules.get("max_concurrency") is None:
         rules["max_concurrency"] = _at_once()
-    custom = given.get("tool_result_encoder") or engine.tool_result_encoder
     return Options(
         kind=kind,
         request_id=request_id,
         on_tool_error=policy if isinstance(policy, str) else "function",
-        custom_encoder=custom is not None,
+        custom_encoder=resolve_field(engine, given, "tool_result_encoder") is not None,
         halt_when="halt_when" in given,
         tools={tool.name: tool for tool in with_help(resolve_tools(engine, given))},
         structured_finalize=kind == "chat"

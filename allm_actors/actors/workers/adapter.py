@@ -28,7 +28,7 @@ from allm_actors.actors.protocol import (
 )
 from allm_actors.data import AllmError, EngineError, ErrorEvent, Event, Request, StreamError
 from allm_actors.engine.adapter import Call, Delay
-from allm_actors.engine.secret import without_key
+from allm_actors.engine.secret import key_of, scrub, without_key
 from supervisors import SHUTDOWN, Process, Reason
 
 __all__ = [
@@ -356,8 +356,10 @@ class Pump:
 def _batch(job: ModelJob, events: Any, *, last: bool = False) -> ModelBatch:
     """The message for the session, up to the first failure among its events, which loses the call's key."""
     final = events[-1] if events else None
-    if type(final) is ErrorEvent and isinstance(final.error, Exception):
-        events = [*events[:-1], ErrorEvent(without_key(final.error, job.call.api_key))]
+    if type(final) is ErrorEvent:
+        error, key = final.error, job.call.api_key
+        told = without_key(error, key) if isinstance(error, Exception) else scrub(error, key_of(key))
+        events = [*events[:-1], ErrorEvent(told)]
     return ModelBatch(job.token, events, last)
 
 

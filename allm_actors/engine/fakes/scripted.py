@@ -17,6 +17,7 @@ from allm_actors.data import AdapterError, AllmError, ImageUsage, Usage
 from allm_actors.data.predicates import one_of
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.fake import Counters, Recorded, cursor_key, show
+from allm_actors.engine.script import counted
 
 __all__ = ["ScriptedFake", "numbered"]
 
@@ -106,7 +107,7 @@ class ScriptedFake(Generic[_Response]):
         if not isinstance(script, list | tuple):
             raise TypeError(f"{self.script} in adapter_opts must be a list of entries, got: {script!r}")
         key = cursor_key(call.options, call, script)
-        cursor = call.options.get("script_cursor") or self._cursors.at(key)
+        cursor = self._cursors.of(call.options, key)
         with self._lock:
             while cursor.value < len(script):
                 tag, *rest = self._entry(script[cursor.value])
@@ -155,7 +156,7 @@ class ScriptedFake(Generic[_Response]):
         usage = kind(**said) if isinstance(said, Mapping) else said
         if not isinstance(usage, kind):
             raise TypeError(f"usage in {self.script} must be {kind.__name__} or a mapping, got: {said!r}")
-        return usage
+        return counted(usage, f"the usage in {self.script}") if isinstance(usage, Usage) else usage
 
     def _not_yet(self, until: int, key: Hashable) -> None:
         if self._visits.is_early(key, until):

@@ -7,10 +7,15 @@ contains none.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from allm_actors.data import AdapterError
 from allm_actors.engine.http.http1_errors import MalformedError
 from allm_actors.engine.http.public_hosts import NotPublicError
 from allm_actors.engine.wire import Deadlines
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["SettingsError", "failure_of"]
 
@@ -19,15 +24,18 @@ class SettingsError(Exception):
     """The environment has an invalid network setting; the text says which, and may be shown."""
 
 
-def failure_of(error: BaseException, host: str, deadlines: Deadlines) -> AdapterError:
-    """The `AdapterError` for `error`, with which a request to `host` ended."""
+def failure_of(error: BaseException, host: str, deadlines: Deadlines, phase: str) -> AdapterError:
+    """The `AdapterError` for `error`, with which a request to `host` ended.
+
+    `phase` is what was waited for: `first_byte`, or in a body `idle`.
+    """
     import httpx
 
     kind = type(error).__name__
     if isinstance(error, AdapterError):
         return error
     if isinstance(error, BaseExceptionGroup):  # one exception for each address that was tried
-        return failure_of(error.exceptions[0], host, deadlines)
+        return failure_of(error.exceptions[0], host, deadlines, phase)
     if isinstance(error, SettingsError):
         return AdapterError("invalid_request", message=str(error), cause=kind)
     if isinstance(error, NotPublicError):
@@ -35,8 +43,8 @@ def failure_of(error: BaseException, host: str, deadlines: Deadlines) -> Adapter
             f"{host} is not a host on the public network; a transport with private_urls=True can reach it"
         )
         return AdapterError("invalid_request", message=message, cause=kind, metadata={"phase": "address"})
-    if isinstance(error, httpx.PoolTimeout | httpx.ConnectTimeout):
-        return _unconnected(isinstance(error, httpx.PoolTimeout), kind, host, deadlines.connect or 0.0)
+    if isinstance(error, httpx.TimeoutException):
+        return _timed_out(error, host, deadlines.connect or 0.0, phase)
     if isinstance(error, httpx.UnsupportedProtocol):
         message = "base_url must begin with http:// or https://"
         return AdapterError("invalid_request", message=message, cause=kind)
@@ -53,21 +61,31 @@ def failure_of(error: BaseException, host: str, deadlines: Deadlines) -> Adapter
         why = "it redirects to an invalid URL" if "location header" in str(error) else str(error)
         message = f"{host} did not answer with valid HTTP ({why}); check base_url"
         return AdapterError("malformed_response", message=message, cause=kind)
-    if isinstance(error, httpx.LocalProtocolError | ValueError) and not isinstance(error, OSError):
+    if isinstance(error, httpx.LocalProtocolError | UnicodeEncodeError):
         message = f"the request to {host} cannot be written: a header, or the key, has a character that is not allowed"
         return AdapterError("invalid_request", message=message, cause=kind)
     message = f"the connection to {host} broke ({kind}); the answer is not complete"
     return AdapterError("network_error", message=message, cause=kind, metadata={"partial": True})
 
 
-def _unconnected(waited: bool, kind: str, host: str, limit: float) -> AdapterError:
-    message = f"no connection to {host} within {limit:g} s; check the network, base_url and proxy settings"
-    if waited:
+def _timed_out(error: httpx.TimeoutException, host: str, limit: float, phase: str) -> AdapterError:
+    import httpx
+
+    kind = type(error).__name__
+    if isinstance(error, httpx.PoolTimeout):
+        phase = "connect"
         message = (
             f"no connection to {host} became free within {limit:g} s; raise max_connections to allow more of "
             "them, or connect_timeout to wait longer"
         )
-    return AdapterError("timeout", message=message, cause=kind, metadata={"phase": "connect"})
+    elif isinstance(error, httpx.ConnectTimeout):
+        phase = "connect"
+        message = (
+            f"no connection to {host} within {limit:g} s; check the network, base_url and proxy settings"
+        )
+    else:  # of a transport with timeouts of its own
+        message = f"{host} was silent for longer than its transport allows ({kind}); raise its timeout there"
+    return AdapterError("timeout", message=message, cause=kind, metadata={"phase": phase})
 
 
 def _is_of_a_name(error: BaseException) -> bool:

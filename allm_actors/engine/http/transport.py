@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from allm_actors.engine.http.http1_transport import Http1Transport
     from allm_actors.engine.http.http2_connection import Http2Connection
 
-__all__ = ["HttpxTransport", "default_transport"]
+__all__ = ["HttpxTransport", "default_transport", "is_httpx"]
 
 _MOST_IDLE = 100
 _IDLE_SECONDS = 30.0
@@ -78,7 +78,8 @@ class HttpxTransport:
     share its context. `own=False` uses httpx's stack for everything. Redirects are not followed. With
     `private_urls` an image's URL may name a host in your own network.
 
-    Raises: ImportError for `http2` without its package.
+    Raises: ImportError for `http2` without its package, TypeError for an `httpx_transport` that is synchronous, or
+    no transport of httpx.
     """
 
     def __init__(
@@ -96,6 +97,11 @@ class HttpxTransport:
         if max_connections is not None and max_connections < 1:
             raise ValueError(
                 f"max_connections must be at least 1, or None for no limit, got: {max_connections!r}"
+            )
+        if httpx_transport is not None and not is_httpx(httpx_transport):
+            raise TypeError(
+                "httpx_transport must be an asynchronous transport of httpx, such as httpx.AsyncHTTPTransport(), "
+                f"got: {type(httpx_transport).__name__}"
             )
         self._given = httpx_transport
         self._verify, self._http2, self._max_connections = verify, http2, max_connections
@@ -200,6 +206,11 @@ class HttpxTransport:
             trust_env=True,
             limits=limits,
         )
+
+
+def is_httpx(transport: object) -> bool:
+    """Whether this is an asynchronous transport of httpx."""
+    return not isinstance(transport, type) and hasattr(transport, "handle_async_request")
 
 
 def default_transport() -> HttpxTransport:
@@ -334,7 +345,7 @@ class _Clock:
             silence, option = "did not begin to answer within", "first_byte_timeout or stream_timeout"
             failure = self._timed_out(silence, limit, option, "first_byte")
         except Exception as error:  # noqa: BLE001 - httpx, its transports and TLS raise many kinds; all mean "it failed"
-            failure = self.failure(error)
+            failure = failure_of(error, self._host, self._deadlines, "first_byte")
         # Raised here, outside of `except`, so that no traceback leads to an exception that quotes a header.
         raise failure
 
@@ -360,8 +371,8 @@ class _Clock:
         return AdapterError("malformed_response", message=message)
 
     def failure(self, error: Exception) -> AdapterError:
-        """The error, with text that may be shown, for any exception."""
-        return failure_of(error, self._host, self._deadlines)
+        """The error, with text that may be shown, for an exception of a body."""
+        return failure_of(error, self._host, self._deadlines, "idle")
 
     def _earliest(self, since: float, limit: float | None) -> float | None:
         if limit is None:

@@ -42,6 +42,7 @@ from allm_actors.engine.remote.options import (
     deadlines_of,
     headers_for,
     key_for,
+    keys_in_headers,
     most_bytes_of,
     place_of,
     refuse_unknown,
@@ -138,7 +139,8 @@ class RemoteAdapter:
 
 
 def _signs(row: Provider, call: Call) -> bool:
-    return bool(row.signer) and not answers_by_itself(call)
+    signed = row.signer and row.key_header not in keys_in_headers(row, call.options)
+    return bool(signed) and not answers_by_itself(call)
 
 
 def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:

@@ -23,7 +23,7 @@ from allm_actors.data.predicates import is_number, is_positive
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.http.transport import HttpxTransport, default_transport
+from allm_actors.engine.http.transport import HttpxTransport, default_transport, is_httpx
 from allm_actors.engine.secret import Secret
 from allm_actors.engine.wire import Deadlines, HttpRequest, Transport
 
@@ -33,6 +33,7 @@ __all__ = [
     "deadlines_of",
     "headers_for",
     "key_for",
+    "keys_in_headers",
     "most_bytes_of",
     "place_of",
     "refuse_unknown",
@@ -46,6 +47,7 @@ _OPTIONS = (
     *("stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
+_KEY_HEADERS = ("authorization", "x-api-key")  # of gateways, whatever the provider's own is
 _MOST_BYTES = 256 * 1024 * 1024  # more than any answer needs, with all its framing
 # Restricted, because they become parts of a host name and of a path.
 _PLACES = {"region": re.compile(r"[a-z0-9-]+"), "project": re.compile(r"[a-z0-9.:-]+")}
@@ -54,7 +56,7 @@ _EXAMPLES = {"region": "us-east-1", "project": "my-project"}
 
 
 def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
-    """Raises TypeError for an adapter option that does not exist, naming the nearest one."""
+    """Raises TypeError for an adapter option that does not exist, naming the nearest one, or is of the wrong kind."""
     # A misspelt base_url would send a request to another server than the one meant.
     for name in options:
         if name not in _OPTIONS:
@@ -76,6 +78,18 @@ def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
         given = options.get(name) or {}
         if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
             raise TypeError(f"adapter_opts {name} must be a mapping of texts to texts")
+    _check_transport(options.get("transport"))
+
+
+def _check_transport(given: Any) -> None:
+    if given is None or (not isinstance(given, type) and (is_httpx(given) or hasattr(given, "open"))):
+        return
+    # Not quoted, because a proxy's URL may contain a password.
+    got = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+    raise TypeError(
+        "adapter_opts transport must be an allm.HttpxTransport, an asynchronous transport of httpx "
+        f"(httpx.AsyncHTTPTransport), or have open(request, deadlines), got: {got}"
+    )
 
 
 def base_url_of(row: Provider, options: Mapping[str, Any]) -> str:
@@ -141,16 +155,23 @@ def with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
 
 
 def key_for(row: Provider, call: Call) -> Secret | None:
-    """The key, or None where the provider needs none. Raises `EngineError("missing_key")`."""
-    if row.key_required and not answers_by_itself(call):
+    """The key, or None where none is needed. Raises `EngineError("missing_key")`."""
+    if row.key_required and not answers_by_itself(call) and not keys_in_headers(row, call.options):
         return keys.fetch(row.name, row.key_names, call.api_key)
     found = keys.find(row.name, row.key_names, call.api_key)
     return found[0] if found is not None else None
 
 
+def keys_in_headers(row: Provider, options: Mapping[str, Any]) -> set[str]:
+    """The names of the caller's own headers that carry a key: then no other one is needed."""
+    given: Mapping[str, str] = options.get("headers") or {}
+    return {name.lower() for name, value in given.items() if value.strip()} & {row.key_header, *_KEY_HEADERS}
+
+
 def answers_by_itself(call: Call) -> bool:
     """Whether the transport needs no key, as one that plays a recording."""
-    return getattr(call.options.get("transport") or call.transport, "needs_no_key", False)
+    given = call.options.get("transport")
+    return getattr(call.transport if given is None else given, "needs_no_key", False)
 
 
 def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
@@ -209,6 +230,6 @@ def transport_for(call: Call) -> Transport:
     given = call.options.get("transport")
     if given is None:
         return call.transport if call.transport is not None else default_transport()
-    if not hasattr(given, "handle_async_request"):
+    if not is_httpx(given):
         return cast(Transport, given)
     return HttpxTransport(given)  # not cached, or the given one would live for ever

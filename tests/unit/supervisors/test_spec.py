@@ -77,6 +77,7 @@ class TestChild:
 
     def test_a_named_supervisor_has_its_name_for_an_id(self):
         assert child(Tree, name="agents").id == "agents"
+        assert child(Tree, name=0).id == 0
         assert child(Tree).id is Tree
         assert child(Worker, name="w").id is Worker
 

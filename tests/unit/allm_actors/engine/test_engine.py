@@ -62,6 +62,25 @@ def test_merge_replaces_tools_in_place_and_merges_mappings():
 
 
 @pytest.mark.parametrize(
+    ("slot", "model"),
+    [("adapter", "model"), *((each.slot, each.model_slot) for each in CAPABILITIES.values())],
+)
+def test_merge_takes_the_model_that_an_adapters_name_says_and_else_keeps_its_own(slot, model):
+    engine = Engine(**{slot: "openai:old"})
+
+    def merged(**options):
+        made = engine.merge(**options)
+        return getattr(made, slot), getattr(made, model)
+
+    assert merged(**{slot: "groq:new"}) == ("groq", "new")
+    assert merged(**{slot: "groq:new", model: None}) == ("groq", "new")
+    assert merged(**{slot: "groq:new", model: "other"}) == ("groq", "other")
+    assert merged(**{slot: "groq"}) == merged(**{slot: "groq:"}) == ("groq", "old")
+    assert merged(params={"top_p": 1}) == ("openai", "old")
+    assert merged(**{model: None}) == ("openai", None)
+
+
+@pytest.mark.parametrize(
     ("arguments", "names"),
     [
         ({"modle": "x"}, ["modle", "model"]),

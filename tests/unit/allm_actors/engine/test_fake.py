@@ -223,6 +223,14 @@ def test_a_cause_is_plain_data():
             {"usage": {"inputs": 3}},
             r"fields that Usage does not have: \['inputs'\]; its fields are: input_tokens",
         ),
+        (
+            {"usage": {"output_tokens": "7"}},
+            "output_tokens of the usage in adapter_opts must be a number, got: '7'",
+        ),
+        (
+            {"usage": Usage(input_cost=True)},
+            "input_cost of the usage in adapter_opts must be a number, got: True",
+        ),
         ({"retry_until_call": "2"}, "retry_until_call in adapter_opts must be a whole number, got: '2'"),
         ({"cursor_key": []}, r"cursor_key in adapter_opts must be hashable, such as a text, got: \[\]"),
         ({"cursor_key": ([],)}, "cursor_key in adapter_opts must be hashable"),
@@ -267,6 +275,13 @@ def test_cursors_are_kept_per_engine_and_may_be_shared():
     shared = Counter()
     assert [said(3, script_cursor=shared), said(4, script_cursor=shared)] == ["one", "two"]
     assert [said(5, cursor_key="k"), said(6, cursor_key="k")] == ["one", "two"]
+
+    class Falsy(Counter):
+        def __bool__(self):
+            return False
+
+    shared = Falsy()
+    assert [said(7, script_cursor=shared), said(8, script_cursor=shared)] == ["one", "two"]
 
 
 def test_stream_script_comes_before_the_others_in_either_form():

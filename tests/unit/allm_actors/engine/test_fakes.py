@@ -151,6 +151,25 @@ class TestScripts:
                 pictures(fake, script_cursor=script_cursor, **options)
             assert pictures(fake, script_cursor=script_cursor, **options) == [PICTURE]
 
+    def test_a_usage_that_is_no_number_is_refused(self):
+        entry = script.ok([[1.0]], usage={"input_tokens": "7"})
+        request = EmbeddingRequest(input=["x"])
+        with pytest.raises(
+            TypeError, match="input_tokens of the usage in embed_script must be a number, got: '7'"
+        ):
+            FakeEmbeddings().embed(request, call(embed_script=[entry]))
+
+    def test_a_script_cursor_counts_even_if_it_is_false(self):
+        class Falsy(Counter):
+            def __bool__(self):
+                return False
+
+        options = {"image_script": [script.ok([PICTURE]), script.error("timeout")]}
+        fake, script_cursor = FakeImages(), Falsy()
+        for _ in range(2):
+            script_cursor.reset()
+            assert pictures(fake, script_cursor=script_cursor, **options) == [PICTURE]
+
     def test_errors_are_scripted_by_reason_or_as_they_are(self):
         own = TranscriptionAdapterError("timeout")
         entries = [script.error("content_filter", status=400), script.error(own)]

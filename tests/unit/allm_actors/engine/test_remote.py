@@ -15,6 +15,7 @@ import pytest
 
 from allm_actors.data import (
     AdapterError,
+    EmbeddingRequest,
     EngineError,
     ErrorEvent,
     Image,
@@ -28,8 +29,10 @@ from allm_actors.data import (
 )
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
-from allm_actors.engine.adapters import find_adapter
+from allm_actors.engine.adapters import find_adapter, find_capable
+from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.remote.options import base_url_of, deadlines_of
 
 ASK = Request(messages=[Message(role="user", content="hi")], model="m")
@@ -53,6 +56,28 @@ def test_a_missing_key_is_refused_by_the_call_itself():
     with pytest.raises(EngineError, match="OPENAI_API_KEY") as refused:
         opened(api_key=None)
     assert refused.value.reason == "missing_key"
+
+
+@pytest.mark.parametrize("adapter", ["openai", "anthropic", "gemini", "azure"])
+@pytest.mark.parametrize("name", ["Authorization", "X-API-Key", None], ids=["bearer", "gateway", "own"])
+def test_a_key_in_the_callers_headers_is_a_key(adapter, name):
+    name = name or PROVIDERS[adapter].key_header
+    options = {"base_url": "http://gateway.test", "headers": {name: "Bearer gateway-key"}}
+    call = Call(request_id="r", options=options)
+    sent = find_adapter(adapter).prepare_request(ASK, call).headers
+    assert sent[name.lower()] == "Bearer gateway-key"
+    ours = {"authorization", "x-api-key", PROVIDERS[adapter].key_header}
+    assert ours & sent.keys() == {name.lower()}
+    for others in ({name: " "}, {"x-tenant": "ada"}):
+        with pytest.raises(EngineError, match="no API key"):
+            opened(adapter, api_key=None, options=options | {"headers": others})
+
+
+def test_what_is_not_chat_takes_a_key_in_the_callers_headers_too():
+    embeds = find_capable(CAPABILITIES["embed"], "openai")
+    call = Call(request_id="r", options={"headers": {"authorization": "Bearer gateway-key"}})
+    sent = embeds.prepare_request(EmbeddingRequest(input=["x"], model="m"), call)
+    assert sent.headers["authorization"] == "Bearer gateway-key"
 
 
 def test_a_missing_model_is_refused_by_the_call_itself():
@@ -277,6 +302,37 @@ def test_a_transport_that_was_given_is_not_kept():
     del given
     gc.collect()
     assert known() is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [
+        (httpx.HTTPTransport(), "HTTPTransport"),
+        (httpx.AsyncClient(), "AsyncClient"),
+        ("http://me:canary@proxy:3128", "str"),
+        (httpx.AsyncHTTPTransport, "the class AsyncHTTPTransport"),
+        (HttpxTransport, "the class HttpxTransport"),
+        ([], "list"),
+    ],
+)
+def test_what_is_no_transport_is_refused_by_the_call_itself(wrong, got):
+    made = f"adapter_opts transport must be an allm.HttpxTransport, .*httpx.AsyncHTTPTransport.*, got: {got}$"
+    with pytest.raises(TypeError, match=made) as refused:
+        opened(options={"transport": wrong})
+    assert "canary" not in str(refused.value)
+
+
+def test_a_transport_around_one_that_is_not_asynchronous_is_refused_when_it_is_made():
+    with pytest.raises(TypeError, match="must be an asynchronous transport of httpx"):
+        HttpxTransport(httpx.HTTPTransport())
+
+
+def test_a_transport_that_needs_no_key_counts_even_if_it_is_empty():
+    class Replies(list):
+        needs_no_key = True
+        open = Recorder.open
+
+    opened(api_key=None, options={"transport": Replies()})
 
 
 def test_tools_and_a_schema_need_two_passes():

@@ -4,15 +4,17 @@ import re
 
 import pytest
 
-from allm_actors.data import Message, Request, Thread, Tool
+from allm_actors.data import Message, ModelRef, Request, Thread, Tool
 from allm_actors.engine import Engine
 from allm_actors.engine.places import split
+from allm_actors.engine.remote.options import deadlines_of
 from allm_actors.engine.resolve import (
     call_for,
     complete_request,
     prompt_cache_of,
     resolve_adapter_opts,
     resolve_model,
+    resolve_model_ref,
     resolve_params,
     resolve_tools,
     step_request,
@@ -33,6 +35,24 @@ def test_the_model_of_request_then_call_then_engine_wins():
     assert resolve_model(engine, {"model": "call"}, Request(messages=HI, model="request")) == "request"
 
 
+def test_what_is_known_of_a_model_is_the_requests_then_the_calls_then_the_engines():
+    of_engine, of_call, of_request = (
+        ModelRef(id="m", provider=name) for name in ("engine", "call", "request")
+    )
+    engine = Engine(model=of_engine)
+
+    def known(options, model=None):
+        request = Request(messages=HI, model=model)
+        assert complete_request(engine, request, options).model == "m"
+        return resolve_model_ref(engine, options, request)
+
+    assert known({}) is known({}, "m") is of_engine
+    assert known({"model": of_call}) is known({"model": of_call}, "m") is of_call
+    assert known({}, of_request) is known({"model": of_call}, of_request) is of_request
+    assert known({"model": "m"}) is None
+    assert resolve_model_ref(engine, {}, Request(messages=HI, model="n")) is None
+
+
 def test_call_tools_replace_in_place_and_follow():
     engine = Engine(tools=[tool("a"), tool("b"), tool("c")])
     resolved = resolve_tools(engine, {"tools": [tool("b", "new"), tool("d")]})
@@ -49,9 +69,24 @@ def test_call_options_win_over_params_and_none_does_not():
     }
 
 
-def test_adapter_opts_of_the_call_win():
-    engine = Engine(adapter_opts={"base_url": "a", "x": 1})
+def test_params_that_are_none_are_not_sent():
+    engine = Engine(params={"top_p": None, "temperature": None, "seed": 0, "max_turns": None})
+    assert resolve_params(engine, {}) == {"seed": 0}
+    assert step_request(engine, HI, {}).options == {"seed": 0}
+    assert complete_request(engine, Request(messages=HI), {}).options == {"seed": 0}
+
+
+def test_adapter_opts_of_the_call_win_and_none_does_not():
+    engine = Engine(adapter_opts={"base_url": "a", "x": 1, "y": None})
     assert resolve_adapter_opts(engine, {"adapter_opts": {"base_url": "b"}}) == {"base_url": "b", "x": 1}
+    options = {"adapter_opts": {"base_url": None, "x": 0, "y": False, "z": None}}
+    assert resolve_adapter_opts(engine, options) == {"base_url": "a", "x": 0, "y": False}
+
+
+@pytest.mark.parametrize("name", ["stream_timeout", "connect_timeout"])
+def test_a_time_that_is_none_leaves_it_to_the_next_place(name):
+    engine = Engine(params={name: 1.0}, adapter_opts={name: None})
+    assert call_for(engine, {name: None, "adapter_opts": {name: None}}, "r").options == {name: 1.0}
 
 
 def test_every_option_goes_to_one_place():
@@ -312,6 +347,25 @@ def test_a_time_may_be_an_option_or_one_of_the_adapters(name):
     assert time({}, **held) == 2.0
     assert time({"adapter_opts": {name: 3.0}}, **held) == 3.0
     assert time({"adapter_opts": {name: 3.0}, name: 4.0}, **held) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("main", "other"), [("first_byte_timeout", "receive_timeout"), ("connect_timeout", "pool_timeout")]
+)
+def test_the_first_place_that_sets_a_time_by_either_of_its_names_counts(main, other):
+    def time(options, **engine):
+        deadlines = deadlines_of(call_for(Engine(**engine), options, "r"))
+        return deadlines.first_byte if main == "first_byte_timeout" else deadlines.connect
+
+    for one, two in [(main, other), (other, main)]:
+        params, opts = {"params": {one: 1.0}}, {"adapter_opts": {one: 2.0}}
+        assert time({}, adapter_opts={two: 3.0}, **params) == 3.0
+        assert time({"adapter_opts": {two: 3.0}}, **params, **opts) == 3.0
+        assert time({two: 3.0}, **params, **opts) == 3.0
+        assert time({two: 3.0, "adapter_opts": {one: 4.0}}) == 3.0
+        assert time({two: None, "adapter_opts": {two: None}}, **params, **opts) == 2.0
+    both = {other: 5.0, main: 6.0}
+    assert time(both) == time({"adapter_opts": both}) == time({}, params=both) == 6.0
 
 
 def test_a_call_knows_who_asks_and_hides_the_key():

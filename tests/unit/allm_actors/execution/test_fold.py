@@ -216,6 +216,15 @@ def test_an_error_without_a_value_is_still_an_error():
     assert response(ErrorEvent(None)).metadata["error"].reason == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [("boom", "boom"), (ValueError("boom"), "ValueError: boom"), ({"a": 1}, "{'a': 1}"), ("", ""), (0, "0")],
+)
+def test_what_is_no_error_of_this_library_is_quoted_by_one(given, words):
+    error = response(ErrorEvent(given)).metadata["error"]
+    assert error == StreamError("unknown", message=f"the adapter failed: {words}")
+
+
 def test_an_error_may_tell_whose_answer_it_ended():
     known = {"response_id": "x", "model": "m", "raw_finish_reason": "MALFORMED"}
     failed = ErrorEvent(AdapterError("malformed_response", metadata=known))

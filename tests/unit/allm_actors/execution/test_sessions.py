@@ -271,6 +271,16 @@ def test_a_failed_chat_is_an_error_that_says_why(reason, metadata, error):
     validate(session)
 
 
+def test_a_failed_chat_names_its_exception_even_if_that_is_false():
+    class Falsy(AdapterError):
+        def __bool__(self):
+            return False
+
+    error = Falsy("timeout")
+    for name in ("error", "on_tool_error_exception"):
+        assert after("tool_error", metadata={name: error}).metadata["error"] == str(error)
+
+
 @pytest.mark.parametrize("reason", ["cancelled", "interrupted"])
 def test_a_chat_that_was_stopped_leaves_the_question_where_it_was(reason):
     session = after(reason, session=begin(STANDING["awaiting_user"], "reply", [USER]))

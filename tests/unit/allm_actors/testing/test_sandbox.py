@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 import threading
 
 import pytest
@@ -45,6 +46,41 @@ def test_a_function_is_run_with_an_engine():
         return sandbox.get_engine()
 
     assert (program(), sandbox.get_engine()) == (TWO, None)
+
+
+def test_an_asynchronous_function_is_run_with_an_engine():
+    @sandbox.with_engine(TWO)
+    async def program(name, *, last):
+        """Ask."""
+        seen = [name, sandbox.get_engine()]
+        await asyncio.sleep(0)
+        return [*seen, sandbox.get_engine(), last]
+
+    async def main():
+        sandbox.set_engine(ONE)
+        together = asyncio.gather(program(1, last=2), program(3, last=4))
+        alone = await program(5, last=6)
+        return [*await together, alone], sandbox.get_engine()
+
+    seen, after = asyncio.run(main())
+    assert seen == [[1, TWO, TWO, 2], [3, TWO, TWO, 4], [5, TWO, TWO, 6]]
+    assert after is ONE
+    assert (program.__name__, program.__doc__) == ("program", "Ask.")
+    assert inspect.iscoroutinefunction(program)
+
+
+def test_a_generator_is_told_to_use_a_block():
+    def plain():
+        yield sandbox.get_engine()
+
+    async def asynchronous():
+        yield sandbox.get_engine()
+
+    for generator in (plain, asynchronous):
+        with pytest.raises(
+            TypeError, match=f"cannot decorate {generator.__name__}, .*`with sandbox.with_engine"
+        ):
+            sandbox.with_engine(TWO)(generator)
 
 
 def test_nothing_but_an_engine_is_held():
