@@ -1203,6 +1203,67 @@ def test_any_handle_can_cancel_what_runs(any_host):
     reader.join(SOON)
 
 
+@pytest.mark.parametrize("options", [{"when_busy": "reject"}, {"queue_limit": 0}], ids=["rejected", "full"])
+def test_a_refused_turn_is_not_the_one_that_cancel_ends(any_host, options):
+    chat, held, first, reader = busy(any_host, **options)
+    with pytest.raises(allm.SessionBusy):
+        chat.reply("second")
+    chat.cancel()
+    assert first.result().halted_reason == "cancelled"
+    held.released.set()
+    reader.join(SOON)
+
+
+def test_the_turns_of_a_handle_are_cancelled_from_the_newest_on(any_host):
+    chat, held, first, reader = busy(any_host)
+    second, third = chat.reply("second"), chat.reply("third")
+    for turn in (third, second, first):
+        chat.cancel()
+        assert turn.result().halted_reason == "cancelled"
+    chat.cancel()
+    held.released.set()
+    reader.join(SOON)
+    assert chat.reply("fourth").result().halted_reason == "completed"
+
+
+def test_a_turn_that_a_tool_may_not_wait_for_is_not_the_one_that_cancel_ends(any_host):
+    withdrawn = []
+
+    def ask_itself(_arguments):
+        withdrawn.append(chat.reply("second"))
+        with pytest.raises(allm.SessionBusy):
+            withdrawn[0].result()
+        chat.cancel()
+        return "asked"
+
+    scripts = [calls(("c0", "ask")), says("one"), says("two")]
+    chat = any_host.session("s", fake(*scripts, tools=[tool("ask", ask_itself)]))
+    assert chat.reply("first").result().halted_reason == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["refused", "closed", "dropped"])
+def test_on_an_event_loop_cancel_passes_over_turns_that_nobody_waits_for(how):
+    async def main():
+        async with allm.Host() as host:
+            engine = fake([script.text("Hel"), script.delay(60)], says("fine"))
+            chat = await host.session("s", engine, when_busy="reject" if how == "refused" else "queue")
+            turn = chat.reply("first")
+            await anext(turn)
+            second = chat.reply("second")
+            if how == "refused":
+                with pytest.raises(allm.SessionBusy):
+                    await second
+            else:
+                await second.admitted()
+                if how == "closed":
+                    second.close()
+                second = None
+            chat.cancel()
+            return (await turn).halted_reason
+
+    assert asyncio.run(main()) == "cancelled"
+
+
 def test_a_turn_is_cancelled_before_its_session_has_heard_of_it():
     async def main():
         async with allm.Host() as host:

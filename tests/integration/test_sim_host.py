@@ -879,12 +879,32 @@ def test_a_handle_whose_turn_is_over_and_dropped_ends_nobody_elses() -> None:
         chat.reply("first").result()
         host.run_until_idle()
         gc.collect()
-        assert chat._last is not None
-        assert chat._last() is None
+        assert list(chat._turns) == []
         turn = other.reply("second")
         next(turn)
         chat.cancel()
         assert turn.result().halted_reason == "completed"
+
+
+@pytest.mark.parametrize("refusing", [{"when_busy": "reject"}, {"queue_limit": 0}], ids=["rejected", "full"])
+def test_cancel_ends_the_running_turn_after_another_one_was_refused(refusing: Any) -> None:
+    slow = [script.text("Hel"), script.delay(DAY), script.finish("stop")]
+
+    def scenario(host: SimHost) -> None:
+        chat = host.session("s", engine(slow), **refusing)
+        turn = chat.reply("first")
+        result = host.client(turn.result)
+
+        def stop() -> None:
+            with pytest.raises(allm.SessionBusy):
+                chat.reply("second")
+            chat.cancel()
+
+        host.client(stop).get()
+        assert result.get().halted_reason == "cancelled"
+        assert host.now < DAY
+
+    explore_chat(scenario, seeds=range(100))
 
 
 def test_without_an_idle_timeout_a_session_waits() -> None:
