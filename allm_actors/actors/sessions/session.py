@@ -43,6 +43,7 @@ from allm_actors.actors.turns.crew import Crew
 from allm_actors.actors.turns.ending import ending, unstored
 from allm_actors.actors.turns.run import TurnRun
 from allm_actors.actors.turns.spec import Begin, TurnSpec
+from allm_actors.actors.turns.turn import check_thread
 from allm_actors.data import (
     AllmError,
     Session,
@@ -344,6 +345,7 @@ class SessionActor(Process):
             self._end(spec, None)
             return False
         session = self._ledger.value
+        earlier = session.thread.messages if spec.operation is not None else spec.earlier
         if spec.system is not None:
             session = self._instructed(session, spec.system)
         if spec.operation is not None:
@@ -353,7 +355,9 @@ class SessionActor(Process):
                 session if spec.operation is None else sessions.begin(session, spec.operation, spec.messages)
             )
             thread = begun.thread if spec.operation is not None else spec.thread
-            run = TurnRun(self, self._crew, spec, thread)
+            if spec.operation is not None:
+                check_thread(spec, thread, earlier)
+            run = TurnRun(self, self._crew, spec, thread, earlier)
         except (SessionError, SessionStatusError) as refusal:
             self._owe(spec)
             self._changes.doubt(refusal, lambda error: self._refuse(spec, error))
