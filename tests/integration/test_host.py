@@ -20,6 +20,7 @@ import pytest
 
 import allm_actors as allm
 from allm_actors import telemetry
+from allm_actors.actors.protocol import Fork
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
 from allm_actors.data import ChatCompleted, TextDelta
 from allm_actors.engine.script import stage
@@ -27,7 +28,7 @@ from allm_actors.execution.tools import AWAITING_USER
 from allm_actors.testing import SimHost, script
 from supervisors import exit as exit_process
 
-from .stage import until
+from .stage import HeldStore, until
 
 SOON = 5.0
 DISPATCHERS = ("loop", "pool", "threads")
@@ -717,6 +718,37 @@ def test_a_fork_asks_with_the_key_of_the_session_it_was_made_of(any_host):
     keys = []
     any_host.session("s", allm.Engine(adapter=Keyed()), api_key="sk-its-own").fork("t").reply("hi").result()
     assert keys == ["sk-its-own"]
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_fork_waits_until_it_is_known_whether_the_message_of_a_turn_is_stored(full):
+    class Slow(HeldStore):
+        def save(self, batch):
+            if batch[0].session.id == "s":
+                self.hold.wait()
+                if full:
+                    raise allm.StoreError("unavailable", message="a full disk")
+            super().save(batch)
+
+    store = Slow()
+    with allm.Host(store=store) as host:
+        chat = host.session("s", fake(says("one")))
+        outcome = []
+
+        def reply():
+            try:
+                outcome.append(chat.reply("hi").result().halted_reason)
+            except allm.StoreError as error:
+                outcome.append(error.reason)
+
+        replying = threading.Thread(target=reply, daemon=True)
+        replying.start()
+        assert store.hold.reached.wait(SOON)
+        forked = chat.ask(Fork("t"))
+        store.hold.open()
+        said = [message.content for message in forked.get(timeout=SOON).messages]
+        replying.join(SOON)
+        assert (outcome, said) == ((["unavailable"], []) if full else (["completed"], ["hi"]))
 
 
 def test_a_fork_keeps_what_is_pending(host):

@@ -100,6 +100,7 @@ class SessionActor(Process):
         self._ledger = Ledger(setup.cell, setup.ports, self.ref)
         self._changes = Changes(self._ledger, setup.ports)
         self._run: TurnRun | None = None
+        self._beginning = False  # whether the running turn's message is being stored: then it may be rolled back
         self._queue: deque[TurnSpec] | None = None
         self._outlets: OpenTurns | None = None
         self._closing: object = None
@@ -241,7 +242,8 @@ class SessionActor(Process):
                 run.died(token, why, begun=begun)
             case Deleted(error):
                 self._deleted(error)
-            case Forked():
+            case Forked(stored, error):
+                self._changes.forked(stored, error, running=run is not None)
                 self._settled()
             case Checked(error):
                 self._changes.checked(error)
@@ -282,6 +284,8 @@ class SessionActor(Process):
                 self._prompt_kept = True  # whatever the prompt is now, it is meant
                 self._crew.call_off(_IDLE)
                 return answer
+            case Fork() if self._beginning:
+                self.stash()
             case Fork(id, receipt):
                 receipt.signed = True
                 answer = self._changes.fork(self._asker(), id)
@@ -374,7 +378,7 @@ class SessionActor(Process):
             self._ledger.put_thread(thread)
             run.advance()
         else:
-            unsaved = self._ledger.unsaved
+            unsaved, self._beginning = self._ledger.unsaved, True
             self._ledger.begin(begun)
             self._ledger.save(lambda error: self._begun(run, error, unsaved=unsaved))
         return True
@@ -395,6 +399,8 @@ class SessionActor(Process):
 
     def _begun(self, run: TurnRun, error: StoreError | None, *, unsaved: bool) -> None:
         """The user's message is stored: only now is the turn admitted. If it could not be, nothing has happened."""
+        self._beginning = False
+        self.unstash_all()
         if self._run is not run:
             return
         if error is None:
