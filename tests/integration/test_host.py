@@ -1476,6 +1476,15 @@ def test_a_save_that_fails_is_the_error_of_the_turn_and_the_session_says_so(nth)
         assert store.load("s") == chat.value
 
 
+def test_what_waited_for_a_save_that_fails_is_shown_before_the_turn_ends_with_the_error():
+    tools = [tool("t", handler=lambda _: "x")]
+    with allm.Host(store=FailingOnce(3)) as host:
+        chat = host.session("s", fake(calls(("c0", "t")), says("one"), tools=tools))
+        shown = list(chat.reply("hi"))
+        assert tags(shown)[-3:] == ["tool_result_encoded", "step_completed", "chat_completed"]
+        assert shown[-1].result.metadata["error"].message == "a full disk"
+
+
 def test_what_was_said_is_stored_when_the_turn_is_admitted(any_host):
     chat = any_host.session("s", fake(says("one")))
     turn = chat.reply("hi")
