@@ -303,6 +303,44 @@ def test_whatever_a_tool_said_a_session_can_be_stored(tool, arguments, kept):
             assert allm.from_json(allm.to_json(session)) == session
 
 
+# --- turns that are closed before they are read -------------------------------------------------------------------
+
+SHAPE = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
+CLOSED = {
+    "a chat": ("continue", {}, {}),
+    "a step": ("step", {}, {}),
+    "a chat of two passes": (
+        "continue",
+        {"structured_finalize": True, "response_format": SHAPE},
+        {"structured_finalize": {"pass_1_halted": "cancelled"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CLOSED)
+def test_what_is_closed_before_it_is_read_has_one_result(what):
+    operation, options, metadata = CLOSED[what]
+    value = Session(id="s", thread=Thread(messages=HI))
+    opens = {"continue": allm.session.stream_continue, "step": allm.session.stream_step}
+    stream = opens[operation](fake(SAYS), value, request_id="r", **options)
+    stream.close()
+    value, of_value = stream.finish()
+    with allm.Host() as host:
+        chat = host.session("s", fake(SAYS))
+        chat.replace_messages(HI)
+        turn = {"continue": chat.continue_, "step": chat.step}[operation](request_id="r", **options)
+        turn.close()
+        of_host = turn.result()
+        assert chat.value == value
+    assert (of_value.metadata, value.metadata, value.status) == (metadata, metadata, "idle")
+    assert of_host.metadata == metadata
+    if operation == "step":
+        assert of_value.response.output_text == of_host.response.output_text == ""
+        assert of_value.response.metadata["error"].reason == "cancelled"
+    else:
+        assert of_value == of_host
+
+
 # --- messages that no request can carry ---------------------------------------------------------------------------
 
 UNREADABLE = allm.user([allm.ImagePart(image=allm.Image.from_base64("!!!", mime_type="image/png"))])
