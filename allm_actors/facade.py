@@ -237,10 +237,13 @@ def open_stream(
     thread: Thread,
     options: dict[str, Any],
     request: Request | None = None,
+    earlier: Sequence[Message] = (),
 ) -> S:
-    """The stream of one call on the process-wide host; `make` builds it from a source, a channel and a view."""
+    """The stream of one call on the process-wide host; `make` builds it from a source, a channel and a view.
+    `earlier` are the messages of the thread that a session had before.
+    """
     host = default_host()
-    spec = turn_spec(kind, engine, options, thread=thread, request=request)
+    spec = turn_spec(kind, engine, options, thread=thread, request=request, earlier=earlier)
     spec = msgspec.structs.replace(spec, opened=open_first_call(spec, host.transport))
     return make(StatelessCall(host, spec), spec.channel, view_of(spec))
 

@@ -172,4 +172,5 @@ def _open(
         engine,
         begun.thread,
         given,
+        earlier=() if operation == "start" else session.thread.messages,
     )

@@ -110,7 +110,10 @@ class Fork:
 
 
 class Forked(msgspec.Struct, frozen=True):
-    """Note to self: the store has answered a fork."""
+    """Note to self: the store has `stored` the copy of a fork, or its name was not free; `error` says otherwise."""
+
+    stored: bool
+    error: BaseException | None = None
 
 
 class Checked(msgspec.Struct, frozen=True):

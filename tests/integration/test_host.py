@@ -20,6 +20,7 @@ import pytest
 
 import allm_actors as allm
 from allm_actors import telemetry
+from allm_actors.actors.protocol import Fork
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
 from allm_actors.data import ChatCompleted, TextDelta
 from allm_actors.engine.script import stage
@@ -27,7 +28,7 @@ from allm_actors.execution.tools import AWAITING_USER
 from allm_actors.testing import SimHost, script
 from supervisors import exit as exit_process
 
-from .stage import until
+from .stage import HeldStore, until
 
 SOON = 5.0
 DISPATCHERS = ("loop", "pool", "threads")
@@ -719,6 +720,37 @@ def test_a_fork_asks_with_the_key_of_the_session_it_was_made_of(any_host):
     assert keys == ["sk-its-own"]
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_fork_waits_until_it_is_known_whether_the_message_of_a_turn_is_stored(full):
+    class Slow(HeldStore):
+        def save(self, batch):
+            if batch[0].session.id == "s":
+                self.hold.wait()
+                if full:
+                    raise allm.StoreError("unavailable", message="a full disk")
+            super().save(batch)
+
+    store = Slow()
+    with allm.Host(store=store) as host:
+        chat = host.session("s", fake(says("one")))
+        outcome = []
+
+        def reply():
+            try:
+                outcome.append(chat.reply("hi").result().halted_reason)
+            except allm.StoreError as error:
+                outcome.append(error.reason)
+
+        replying = threading.Thread(target=reply, daemon=True)
+        replying.start()
+        assert store.hold.reached.wait(SOON)
+        forked = chat.ask(Fork("t"))
+        store.hold.open()
+        said = [message.content for message in forked.get(timeout=SOON).messages]
+        replying.join(SOON)
+        assert (outcome, said) == ((["unavailable"], []) if full else (["completed"], ["hi"]))
+
+
 def test_a_fork_keeps_what_is_pending(host):
     chat = host.session("s", fake(calls(("m1", "approve")), says("yes"), says("no"), tools=[APPROVE]))
     chat.reply("go").result()
@@ -1203,6 +1235,67 @@ def test_any_handle_can_cancel_what_runs(any_host):
     reader.join(SOON)
 
 
+@pytest.mark.parametrize("options", [{"when_busy": "reject"}, {"queue_limit": 0}], ids=["rejected", "full"])
+def test_a_refused_turn_is_not_the_one_that_cancel_ends(any_host, options):
+    chat, held, first, reader = busy(any_host, **options)
+    with pytest.raises(allm.SessionBusy):
+        chat.reply("second")
+    chat.cancel()
+    assert first.result().halted_reason == "cancelled"
+    held.released.set()
+    reader.join(SOON)
+
+
+def test_the_turns_of_a_handle_are_cancelled_from_the_newest_on(any_host):
+    chat, held, first, reader = busy(any_host)
+    second, third = chat.reply("second"), chat.reply("third")
+    for turn in (third, second, first):
+        chat.cancel()
+        assert turn.result().halted_reason == "cancelled"
+    chat.cancel()
+    held.released.set()
+    reader.join(SOON)
+    assert chat.reply("fourth").result().halted_reason == "completed"
+
+
+def test_a_turn_that_a_tool_may_not_wait_for_is_not_the_one_that_cancel_ends(any_host):
+    withdrawn = []
+
+    def ask_itself(_arguments):
+        withdrawn.append(chat.reply("second"))
+        with pytest.raises(allm.SessionBusy):
+            withdrawn[0].result()
+        chat.cancel()
+        return "asked"
+
+    scripts = [calls(("c0", "ask")), says("one"), says("two")]
+    chat = any_host.session("s", fake(*scripts, tools=[tool("ask", ask_itself)]))
+    assert chat.reply("first").result().halted_reason == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["refused", "closed", "dropped"])
+def test_on_an_event_loop_cancel_passes_over_turns_that_nobody_waits_for(how):
+    async def main():
+        async with allm.Host() as host:
+            engine = fake([script.text("Hel"), script.delay(60)], says("fine"))
+            chat = await host.session("s", engine, when_busy="reject" if how == "refused" else "queue")
+            turn = chat.reply("first")
+            await anext(turn)
+            second = chat.reply("second")
+            if how == "refused":
+                with pytest.raises(allm.SessionBusy):
+                    await second
+            else:
+                await second.admitted()
+                if how == "closed":
+                    second.close()
+                second = None
+            chat.cancel()
+            return (await turn).halted_reason
+
+    assert asyncio.run(main()) == "cancelled"
+
+
 def test_a_turn_is_cancelled_before_its_session_has_heard_of_it():
     async def main():
         async with allm.Host() as host:
@@ -1381,6 +1474,15 @@ def test_a_save_that_fails_is_the_error_of_the_turn_and_the_session_says_so(nth)
         assert chat.reply("again").result().halted_reason == "completed"
         assert chat.messages[: len(before)] == before
         assert store.load("s") == chat.value
+
+
+def test_what_waited_for_a_save_that_fails_is_shown_before_the_turn_ends_with_the_error():
+    tools = [tool("t", handler=lambda _: "x")]
+    with allm.Host(store=FailingOnce(3)) as host:
+        chat = host.session("s", fake(calls(("c0", "t")), says("one"), tools=tools))
+        shown = list(chat.reply("hi"))
+        assert tags(shown)[-3:] == ["tool_result_encoded", "step_completed", "chat_completed"]
+        assert shown[-1].result.metadata["error"].message == "a full disk"
 
 
 def test_what_was_said_is_stored_when_the_turn_is_admitted(any_host):

@@ -301,3 +301,141 @@ def test_whatever_a_tool_said_a_session_can_be_stored(tool, arguments, kept):
         for session in (value, handle.value):
             assert kept.items() <= session.metadata.items()
             assert allm.from_json(allm.to_json(session)) == session
+
+
+# --- turns that are closed before they are read -------------------------------------------------------------------
+
+SHAPE = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
+CLOSED = {
+    "a chat": ("continue", {}, {}),
+    "a step": ("step", {}, {}),
+    "a chat of two passes": (
+        "continue",
+        {"structured_finalize": True, "response_format": SHAPE},
+        {"structured_finalize": {"pass_1_halted": "cancelled"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CLOSED)
+def test_what_is_closed_before_it_is_read_has_one_result(what):
+    operation, options, metadata = CLOSED[what]
+    value = Session(id="s", thread=Thread(messages=HI))
+    opens = {"continue": allm.session.stream_continue, "step": allm.session.stream_step}
+    stream = opens[operation](fake(SAYS), value, request_id="r", **options)
+    stream.close()
+    value, of_value = stream.finish()
+    with allm.Host() as host:
+        chat = host.session("s", fake(SAYS))
+        chat.replace_messages(HI)
+        turn = {"continue": chat.continue_, "step": chat.step}[operation](request_id="r", **options)
+        turn.close()
+        of_host = turn.result()
+        assert chat.value == value
+    assert (of_value.metadata, value.metadata, value.status) == (metadata, metadata, "idle")
+    assert of_host.metadata == metadata
+    if operation == "step":
+        assert of_value.response.output_text == of_host.response.output_text == ""
+        assert of_value.response.metadata["error"].reason == "cancelled"
+    else:
+        assert of_value == of_host
+
+
+# --- messages that no request can carry ---------------------------------------------------------------------------
+
+UNREADABLE = allm.user([allm.ImagePart(image=allm.Image.from_base64("!!!", mime_type="image/png"))])
+WAY_OUT = (
+    r"the session has had messages\[0\] since an earlier turn: take it out with session.replace_messages"
+)
+
+
+def strict(**options):
+    """An engine whose adapter refuses what it cannot send; nothing is ever sent."""
+    return allm.Engine("openai-compatible:m", adapter_opts={"base_url": "http://127.0.0.1:9/v1"}, **options)
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled", "stopped", "interrupted"])
+def test_a_host_tells_how_to_take_out_what_an_earlier_turn_left_and_no_request_can_carry(how, tmp_path):
+    with allm.Host(store=tmp_path / "s.db") as host:
+        chat = host.session("s", strict(), when_busy="interrupt")
+        turn = chat.reply(UNREADABLE)
+        if how == "closed":
+            turn.close()
+        elif how == "cancelled":
+            chat.cancel()
+            assert turn.result().halted_reason == "cancelled"
+        elif how == "interrupted":
+            with pytest.raises(allm.ValidationError, match=WAY_OUT):
+                chat.reply("hello").result()
+    with allm.Host(store=tmp_path / "s.db") as host:
+        chat = host.session("s", strict())
+        assert chat.messages == [UNREADABLE]
+        for ask in (chat.continue_, lambda: chat.reply("hello"), chat.step):
+            with pytest.raises(allm.ValidationError, match=WAY_OUT) as refused:
+                ask().result()
+            assert refused.value.reason == "invalid_message"
+            assert refused.value.errors == [(["content", 0, 0], "unresolvable_image")]
+        chat.replace_messages(chat.messages[1:])
+        assert host.session("s", fake(SAYS)).reply("hello").result().halted_reason == "completed"
+
+
+def test_the_message_of_this_turn_is_refused_without_that_advice():
+    with allm.Host() as host, pytest.raises(allm.ValidationError) as refused:
+        host.session("s", strict()).reply(UNREADABLE).result()
+    assert "earlier turn" not in str(refused.value)
+    for ask in (
+        lambda: allm.session.start(strict(), [UNREADABLE]),
+        lambda: allm.session.reply(strict(), Session(), UNREADABLE),
+        lambda: allm.chat(strict(), [UNREADABLE]),
+    ):
+        with pytest.raises(allm.ValidationError) as refused:
+            ask()
+        assert "earlier turn" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["k", lambda: "k"], ids=["at once", "in a worker"])
+def test_a_value_tells_that_too(key):
+    session = Session(thread=Thread(messages=[UNREADABLE]))
+    for ask in (
+        lambda: allm.session.reply(strict(), session, "hello", api_key=key),
+        lambda: allm.session.continue_(strict(), session, api_key=key),
+        lambda: allm.session.step(strict(), session, api_key=key),
+    ):
+        with pytest.raises(allm.ValidationError, match=WAY_OUT):
+            ask()
+    session = allm.session.replace_messages(session, [])
+    assert allm.session.reply(fake(SAYS), session, "hello")[0].status == "completed"
+
+
+def test_a_half_answer_that_is_not_sent_does_not_hide_which_message_it_is():
+    half = allm.Message(role="assistant", content="Hel", metadata={"partial": True})
+    session = Session(thread=Thread(messages=[*HI, half, half, UNREADABLE]))
+    for ask in (
+        lambda: allm.session.reply(strict(), session, "hello"),
+        lambda: allm.session.reply(strict(), session, "hello", api_key=lambda: "k"),
+    ):
+        with pytest.raises(allm.ValidationError, match=r"has had messages\[3\] since"):
+            ask()
+
+
+def test_a_thread_that_cannot_be_sent_is_refused_alike_before_it_is_stored():
+    stray = allm.tool_result("c9", "x")
+    with pytest.raises(allm.ValidationError) as of_value:
+        allm.session.continue_(fake(SAYS), Session(id="s", thread=Thread(messages=HI)), stray)
+    with allm.Host() as host:
+        chat = host.session("s", fake(SAYS))
+        chat.replace_messages(HI)
+        with pytest.raises(allm.ValidationError) as of_host:
+            chat.continue_(stray)
+        assert chat.messages == HI
+    assert of_value.value == of_host.value
+    assert of_host.value.reason == "invalid_thread"
+    assert of_host.value.errors == [(["messages", 1, "tool_call_id"], "unknown_tool_call_id")]
+
+
+def test_a_value_with_a_thread_that_was_never_valid_tells_how_to_mend_it():
+    session = Session(thread=Thread(messages=[allm.tool_result("c9", "x")]))
+    with pytest.raises(allm.ValidationError, match=WAY_OUT):
+        allm.session.reply(fake(SAYS), session, "hello")
+    session = allm.session.replace_messages(session, HI)
+    assert allm.session.reply(fake(SAYS), session, "hello")[0].status == "completed"

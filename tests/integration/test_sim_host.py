@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors.store import MemoryStore, Save
+from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
 from allm_actors.data import Message, MessageCompleted, MessageStarted, Session, TextDelta, Thread
 from allm_actors.testing import ScenarioFailed, SimHost, crashes, explore_chat, run_chat, script
 from supervisors import KILLED, Faults, Future, Stuck
@@ -394,6 +394,69 @@ def test_of_two_forks_to_one_name_one_is_refused(file: bool, tmp_path: Path) -> 
         assert [stored.thread.messages[0].content] == [each for each in told if each]
 
     explore_chat(scenario, seeds=range(100), store=(lambda: tmp_path / f"{next(names)}.db") if file else None)
+
+
+def test_a_fork_copies_what_is_stored_or_is_told_that_it_has_changed(tmp_path: Path) -> None:
+    names = count()
+
+    def scenario(host: SimHost) -> None:
+        chat = host.session("s", engine(SAYS))
+        chat.reply("hi").result()
+        elsewhere = SQLiteStore(tmp_path / f"{next(names) - 1}.db")
+
+        def delete() -> None:
+            elsewhere.open()
+            elsewhere.delete("s")
+            elsewhere.close()
+
+        def fork() -> list[Any] | None:
+            try:
+                return chat.fork("t").messages
+            except allm.StoreError:
+                return None
+
+        forked, deleted = host.client(fork), host.client(delete)
+        deleted.get()
+        copied = forked.get()
+        if copied is None:
+            assert (host.session_ids(), chat.messages) == ([], [])
+        else:
+            assert [message.content for message in copied] == ["hi", "Hello."]
+            assert host.session_ids() == ["t"]
+
+    explore_chat(scenario, seeds=range(100), store=lambda: tmp_path / f"{next(names)}.db")
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_fork_has_the_message_of_a_turn_only_if_that_is_stored(full: bool) -> None:
+    class Full(MemoryStore):
+        """Has no room for the message."""
+
+        def save(self, saves: Any) -> None:
+            if full and any(
+                save.session.id == "s" and allm.user("hi") in save.session.messages for save in saves
+            ):
+                raise allm.StoreError("unavailable", message="a full disk")
+            super().save(saves)
+
+    def scenario(host: SimHost) -> None:
+        chat = host.session("s", engine(SAYS))
+        chat.replace_messages([allm.user("before")])
+
+        def reply() -> bool:
+            try:
+                chat.reply("hi").close()
+            except allm.StoreError:
+                return False
+            return True
+
+        replied, forked = host.client(reply), host.client(lambda: chat.fork("t").messages)
+        assert replied.get() is not full
+        said = ["before"] if full else ["before", "hi"]
+        assert [message.content for message in forked.get()] in (["before"], said)
+        assert [message.content for message in chat.messages] == said
+
+    explore_chat(scenario, seeds=range(200), store=Full)
 
 
 @pytest.mark.parametrize("change", ["fork", "submit", "recover"])
@@ -879,12 +942,32 @@ def test_a_handle_whose_turn_is_over_and_dropped_ends_nobody_elses() -> None:
         chat.reply("first").result()
         host.run_until_idle()
         gc.collect()
-        assert chat._last is not None
-        assert chat._last() is None
+        assert list(chat._turns) == []
         turn = other.reply("second")
         next(turn)
         chat.cancel()
         assert turn.result().halted_reason == "completed"
+
+
+@pytest.mark.parametrize("refusing", [{"when_busy": "reject"}, {"queue_limit": 0}], ids=["rejected", "full"])
+def test_cancel_ends_the_running_turn_after_another_one_was_refused(refusing: Any) -> None:
+    slow = [script.text("Hel"), script.delay(DAY), script.finish("stop")]
+
+    def scenario(host: SimHost) -> None:
+        chat = host.session("s", engine(slow), **refusing)
+        turn = chat.reply("first")
+        result = host.client(turn.result)
+
+        def stop() -> None:
+            with pytest.raises(allm.SessionBusy):
+                chat.reply("second")
+            chat.cancel()
+
+        host.client(stop).get()
+        assert result.get().halted_reason == "cancelled"
+        assert host.now < DAY
+
+    explore_chat(scenario, seeds=range(100))
 
 
 def test_without_an_idle_timeout_a_session_waits() -> None:

@@ -125,6 +125,72 @@ def test_a_session_that_was_deleted_elsewhere_waits_for_nobody(hosts: tuple[allm
     assert chat.reply("hello?").result().halted_reason == "completed"
 
 
+def test_what_was_answered_elsewhere_is_not_forked_as_it_was(hosts: tuple[allm.Host, allm.Host]) -> None:
+    one, two = hosts
+    chat = one.session("s", fake(ASKS))
+    chat.reply("It came broken.").result()
+    approve(two)
+    with pytest.raises(allm.StoreError, match="saved by another host") as conflict:
+        chat.fork("t")
+    assert conflict.value.reason == "conflict"
+    assert one.session_ids() == ["s"]
+    assert chat.status == "completed"
+    assert chat.fork("t").value.thread == two.session("s", fake()).value.thread
+
+
+def test_a_fork_does_not_bring_back_what_was_deleted_elsewhere(hosts: tuple[allm.Host, allm.Host]) -> None:
+    one, two = hosts
+    chat = one.session("s", fake(SAYS))
+    chat.reply("a secret").result()
+    two.delete_session("s")
+    with pytest.raises(allm.StoreError, match="another host") as conflict:
+        chat.fork("t")
+    assert conflict.value.reason == "conflict"
+    assert (one.session_ids(), chat.messages) == ([], [])
+    assert chat.fork("t").messages == []
+
+
+def test_a_fork_in_a_turn_is_told_of_a_conflict_before_the_turn_meets_with_it(
+    hosts: tuple[allm.Host, allm.Host],
+) -> None:
+    one, two = hosts
+    hold = Hold()
+    chat, turn, reader = at_work(one, hold)
+    two.delete_session("s")
+    with pytest.raises(allm.StoreError, match="another host"):
+        chat.fork("t")
+    assert chat.busy
+    hold.open()
+    reader.join(SOON)
+    result = turn.result()
+    assert (result.halted_reason, result.metadata["error"].reason) == ("error", "conflict")
+    assert one.session_ids() == []
+    assert chat.reply("hello?").result().halted_reason == "completed"
+    assert [message.content for message in chat.messages] == ["hello?", "Hello."]
+
+
+def test_a_session_that_was_never_stored_can_be_forked(hosts: tuple[allm.Host, allm.Host]) -> None:
+    assert hosts[0].session("s", fake(SAYS)).fork("t").reply("hi").result().halted_reason == "completed"
+
+
+def test_of_two_hosts_that_fork_to_one_name_the_second_is_told_that_it_is_taken(tmp_path: Path) -> None:
+    class Overtaken(SQLiteStore):
+        """Another host takes the name of the fork just before it is stored."""
+
+        def save(self, batch: Any) -> None:
+            if batch[0].session.id == "t":
+                other.session("t", fake(SAYS)).reply("first").result()
+            super().save(batch)
+
+    with allm.Host(store=tmp_path / "s.db") as other, allm.Host(store=Overtaken(tmp_path / "s.db")) as host:
+        chat = host.session("s", fake(SAYS, SAYS))
+        chat.reply("hi").result()
+        with pytest.raises(allm.SessionError, match="already exists"):
+            chat.fork("t")
+        assert [message.content for message in other.session("t", fake()).messages] == ["first", "Hello."]
+        assert chat.reply("go on").result().halted_reason == "completed"
+
+
 def test_what_the_status_refuses_is_refused_where_nobody_else_was(hosts: tuple[allm.Host, allm.Host]) -> None:
     one, _ = hosts
     chat = one.session("s", fake(ASKS, SAYS))

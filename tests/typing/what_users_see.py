@@ -106,6 +106,20 @@ async def of_what_is_awaited_on_an_event_loop(engine: allm.Engine) -> None:
         of_what_waits_on_a_thread(host, handle)
 
 
+async def of_session_values_on_an_event_loop(engine: allm.Engine, session: allm.Session) -> None:
+    """What asks a model is awaited; what asks none is not."""
+    assert_type(await allm.aio.session.start(engine, session), tuple[allm.Session, allm.ChatResult])
+    assert_type(await allm.aio.session.reply(engine, session, "Hi"), tuple[allm.Session, allm.ChatResult])
+    assert_type(await allm.aio.session.continue_(engine, session), tuple[allm.Session, allm.ChatResult])
+    assert_type(await allm.aio.session.step(engine, session), tuple[allm.Session, allm.StepResult])
+    assert_type(allm.aio.session.submit_tool_result(session, "c0", "yes"), allm.Session)
+    assert_type(allm.aio.session.submit_tool_results(session, [("c0", "yes")]), allm.Session)
+    assert_type(allm.aio.session.recover(session), allm.Session)
+    assert_type(allm.aio.session.replace_messages(session, []), allm.Session)
+    stream = allm.aio.session.stream_reply(engine, session, "Hi")
+    assert_type(await stream.afinish(), tuple[allm.Session, allm.ChatResult])
+
+
 def of_messages(pictures: list[allm.ImagePart], mixed: list[allm.TextPart | allm.ImagePart]) -> None:
     """Parts may come in a list of their own kind."""
     allm.user(pictures)

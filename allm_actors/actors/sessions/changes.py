@@ -33,10 +33,11 @@ class Changes:
     Thread: the session actor's.
     """
 
-    __slots__ = ("_ledger", "_owed", "_ports", "_refusal", "under_way")
+    __slots__ = ("_copying", "_ledger", "_owed", "_ports", "_refusal", "under_way")
 
     def __init__(self, ledger: Ledger, ports: Ports) -> None:
         self._ledger, self._ports = ledger, ports
+        self._copying: tuple[From, Session] | None = None  # who has asked for the copy that is being stored
         self._refusal: tuple[Exception, Tell] | None = None  # and how its caller is told
         self._owed: Callable[[], object] | None = None  # an answer to give after the reload
         self.under_way = False
@@ -57,21 +58,29 @@ class Changes:
 
     def fork(self, asked: From, id: str) -> Any:
         """Store a copy under a name that is free. Raises SessionError for one that is not."""
-        # Results of open calls will reach the original session, not its copy: there they are settled now.
-        copy, ref = settled(msgspec.structs.replace(self._ledger.value, id=id)), self._ledger.ref
         if self._ports.whereis((SESSIONS, id)) is not None:
             raise _taken(id)
+        # Results of open calls will reach the original session, not its copy: there they are settled now.
+        copy, ref = settled(msgspec.structs.replace(self._ledger.value, id=id)), self._ledger.ref
+        create = Create(copy, str(self._ledger.value.id), self._ledger.halted_reason)
+        self._copying = asked, copy
         self.wait()
-
-        def done(stored: bool, error: BaseException | None) -> None:
-            if stored:
-                asked.reply(copy)
-            else:
-                asked.fail(error or _taken(id))
-            ref.send(Forked())
-
-        self._ports.ask_store(Create(copy, self._ledger.halted_reason), done)
+        self._ports.ask_store(create, lambda stored, error: ref.send(Forked(bool(stored), error)))
         return NO_REPLY
+
+    def forked(self, stored: bool, error: BaseException | None, *, running: bool) -> None:
+        """The store has answered the request of `fork`. A conflict is left to the turn, if one is `running`: its next
+        save meets with it, too.
+        """
+        assert self._copying is not None
+        (asked, copy), self._copying = self._copying, None
+        if stored:
+            asked.reply(copy)
+            return
+        refusal = error or _taken(str(copy.id))
+        if not running:
+            self._lose(error)
+        self.tell(lambda: asked.fail(refusal))
 
     def doubt(self, refusal: Exception, tell: Tell) -> None:
         """The session's status refuses a request. Ask the store whether another host has changed the session,
@@ -88,10 +97,8 @@ class Changes:
         """The store has answered the check of `doubt`."""
         assert self._refusal is not None
         (refusal, tell), self._refusal = self._refusal, None
-        if isinstance(error, StoreError) and error.reason == "conflict":
-            self._ledger.lost(error)
-            refusal = error
-        self.tell(lambda: tell(refusal))
+        conflict = self._lose(error)
+        self.tell(lambda: tell(conflict or refusal))
 
     def tell(self, tell: Callable[[], object]) -> None:
         """Tell a caller why a request failed: now, or after the reload if the session is stale."""
@@ -118,6 +125,13 @@ class Changes:
     def settle(self) -> None:
         """The change is stored, or rolled back: later requests may go on."""
         self.under_way = False
+
+    def _lose(self, error: BaseException | None) -> StoreError | None:
+        """If the store's answer is a conflict, have the session reloaded, and return it."""
+        if not (isinstance(error, StoreError) and error.reason == "conflict"):
+            return None
+        self._ledger.lost(error)
+        return error
 
     def _take_over(self, asked: From, session: Session, *, rewritten: bool = False) -> Any:
         self._ledger.begin(session)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections.abc import Generator, Sequence
 from typing import Any, NoReturn, Protocol, Self
-from weakref import ReferenceType
-from weakref import ref as weak
+from weakref import WeakValueDictionary
 
 from allm_actors.actors.ports import SESSIONS, Ports
 from allm_actors.actors.protocol import Cancel, Fork, Recover, ReplaceMessages, SubmitToolResults
@@ -94,8 +93,9 @@ class SessionHandle:
         self.id: str = setup.id
         self.engine = engine
         self._host, self._ports, self._setup, self._api_key = host, ports, setup, api_key
-        # Of the turn that was begun last. Weak: a reader that drops the turn ends it.
-        self._last: ReferenceType[Channel] | None = None
+        # Of its turns by id, the newest one last. Weak: a reader that drops its turn ends it.
+        self._turns: WeakValueDictionary[str, Channel] = WeakValueDictionary()
+        self._asked_for_any = False
         # A value loaded before is shown only if an actor still holds it: otherwise another host may have changed the
         # session. `loads` is read first, because the session may be loaded in between.
         loads = setup.cell.loads
@@ -183,15 +183,16 @@ class SessionHandle:
         return self._asked(ReplaceMessages(_all_stored(messages)))  # type: ignore[no-any-return]
 
     def cancel(self) -> None:
-        """End the turn that this handle began last, if it is not over; the session keeps what was said.
+        """End the newest turn of this handle that is not over; the session keeps what was said.
 
-        A handle that has begun none ends the running turn, whoever began it.
+        A turn that was refused, or that its reader has closed or dropped, is over. If all of them are, nothing
+        happens. A handle that never asked for a turn ends the running one, whoever began it.
         """
         self._host.check_home()
-        if self._last is not None:
-            channel = self._last()
-            if channel is not None:
-                channel.cancel()
+        if self._asked_for_any:
+            newest = self._newest()
+            if newest is not None:
+                newest.cancel()
             return
         session = self._ports.whereis((SESSIONS, self.id))
         if session is not None:
@@ -241,6 +242,13 @@ class SessionHandle:
             raise SessionError("not_loaded", message=text)
         return self._setup.cell.value
 
+    def _newest(self) -> Channel | None:
+        for turn in reversed(self._turns.valuerefs()):  # a copy: other threads may begin turns meanwhile
+            channel = turn()
+            if channel is not None and not channel.given_up:
+                return channel
+        return None
+
     def _begin(
         self, kind: Kind, operation: Operation, messages: list[Message], options: dict[str, Any]
     ) -> Turn[Any]:
@@ -267,7 +275,7 @@ class SessionHandle:
             spec.channel.home = spec.loop
         spec.channel.io_loop = self._ports.io_loop
         turn: Turn[Any] = Turn(spec.options.request_id or spec.id, spec.channel, view_of(spec))
-        self._last = weak(spec.channel)
+        self._turns[spec.id], self._asked_for_any = spec.channel, True
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
         if not self._host.attached:
             spec.channel.wait_accepted()

@@ -43,6 +43,7 @@ from allm_actors.actors.turns.crew import Crew
 from allm_actors.actors.turns.ending import ending, unstored
 from allm_actors.actors.turns.run import TurnRun
 from allm_actors.actors.turns.spec import Begin, TurnSpec
+from allm_actors.actors.turns.turn import check_thread
 from allm_actors.data import (
     AllmError,
     Session,
@@ -99,6 +100,9 @@ class SessionActor(Process):
         self._ledger = Ledger(setup.cell, setup.ports, self.ref)
         self._changes = Changes(self._ledger, setup.ports)
         self._run: TurnRun | None = None
+        self._beginning = (
+            False  # whether the running turn's message is being stored: then it may be rolled back
+        )
         self._queue: deque[TurnSpec] | None = None
         self._outlets: OpenTurns | None = None
         self._closing: object = None
@@ -240,7 +244,8 @@ class SessionActor(Process):
                 run.died(token, why, begun=begun)
             case Deleted(error):
                 self._deleted(error)
-            case Forked():
+            case Forked(stored, error):
+                self._changes.forked(stored, error, running=run is not None)
                 self._settled()
             case Checked(error):
                 self._changes.checked(error)
@@ -281,6 +286,8 @@ class SessionActor(Process):
                 self._prompt_kept = True  # whatever the prompt is now, it is meant
                 self._crew.call_off(_IDLE)
                 return answer
+            case Fork() if self._beginning:
+                self.stash()
             case Fork(id, receipt):
                 receipt.signed = True
                 answer = self._changes.fork(self._asker(), id)
@@ -344,6 +351,7 @@ class SessionActor(Process):
             self._end(spec, None)
             return False
         session = self._ledger.value
+        earlier = session.thread.messages if spec.operation is not None else spec.earlier
         if spec.system is not None:
             session = self._instructed(session, spec.system)
         if spec.operation is not None:
@@ -353,7 +361,9 @@ class SessionActor(Process):
                 session if spec.operation is None else sessions.begin(session, spec.operation, spec.messages)
             )
             thread = begun.thread if spec.operation is not None else spec.thread
-            run = TurnRun(self, self._crew, spec, thread)
+            if spec.operation is not None:
+                check_thread(spec, thread, earlier)
+            run = TurnRun(self, self._crew, spec, thread, earlier)
         except (SessionError, SessionStatusError) as refusal:
             self._owe(spec)
             self._changes.doubt(refusal, lambda error: self._refuse(spec, error))
@@ -370,7 +380,7 @@ class SessionActor(Process):
             self._ledger.put_thread(thread)
             run.advance()
         else:
-            unsaved = self._ledger.unsaved
+            unsaved, self._beginning = self._ledger.unsaved, True
             self._ledger.begin(begun)
             self._ledger.save(lambda error: self._begun(run, error, unsaved=unsaved))
         return True
@@ -391,6 +401,8 @@ class SessionActor(Process):
 
     def _begun(self, run: TurnRun, error: StoreError | None, *, unsaved: bool) -> None:
         """The user's message is stored: only now is the turn admitted. If it could not be, nothing has happened."""
+        self._beginning = False
+        self.unstash_all()
         if self._run is not run:
             return
         if error is None:

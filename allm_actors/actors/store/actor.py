@@ -54,9 +54,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Request: store a session under a free name; answers whether it was stored. `halted_reason` is that of `Save`."""
+    """Request: store a copy of the session `source` under a free name; answers whether it was stored.
+
+    Fails with the `conflict` that a save of `source` would be refused with. `halted_reason` is that of `Save`.
+    """
 
     session: Session
+    source: str
     halted_reason: str | None = None
 
 
@@ -125,10 +129,10 @@ class StoreActor(Process):
                 self._owners[id] = owner
                 return session, halted_reason
             case Check(id):
-                self._flush_if_of(id)
-                return self._ask("check", id) if hasattr(self._store, "check") else None
-            case Create(session, halted_reason):
+                return self._check(id)
+            case Create(session, source, halted_reason):
                 self._flush_if_of(str(session.id))
+                self._check(source)
                 return self._create(session, halted_reason)
             case Delete(id):
                 self._flush_if_of(id)
@@ -164,6 +168,11 @@ class StoreActor(Process):
             text = f"the store's {what}() failed: {type(error).__name__}: {error}"
             raise StoreError("unavailable", message=text, cause=repr(error)) from error
 
+    def _check(self, id: str) -> None:
+        self._flush_if_of(id)
+        if hasattr(self._store, "check"):
+            self._ask("check", id)
+
     def _create(self, session: Session, halted_reason: str | None) -> bool:
         id = str(session.id)
         if id in self._owners:
@@ -172,6 +181,10 @@ class StoreActor(Process):
             if self._ask("load", id) is not None:
                 return False
             self._ask("save", [Save(session, 0, halted_reason)])
+        except StoreError as error:
+            if error.reason != "conflict":
+                raise
+            return False  # another host has just taken the name
         finally:
             self._release(id)
         return True

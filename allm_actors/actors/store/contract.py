@@ -55,7 +55,8 @@ class Store(Protocol):
     under its name is not the old one: a version mark is never used again for a name, not even after `delete`. An
     optional `stored()` returns a `StoredSession` for each session, the one that was saved longest ago first, and
     an optional `halted_reason(id)` what a session was saved with. An optional `check(id)` raises what a save
-    would be refused with; it is called before a request is refused because of a status that may be out of date.
+    would be refused with; it is called before a session is forked, and before a request is refused because of a
+    status that may be out of date.
     """
 
     def open(self) -> None:

@@ -50,6 +50,7 @@ class Channel:
         "_gated",
         "_hungry",
         "_hurried",
+        "_left",
         "_lock",
         "_pid",
         "_result",
@@ -71,7 +72,7 @@ class Channel:
         self._buffer: deque[Event] = deque()
         self._window = Window(limit)
         self._wakes: list[_Wake] = []  # of the reader, and of anyone who closes the stream meanwhile
-        self._accepted = self._ended = self._cancelled = False
+        self._accepted = self._ended = self._cancelled = self._left = False
         self._draining = self._hungry = self._hurried = self._gated = False
         self._result: Any = None
         self._error: BaseException | None = None
@@ -174,6 +175,11 @@ class Channel:
         return self._ended
 
     @property
+    def given_up(self) -> bool:
+        """Whether it has ended, or is about to, because its reader has left it or was refused the wait for it."""
+        return self._ended or self._left or self._withdrawn
+
+    @property
     def is_over_here(self) -> bool:
         """Whether nothing more comes of the turn in this process: it has ended, or runs in the parent of a fork."""
         return self._ended or self._pid != os.getpid()
@@ -246,6 +252,11 @@ class Channel:
             on_cancel = self.on_cancel
         if on_cancel is not None:
             on_cancel()
+
+    def leave(self) -> None:
+        """The reader cancels the turn, and takes no more of it."""
+        self._left = True
+        self.cancel()
 
     def wait_end(self) -> None:
         """Block until the turn is over. Raises what refuses the wait; not what refused the turn: somebody may be

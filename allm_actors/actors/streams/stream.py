@@ -256,12 +256,12 @@ class EventStream(Generic[R_co, E_co]):
         if getattr(self, "_source", self) is not None:
             return  # it has not begun
         try:
-            self._channel.cancel()
+            self._channel.leave()
         except OutsideSimulation:
             pass  # it belongs to a simulation that has been stopped: nothing is left to cancel
         except BaseException:
             # Ctrl-C, which Python only prints in a finalizer: cancel again, because no one else will.
-            self._channel.cancel()
+            self._channel.leave()
             raise
 
     @property
@@ -322,7 +322,7 @@ class EventStream(Generic[R_co, E_co]):
             self._channel.end(source.unbegun())
             return False
         if not self._channel.ended:
-            self._channel.cancel()  # before `drain`, which would let the turn go on to its end
+            self._channel.leave()  # before `drain`, which would let the turn go on to its end
             self._channel.drain()
         return True
 

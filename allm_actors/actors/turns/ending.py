@@ -1,7 +1,8 @@
 """The end of a turn that cannot end by itself: its session died, was shut down, or never began it.
 
 Rule of this file: pure. Whatever happened, the reader sees one last event and gets one result. The result has
-the thread as it was last kept, with an answer to every call.
+the thread as it was last kept, with an answer to every call; apart from that it is the one of a turn that is cut off
+before its model has answered.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from allm_actors.data import (
     StreamError,
     Thread,
 )
+from allm_actors.execution.answers import as_error
+from allm_actors.execution.fold import Fold, step_of
 from allm_actors.execution.tools import repair
 from supervisors import is_clean
 
@@ -38,14 +41,14 @@ def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[E
         thread = repair(thread)
     match spec.options.kind:
         case "chat":
-            result = ChatResult(
-                thread=thread, halted_reason=halted, metadata={"error": error} if halted == "error" else {}
-            )
+            metadata: dict[str, Any] = {"error": error} if halted == "error" else {}
+            if spec.options.two_passes:
+                metadata["structured_finalize"] = {"pass_1_halted": halted}
+            result = ChatResult(thread=thread, halted_reason=halted, metadata=metadata)
             return result, (ErrorEvent(error), ChatCompleted(result))
         case "step":
-            response = _response(spec, error)
-            step = StepResult(thread=thread, response=response, done=True, metadata={"halted_reason": halted})
-            return step, (ErrorEvent(error), StepCompleted(response, thread))
+            completed = StepCompleted(_response(spec, error), thread)
+            return step_of(completed, {}), (ErrorEvent(error), completed)
         case _:
             return _response(spec, error), (ErrorEvent(error),)
 
@@ -74,8 +77,8 @@ def unstored(result: Any, last: tuple[Event, ...], error: StoreError) -> tuple[A
 
 
 def _response(spec: TurnSpec, error: StreamError) -> Response:
-    request_id = spec.options.request_id
-    return Response(request_id=request_id, finish_reason="error", metadata={"error": error})
+    response = as_error(Fold().response(), error)
+    return msgspec.structs.replace(response, request_id=spec.options.request_id)
 
 
 def _error(halted: str, reason: object) -> StreamError:

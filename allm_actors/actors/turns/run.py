@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Protocol
 
@@ -23,6 +23,7 @@ from allm_actors.data import (
     AllmError,
     ChatCompleted,
     Event,
+    Message,
     StepCompleted,
     StoreError,
     StreamError,
@@ -32,6 +33,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.secret import let_go_of_frames
 from allm_actors.execution import loop
+from allm_actors.execution.answers import to_send
 from allm_actors.execution.effects import (
     AskHalt,
     CallModel,
@@ -46,6 +48,7 @@ from allm_actors.execution.effects import (
     RunTool,
     SettleError,
 )
+from allm_actors.execution.inherited import with_way_out
 from allm_actors.execution.inputs import (
     Cancelled,
     HandlerEnded,
@@ -83,11 +86,12 @@ class Owner(Protocol):
 
 
 class TurnRun:
-    """Performs one turn. Thread: the session actor's."""
+    """Performs one turn of a thread, of which the session had some messages `earlier`. Thread: the session actor's."""
 
     __slots__ = (
         "_acting",
         "_crew",
+        "_earlier",
         "_idle_workers",
         "_last",
         "_opened",
@@ -105,7 +109,10 @@ class TurnRun:
         "todo",
     )
 
-    def __init__(self, owner: Owner, crew: Crew, spec: TurnSpec, thread: Thread) -> None:
+    def __init__(
+        self, owner: Owner, crew: Crew, spec: TurnSpec, thread: Thread, earlier: Sequence[Message]
+    ) -> None:
+        self._earlier = earlier
         self._owner, self._crew, self._ref, self.spec = owner, crew, crew.ref, spec
         self._workers: dict[int, Assignment] = {}
         self._idle_workers = IdleWorkers()
@@ -321,7 +328,8 @@ class TurnRun:
         self._let_all_go()
         result, channel = effect.result, self.spec.channel
         if isinstance(result, Refused):
-            self._owner.over(None, lambda _error: channel.end(error=result.error))
+            refusal = with_way_out(result.error, to_send(self.state.thread.messages), self._earlier)
+            self._owner.over(None, lambda _error: channel.end(error=refusal))
             return
 
         def end(error: StoreError | None) -> None:

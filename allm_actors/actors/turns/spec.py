@@ -26,11 +26,11 @@ WhenBusy = Literal["queue", "reject", "interrupt"]
 
 class TurnSpec(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One turn as it was requested. `operation` is the session's (`reply`, `continue`, …), `messages` what it
-    adds to the session's thread; a stateless call has no operation, and brings its `thread`. `terms` say how
-    its tools are called, `model_calls` makes its model calls. `when_busy` and `queue_limit` say what happens
-    if another turn runs; `system` is the first message of a conversation that has none yet. `opened` is a
-    first model call that the caller has opened already; `loop` is where async tools run; `inside` knows the
-    callers that run the session's tools.
+    adds to the session's thread; a stateless call has no operation, and brings its `thread`, of which a session
+    value had some messages `earlier`. `terms` say how its tools are called, `model_calls` makes its model calls.
+    `when_busy` and `queue_limit` say what happens if another turn runs; `system` is the first message of a
+    conversation that has none yet. `opened` is a first model call that the caller has opened already; `loop` is
+    where async tools run; `inside` knows the callers that run the session's tools.
     """
 
     id: str
@@ -44,6 +44,7 @@ class TurnSpec(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     operation: Operation | None = None
     messages: Sequence[Message] = ()
     thread: Thread = msgspec.field(default_factory=Thread)
+    earlier: Sequence[Message] = ()
     request: Request | None = None
     opened: Any = None
     context: contextvars.Context | None = None

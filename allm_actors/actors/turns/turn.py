@@ -38,7 +38,9 @@ from allm_actors.engine.resolve import (
 )
 from allm_actors.engine.secret import Remembered
 from allm_actors.engine.wire import Transport
+from allm_actors.execution.answers import to_send
 from allm_actors.execution.effects import CallModel
+from allm_actors.execution.inherited import with_way_out
 from allm_actors.execution.options import Kind, Options
 from allm_actors.execution.sessions import Operation
 from allm_actors.execution.tools import as_policy
@@ -49,7 +51,7 @@ from .spans import refused
 from .spec import TurnSpec, WhenBusy
 from .terms import Terms
 
-__all__ = ["needs_its_loop", "new_id", "open_first_call", "thread_of", "turn_spec", "view_of"]
+__all__ = ["check_thread", "needs_its_loop", "new_id", "open_first_call", "thread_of", "turn_spec", "view_of"]
 
 _SIMULATED_CORES = 4  # fixed, so that a seed gives the same run on every machine
 _RULES = ("mode", "max_turns", "max_concurrency", "max_retries", "tool_timeout")
@@ -84,6 +86,7 @@ def turn_spec(
     operation: Operation | None = None,
     messages: Sequence[Message] = (),
     thread: Thread | None = None,
+    earlier: Sequence[Message] = (),
     request: Request | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
     when_busy: WhenBusy = "queue",
@@ -117,6 +120,7 @@ def turn_spec(
         operation=operation,
         messages=messages,
         thread=thread,
+        earlier=earlier,
         request=request,
         context=contextvars.copy_context(),
         loop=loop,
@@ -125,13 +129,23 @@ def turn_spec(
         system=system,
         inside=inside,
     )
+    if operation is None and request is None:
+        check_thread(spec_with(adapter=None), thread, earlier)
     try:
-        if operation is None and request is None:
-            validate(thread)
         return spec_with(adapter=find_adapter(engine.adapter))
     except AllmError as error:
         refused(spec_with(adapter=None), error)
         raise
+
+
+def check_thread(spec: TurnSpec, thread: Thread, earlier: Sequence[Message]) -> None:
+    """Raises ValidationError for a thread that cannot be sent; `earlier` is what its session had before the turn."""
+    try:
+        validate(thread)
+    except ValidationError as error:
+        refusal = with_way_out(error, thread.messages, earlier)
+        refused(spec, refusal)
+        raise refusal from None
 
 
 def view_of(spec: TurnSpec) -> View:
@@ -158,15 +172,15 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
         if callable(call.api_key):
             return None
         opened, failure = try_open_call(spec.adapter, request, call)
+        if failure is None:
+            return opened
     except (AllmError, TypeError, ValueError) as error:
-        refused(spec, error)
-        raise
+        failure = error
     if isinstance(failure, AdapterError):
-        failure = failure.of_call(call.request_id)
-    if failure is not None:
-        refused(spec, failure)
-        raise failure
-    return opened
+        failure = failure.of_call(spec.options.request_id)
+    failure = with_way_out(failure, to_send(spec.thread.messages), spec.earlier)
+    refused(spec, failure)
+    raise failure
 
 
 def _checked(

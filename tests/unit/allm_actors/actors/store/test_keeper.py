@@ -101,7 +101,8 @@ def test_saves_that_wait_together_are_stored_together() -> None:
 ABOUT: dict[str, Callable[[str], Any]] = {
     "load": lambda id: Load(id, 1),
     "check": Check,
-    "create": lambda id: Create(Session(id=id)),
+    "create": lambda id: Create(Session(id=id), f"source of {id}"),
+    "copy": lambda id: Create(Session(id=f"copy of {id}"), id),
     "delete": Delete,
     "release": lambda id: Release(id, 1),
 }
