@@ -91,8 +91,8 @@ def generate(engine: Engine, request: Request | Conversation, **options: Any) ->
 
 def stream_generate(engine: Engine, request: Request | Conversation, **options: Any) -> EventStream[Response]:
     """One model call as events; its result is a `Response`."""
-    wanted = request if isinstance(request, Request) else Request(messages=thread_of(request).messages)
-    thread = Thread.from_messages(wanted.messages)
+    thread = thread_of(request.messages if isinstance(request, Request) else request)
+    wanted = request if isinstance(request, Request) else Request(messages=thread.messages)
     return open_stream(EventStream, "generate", engine, thread, options, request=wanted)
 
 

@@ -22,13 +22,14 @@ https://github.com/huggingface/smolagents/issues/757, read 2026-11.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from allm_actors.data import AdapterError, AllmError, Message, Response, ToolCall
+from allm_actors.data import AdapterError, AllmError, Message, Response, StreamError, ToolCall
 
 __all__ = [
+    "INTERRUPTED",
     "REJECTED",
     "as_error",
     "calling",
@@ -38,12 +39,15 @@ __all__ = [
     "question",
     "rejected",
     "spoken",
+    "stopped",
     "to_send",
     "whole",
 ]
 
 REJECTED = "rejected"
 """In a response's metadata: why the model was asked to answer again."""
+INTERRUPTED = "interrupted"
+"""In the metadata of the error of an answer that was cut off: it was not its caller who did it."""
 
 
 def whole(response: Response, unfinished: frozenset[str], repeated: str | None = None) -> Response:
@@ -102,6 +106,13 @@ def spoken(response: Response) -> Message:
 def partial(response: Response) -> tuple[Message, ...]:
     """The assistant message of an answer that was cut off; none when it had no text."""
     return (_assistant(response, partial=True),) if response.output_text else ()
+
+
+def stopped(why: Literal["cancelled", "interrupted"], message: str) -> StreamError:
+    """The error of an answer that was cut off: its caller cancelled it, or its host was stopped."""
+    return StreamError(
+        "cancelled", message=message, metadata={INTERRUPTED: True} if why == INTERRUPTED else {}
+    )
 
 
 def question(text: str, call_id: str) -> Message:

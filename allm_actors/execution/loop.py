@@ -52,7 +52,18 @@ from allm_actors.data import (
 from allm_actors.data.schemas.structured import misfit
 
 from . import batch as batches
-from .answers import REJECTED, as_error, calling, correction, partial, question, rejected, spoken, whole
+from .answers import (
+    REJECTED,
+    as_error,
+    calling,
+    correction,
+    partial,
+    question,
+    rejected,
+    spoken,
+    stopped,
+    whole,
+)
 from .batch import Batch
 from .costs import missing_costs
 from .effects import (
@@ -500,4 +511,4 @@ def _reason(news: Cancelled) -> AllmError:
         return news.error
     if news.reason == "error":
         return StreamError("unknown")
-    return StreamError("cancelled", message=f"stream error: {news.reason}")
+    return stopped(news.reason, f"stream error: {news.reason}")

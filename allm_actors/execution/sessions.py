@@ -61,7 +61,7 @@ from allm_actors.data.predicates import one_of
 from allm_actors.data.rules.pairing import open_calls
 from allm_actors.data.rules.validate import has_whole_calls, validate
 
-from .answers import question
+from .answers import INTERRUPTED, question
 from .storable import storable
 from .tools import AWAITING_USER, encode_tool_result, repair
 
@@ -426,7 +426,7 @@ def _came_to(step: StepResult) -> str:
     if reason in ("ask_user", "tool_error", *_STOPPED):
         return str(reason)
     if isinstance(failure, StreamError) and failure.reason == "cancelled":
-        return "cancelled"
+        return "interrupted" if INTERRUPTED in failure.metadata else "cancelled"
     if response is not None and response.finish_reason == "error":
         return "error"
     return ANY_OTHER if step.done else GOING_ON

@@ -124,6 +124,17 @@ def test_what_is_not_a_conversation(module, name, messages):
     assert "[allm.user('…')]" in str(error)
 
 
+@pytest.mark.parametrize("module", ["facade", "aio"])
+@pytest.mark.parametrize("messages", list(NOT_MESSAGES))
+def test_what_is_not_a_conversation_in_a_request(module, messages):
+    call = door(module, "generate")
+    refused(
+        lambda: call(fake(), allm.Request(messages=NOT_MESSAGES[messages])),
+        allm.ValidationError,
+        "a Thread or a list of Message",
+    )
+
+
 def test_parts_are_told_to_be_wrapped(host):
     session = host.session("s", fake())
     for parts in ([allm.TextPart(text="hi")], (allm.TextPart(text="hi"),), allm.TextPart(text="hi"), ["hi"]):

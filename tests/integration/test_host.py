@@ -1973,6 +1973,20 @@ def test_what_changes_nothing_leaves_why_the_last_turn_ended(stored_host, nothin
     assert stored(stored_host) == ("idle", "cancelled")
 
 
+@pytest.mark.parametrize(
+    ("end", "why"), [(lambda chat: chat.stop(), "interrupted"), (lambda chat: chat.cancel(), "cancelled")]
+)
+@pytest.mark.parametrize("begin", ["reply", "step"])
+def test_a_stop_interrupts_and_a_cancel_cancels_whatever_runs(stored_host, begin, end, why):
+    chat = stored_host.session("s", fake(says("fine"), SLOWLY, SLOWLY))
+    chat.reply("hi").result()
+    turn = chat.reply("and?") if begin == "reply" else chat.step()
+    next(turn)
+    end(chat)
+    turn.result()
+    assert stored(stored_host) == ("idle", why)
+
+
 def test_why_the_last_turn_ended_is_read_again_after_a_conflict(tmp_path):
     with allm.Host(store=tmp_path / "s.db") as one, allm.Host(store=tmp_path / "s.db") as two:
         mine = one.session("s", fake(says("fine")))

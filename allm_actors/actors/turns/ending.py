@@ -23,7 +23,7 @@ from allm_actors.data import (
     StreamError,
     Thread,
 )
-from allm_actors.execution.answers import as_error
+from allm_actors.execution.answers import as_error, stopped
 from allm_actors.execution.fold import Fold, step_of
 from allm_actors.execution.tools import repair
 from supervisors import is_clean
@@ -84,11 +84,9 @@ def _response(spec: TurnSpec, error: StreamError) -> Response:
 def _error(halted: str, reason: object) -> StreamError:
     match halted:
         case "cancelled":
-            return StreamError("cancelled", message="the turn was cancelled before it began")
+            return stopped("cancelled", "the turn was cancelled before it began")
         case "interrupted":
-            return StreamError(
-                "cancelled", message="the host was shut down during the turn; reply again to go on"
-            )
+            return stopped("interrupted", "the host was shut down during the turn; reply again to go on")
         case _:
             text = (
                 f"the session ended during the turn ({reason}); what was stored is intact, so reply again to "
