@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+from _thread import get_ident
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from typing import Any, NoReturn
@@ -29,7 +30,9 @@ from allm_actors.actors.protocol import (
 from allm_actors.data import AllmError, EngineError, ErrorEvent, Event, Request, StreamError
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.secret import without_key
-from supervisors import SHUTDOWN, Process, Reason
+from supervisors import SHUTDOWN, Process, Reason, System
+
+from .cancellation import Cancellation
 
 __all__ = [
     "AdapterActor",
@@ -175,7 +178,7 @@ class AdapterActor(Process):
         """Close what is open. Thread: its own, or its killer's."""
         pump, self._pump = self._pump, None
         if pump is not None:
-            pump.cancel()
+            pump.cancel(self.system, self.label())
         else:
             close(self._script if self._script is not None else self._opened)
 
@@ -292,6 +295,7 @@ class Pump:
         self._room: asyncio.Event | None = None
         self._cancelled = False
         self._task: asyncio.Task[None] | None = None
+        self._ident: int | None = None
 
     def start(self) -> None:
         """Begin reading; returns at once."""
@@ -301,14 +305,17 @@ class Pump:
         """The session has caught up."""
         call_on(self._loop, lambda: self._room.set() if self._room is not None else None)
 
-    def cancel(self) -> None:
-        """Stop reading and close; returns at once, harmless when it is over."""
+    def cancel(self, system: System, who: str) -> None:
+        """Stop reading and close; returns at once, harmless when it is over. `who` is for the log, if it goes on."""
         self._cancelled = True
-        call_on(self._loop, lambda: self._task.cancel() if self._task is not None else None)
+        farewell = Cancellation(system, who, lambda: self._task, self._ident)
+        if call_on(self._loop, farewell.say):
+            farewell.look_later()
 
     def _start(self) -> None:
         if self._cancelled:
             return  # cancelled before its loop ran this
+        self._ident = get_ident()
         self._room = asyncio.Event()
         context = self._job.context
         own = None if context is None else context.copy()  # an empty context is falsy
@@ -323,6 +330,8 @@ class Pump:
         async with contextlib.aclosing(self._batches) as batches:  # type: ignore[type-var]
             try:
                 async for events in batches:
+                    if self._cancelled:
+                        return  # although it went on
                     while not window.is_open():
                         assert self._room is not None
                         self._room.clear()
