@@ -269,6 +269,7 @@ __all__ = [
     "json_schema",
     "moderate",
     "partials",
+    "read_arguments",
     "request",
     "session",
     "step",

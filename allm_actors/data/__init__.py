@@ -1,5 +1,6 @@
 """Messages, requests, responses, events and errors: plain values with two codecs."""
 
+from .arguments import read_arguments
 from .errors import (
     AdapterError,
     AllmError,
@@ -164,4 +165,5 @@ __all__ = [
     "UnwrapError",
     "Usage",
     "ValidationError",
+    "read_arguments",
 ]

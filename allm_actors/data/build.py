@@ -71,7 +71,10 @@ def user(content: str | list[P]) -> Message:
 
 
 def assistant(text: str) -> Message:
-    """An assistant message, as if the model had said it. Raises TypeError for anything but text."""
+    """An assistant message, as if the model had said it. Raises TypeError for anything but text.
+
+    One that makes calls is a `Message(role="assistant", content="", metadata={"tool_calls": [ToolCall(…)]})`.
+    """
     return Message(role="assistant", content=_text("assistant", text))
 
 

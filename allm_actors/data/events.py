@@ -81,7 +81,9 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class ToolCallCompleted(msgspec.Struct, frozen=True):
-    """A call is complete. `metadata["arguments_error"]` is set when its arguments are not a JSON object."""
+    """A call is complete. If `raw_arguments`, the text that the model wrote, is not a JSON object, `arguments` is `{}`
+    and `metadata["arguments_error"]` says why: `read_arguments` gives both.
+    """
 
     tag: ClassVar[Literal["tool_call_completed"]] = "tool_call_completed"
     id: str

@@ -58,7 +58,8 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     """A call the model asks for.
 
     `raw_arguments` is the provider's own JSON text; `arguments` is that text parsed. When the text could not be parsed
-    into an object, `arguments` is `{}` and `metadata["arguments_error"]` says why: such a call is never executed.
+    into an object, `arguments` is `{}` and `metadata["arguments_error"]` says why (`read_arguments` gives both): such a
+    call is never executed.
     """
 
     id: str

@@ -32,11 +32,11 @@ from allm_actors.data import (
     ToolCallDelta,
     ToolCallStarted,
     Usage,
+    read_arguments,
 )
 from allm_actors.data.predicates import is_number, one_of
 from allm_actors.data.responses import COUNTED
 from allm_actors.engine.adapter import Delay
-from allm_actors.engine.arguments import read_arguments
 
 __all__ = ["count_calls", "counted", "preflight", "stage"]
 

@@ -180,6 +180,8 @@ def _malformed(reason: str | None, raw: str | None) -> AdapterError:
         else "did not end in a known way"
     )
     said = f"finish reason {raw or reason!r}"
-    if reason is None and raw is None:
-        said += "; the adapter must give one, and a script ends with script.finish(…)"
+    if raw is None and reason != "tool_calls":
+        said += "; an adapter must give 'stop', 'length', 'tool_calls' or 'content_filter'"
+    if raw is None and reason is None:
+        said += ", and a script ends with script.finish(…)"
     return AdapterError("malformed_response", message=f"the model's answer {what} ({said})")

@@ -10,7 +10,8 @@ than reads.
     ToolCallStarted         a call is known by its id, in the order of first sight
     ToolCallDelta           the raw arguments of the call grow; they are never parsed from fragments
     ToolCallCompleted       the call is replaced by the complete one and keeps its place; arguments that are nested too
-                            deeply to be stored become `{}`, and its metadata says so
+                            deeply to be stored, or that were not read from a text that is no JSON object, become
+                            `{}`, and its metadata says so
     MessageCompleted        message, finish reason, usage, id, model and raw finish reason; the message's text is the
                             answer's if no other event has any
     RawChunk("usage", …)    usage, field by field: later values replace earlier ones, missing ones stay
@@ -42,6 +43,7 @@ from allm_actors.data import (
     ToolCallDelta,
     ToolCallStarted,
     Usage,
+    read_arguments,
 )
 from allm_actors.data.depth import ARGUMENTS_TOO_DEEP, DEEPEST, is_deeper
 from allm_actors.data.predicates import as_number
@@ -158,8 +160,8 @@ class Receiving:
             raw_arguments=event.raw_arguments,
             metadata=metadata if isinstance(metadata, dict) else {},
         )
-        if is_deeper(complete.arguments, DEEPEST):
-            said = {**complete.metadata, "arguments_error": ARGUMENTS_TOO_DEEP}
+        if problem := _problem(complete):
+            said = {**complete.metadata, **problem}
             complete = msgspec.structs.replace(complete, arguments={}, metadata=said)
         if call.complete is not None and call.complete != complete:
             self.repeated = event.id
@@ -243,6 +245,16 @@ def error_in(event: ErrorEvent) -> AllmError:
     if error is None:
         return StreamError("unknown")
     return StreamError("unknown", message=f"the adapter failed: {describe(error)}")
+
+
+def _problem(call: ToolCall) -> dict[str, Any]:
+    """What its metadata must say of its arguments; empty if they are sound, or if it says that they are not."""
+    if is_deeper(call.arguments, DEEPEST):
+        return {"arguments_error": ARGUMENTS_TOO_DEEP}
+    raw: object = call.raw_arguments
+    if call.arguments or not raw or not isinstance(raw, str) or "arguments_error" in call.metadata:
+        return {}
+    return read_arguments(raw)[1]
 
 
 def text_of(message: object) -> str:

@@ -73,7 +73,8 @@ def prove_halting(
                 _say_how(failure, alone, crash, handlers)
                 raise
     if proof.never_run:
-        warnings.warn(_unproved(proof), stacklevel=2)
+        executor = options.get("tool_executor", engine.tool_executor)
+        warnings.warn(_unproved(proof, executor), stacklevel=2)
     return proof
 
 
@@ -92,11 +93,12 @@ def _check(engine: Engine, schedules: int, handlers: str, options: dict[str, Any
         SimHost().check_turn(spec)
 
 
-def _unproved(proof: Proof) -> str:
-    return (
-        f"in {proof.schedules} schedules these handlers never ran: {', '.join(proof.never_run)}; run more "
-        "schedules, or check that the function takes what the tool's schema allows"
-    )
+def _unproved(proof: Proof, executor: object) -> str:
+    ways = ["run more schedules", "check that the function takes what the tool's schema allows"]
+    if executor is not None and not proof.tool_runs:
+        ways[0] = f"check that {type(executor).__name__}.execute() calls tool.run(arguments, context)"
+    never = ", ".join(proof.never_run)
+    return f"in {proof.schedules} schedules these handlers never ran: {never}; {', or '.join(ways)}"
 
 
 def _say_how(failure: ScenarioFailed, schedules: int, crash: bool, handlers: str) -> None:

@@ -38,6 +38,7 @@ __all__ = ["LoopDispatcher"]
 # makes it about 60 microseconds, a hundredth of a slice. Source: CPython `ceval_gil.c`, `take_gil`.
 _GIVE_WAY = 1e-6
 _PAUSE = 0.1  # seconds until starting a thread is tried again after the OS had none to give
+_FAREWELL = 1.0  # seconds that coroutines of a loop that ends get to end, before somebody is told of them
 
 
 class LoopDispatcher(Dispatcher):
@@ -277,8 +278,8 @@ class _OwnLoop:
 
     def stop(self, timeout: float | None) -> bool:
         """Whether the loop has ended."""
-        self._stopping = True
-        if not self.loop.is_closed():
+        asked, self._stopping = self._stopping, True
+        if not (asked or self.loop.is_closed()):  # asked twice, it would not let its coroutines clean up
             try:
                 self.loop.call_soon_threadsafe(self.loop.stop)
             except RuntimeError:
@@ -316,15 +317,24 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
-    # As asyncio.run does it: cancel what is left, let it clean up, close.
+    # As asyncio.run does it: cancel what is left, let it clean up, close. What does not end keeps its loop and thread.
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(_last(tasks))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+
+
+async def _last(tasks: set[asyncio.Task[Any]]) -> None:
+    ended = asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.wait([ended], timeout=_FAREWELL)
+    for task in tasks:
+        if not task.done():
+            log.error("an event loop cannot end: %r goes on after it was cancelled", task.get_coro())
+    await ended
 
 
 def _thread(ident: int | None) -> threading.Thread:

@@ -261,7 +261,7 @@ class System:
             ref.kill()
         self.clock.stop()
         with self.lock:
-            dispatchers = list(self._dispatchers.values())
+            dispatchers = dict.fromkeys(self._dispatchers.values())  # one may have several names
         for dispatcher in dispatchers if self._forced is None else [self._forced]:
             dispatcher.stop(_KILL_GRACE)
 

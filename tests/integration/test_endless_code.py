@@ -10,7 +10,7 @@ import queue
 import re
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -254,6 +254,65 @@ def test_a_coroutine_that_goes_on_is_counted_and_told(caplog: pytest.LogCaptureF
         assert "in deaf > " in line
         over.append(True)
         until(lambda: host.stats().hanging == 0)
+
+
+class Deaf:
+    """An adapter that does not listen to its cancellation; once it is `over`, it ends, with one last event."""
+
+    name = "deaf"
+
+    def __init__(self) -> None:
+        self.over = False
+        self.ended = threading.Event()
+
+    def requires_structured_finalize(self, request: Any) -> bool:
+        return False
+
+    async def stream(self, request: Any, call: Any) -> AsyncIterator[allm.Event]:
+        try:
+            yield allm.TextDelta("I ")
+            while not self.over:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
+            yield allm.TextDelta("hear ")
+            await asyncio.sleep(ENDLESS)
+        finally:
+            self.ended.set()
+
+
+def test_an_adapter_that_goes_on_is_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, logger="allm_actors")
+    adapter = Deaf()
+    with allm.Host() as host:
+        session = host.session("ada", allm.Engine(adapter))
+        turn = session.reply("hi")
+        next(event for event in turn if event.tag == "text_delta")
+        session.cancel()
+        assert turn.result().halted_reason == "cancelled"
+        until(lambda: host.stats().hanging == 1)
+        until(lambda: lines_of(caplog, "a coroutine continues after it was cancelled"))
+        (line,) = lines_of(caplog, "a coroutine continues after it was cancelled")
+        assert re.search(r"who=\"deaf for SessionActor#\d+ \('sessions', 'ada'\)\"", line)
+        assert "in stream > " in line
+        adapter.over = True
+        until(lambda: host.stats().hanging == 0)
+        assert adapter.ended.wait(SOON), "what it says then is its end"
+
+
+@pytest.mark.parametrize("dispatcher", ["loop", "pool"])
+def test_a_host_stops_without_the_adapter_that_goes_on(
+    caplog: pytest.LogCaptureFixture, dispatcher: Any
+) -> None:
+    caplog.set_level(logging.ERROR, logger="supervisors")
+    adapter = Deaf()
+    with allm.Host(dispatcher=dispatcher) as host:
+        turn = host.session("ada", allm.Engine(adapter)).reply("hi")
+        next(event for event in turn if event.tag == "text_delta")
+    assert turn.result().halted_reason == "interrupted"
+    assert not adapter.ended.is_set()
+    until(lambda: lines_of(caplog, "an event loop cannot end"))
+    adapter.over = True
+    assert adapter.ended.wait(SOON)
 
 
 def test_a_coroutine_that_blocks_everybodys_event_loop_is_told_once(

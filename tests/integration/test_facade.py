@@ -1398,6 +1398,94 @@ def test_an_adapter_that_returns_no_iterator_is_told_so_by_name(made, said):
         host.session("s", engine).reply("hi").result()
 
 
+def one_by_one():
+    yield MessageStarted()
+
+
+async def one_by_one_later():
+    yield MessageStarted()
+
+
+async def all_but_one():
+    yield [MessageStarted(), {"say": "hi"}]
+
+
+async def pieces():
+    yield {"say": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("form", "made", "said"),
+    [
+        (
+            "batches",
+            one_by_one,
+            "batches(request, call) returned an iterator that is not asynchronous; make it",
+        ),
+        (
+            "batches",
+            one_by_one_later,
+            "batches(request, call) yielded a MessageStarted, not a list of events; ",
+        ),
+        (
+            "batches",
+            all_but_one,
+            "it yielded a dict, which is not an event; yield objects of the event classes",
+        ),
+        (
+            "stream",
+            pieces,
+            "it yielded a dict, which is not an event; yield objects of the event classes: allm.",
+        ),
+        (
+            "stream",
+            lambda: iter([{}]),
+            "it yielded a dict, which is not an event; yield objects of the event",
+        ),
+        (
+            "stream",
+            lambda: iter([MessageStarted, MessageStarted()]),
+            "it yielded the class MessageStarted, which is not an event",
+        ),
+        ("play", lambda: iter(["hi"]), "it yielded a str, which is not an event; yield objects of the event"),
+    ],
+)
+def test_an_adapter_whose_events_are_none_is_told_what_they_must_be(form, made, said):
+    adapter = Returns(made)
+    setattr(adapter, form, lambda _request, _call: made())
+    engine = allm.Engine(adapter)
+    with allm.Host() as host:
+        session = host.session("s", engine)
+        for ask in (
+            lambda: allm.generate(engine, HI),
+            lambda: allm.chat(engine, HI),
+            lambda: session.reply("hi"),
+        ):
+            with pytest.raises(allm.EngineError, match=re.escape(f"adapter 'Returns': {said}")) as caught:
+                ask().result()
+            assert caught.value.reason == "invalid_engine"
+
+
+def test_what_an_adapter_said_before_it_said_what_is_no_event_is_kept():
+    said = [
+        MessageStarted(),
+        allm.TextDelta("hi"),
+        {"say": "ho"},
+        allm.MessageCompleted(allm.assistant(""), "stop"),
+    ]
+    result = allm.chat(allm.Engine(Returns(lambda: iter(said))), HI)
+    assert (result.halted_reason, result.text()) == ("error", "hi")
+    assert "yielded a dict" in str(result.metadata["error"])
+
+
+def test_an_adapter_that_ends_in_its_own_way_is_told_which_ways_there_are():
+    ended = allm.MessageCompleted(allm.assistant("hi"), "end_turn")
+    result = allm.chat(allm.Engine(Returns(lambda: iter([MessageStarted(), ended]))), HI)
+    assert str(result.metadata["error"]).endswith(
+        "(finish reason 'end_turn'; an adapter must give 'stop', 'length', 'tool_calls' or 'content_filter')"
+    )
+
+
 def test_an_adapter_without_a_name_is_shown_by_its_type():
     assert "adapter='Returns'" in repr(allm.Engine(Returns(lambda: iter(()))))
     response = allm.generate(allm.Engine(Returns(lambda: iter([allm.TextDelta("hi")]))), [allm.user("hi")])

@@ -1664,6 +1664,23 @@ def test_a_store_that_raises_anything_is_an_error_of_the_one_turn_that_needed_it
         reader.join(SOON)
 
 
+async def a_session():
+    return allm.Session()
+
+
+@pytest.mark.parametrize("kind", ["dict", "coroutine"])
+def test_a_store_that_loads_something_else_is_told_what_it_must_return(kind):
+    class Odd(MemoryStore):
+        def load(self, id):
+            return {"messages": []} if kind == "dict" else a_session()
+
+    with allm.Host(store=Odd()) as host:
+        said = rf"the store's load\(\) returned a {kind}; it must return a Session, or None"
+        with pytest.raises(allm.StoreError, match=said) as caught:
+            host.session("s", fake(says("one"))).reply("hi").result()
+        assert caught.value.reason == "unavailable"
+
+
 def unstored(turn):
     result = turn.result()
     raise result.metadata["error"]

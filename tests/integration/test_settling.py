@@ -379,6 +379,40 @@ def test_a_call_that_an_adapter_makes_badly_is_answered(odd: dict[str, Any]) -> 
     assert len(result.steps[0].tool_results) == 1
 
 
+@pytest.mark.parametrize("arguments", [{}, None])
+@pytest.mark.parametrize("mode", ["auto", "manual"])
+def test_a_call_whose_arguments_no_adapter_could_read_reaches_no_tool(arguments: Any, mode: Any) -> None:
+    raw, ran = '{"pattern": "*.t', []
+
+    class Trusting:
+        name, asked = "trusting", 0
+
+        def requires_structured_finalize(self, request: Any) -> bool:
+            return False
+
+        def stream(self, request: Any, call: Any) -> Any:
+            self.asked += 1
+            if self.asked == 1:
+                yield allm.ToolCallStarted("c0", "delete_files")
+                yield allm.ToolCallDelta("c0", raw)
+                yield allm.ToolCallCompleted("c0", "delete_files", arguments, raw)
+            yield allm.MessageCompleted(allm.assistant(""), "tool_calls" if self.asked == 1 else "stop")
+
+    @allm.tool
+    def delete_files(pattern: str = "*") -> str:
+        """Delete files."""
+        ran.append(pattern)
+        return "deleted"
+
+    result = allm.chat(allm.Engine(Trusting(), tools=[delete_files]), HI, mode=mode)
+    assert ran == []
+    [call] = result.steps[0].response.tool_calls
+    assert (call.arguments, call.raw_arguments) == ({}, raw)
+    assert "truncated" in call.metadata["arguments_error"]
+    if mode == "auto":
+        assert "delete_files was not called because its arguments are invalid" in told(result)
+
+
 @pytest.mark.parametrize("encoder", [str, repr, lambda value: f"<{value}>"])
 def test_what_can_be_called_is_an_encoder(encoder: Callable[[Any], str]) -> None:
     engine = fake(calls(("c0", "t")), says("done"), tools=[tool("t", handler=lambda _: 7)])

@@ -8,6 +8,7 @@ store fails, the actor answers with the error and lives on: a full disk must not
 from __future__ import annotations
 
 import contextlib
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +124,7 @@ class StoreActor(Process):
                 return NO_REPLY
             case Load(id, owner):
                 self._flush_if_of(id)
-                session = self._ask("load", id)
+                session = self._load(id)
                 knows = session is not None and hasattr(self._store, "halted_reason")
                 halted_reason = self._ask("halted_reason", id) if knows else None
                 self._owners[id] = owner
@@ -173,12 +174,21 @@ class StoreActor(Process):
         if hasattr(self._store, "check"):
             self._ask("check", id)
 
+    def _load(self, id: str) -> Session | None:
+        session = self._ask("load", id)
+        if session is None or isinstance(session, Session):
+            return session
+        if inspect.iscoroutine(session):
+            session.close()  # or Python warns that it was never awaited
+        message = f"the store's load() returned a {type(session).__name__}; it must return a Session, or None"
+        raise StoreError("unavailable", message=message)
+
     def _create(self, session: Session, halted_reason: str | None) -> bool:
         id = str(session.id)
         if id in self._owners:
             return False  # an actor works with it, though it may not be in the store yet
         try:
-            if self._ask("load", id) is not None:
+            if self._load(id) is not None:
                 return False
             self._ask("save", [Save(session, 0, halted_reason)])
         except StoreError as error:

@@ -13,7 +13,8 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from _thread import get_ident
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -26,10 +27,14 @@ from allm_actors.actors.protocol import (
     ModelRefused,
     Wake,
 )
-from allm_actors.data import AllmError, EngineError, ErrorEvent, Event, Request, StreamError
+from allm_actors.data import EVENTS, AllmError, EngineError, ErrorEvent, Event, Request, StreamError
+from allm_actors.data.services.speech import SPEECH_EVENTS
+from allm_actors.data.services.transcription import TRANSCRIPTION_EVENTS
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.secret import key_of, scrub, without_key
-from supervisors import SHUTDOWN, Process, Reason
+from supervisors import SHUTDOWN, Process, Reason, System
+
+from .cancellation import Cancellation
 
 __all__ = [
     "AdapterActor",
@@ -42,6 +47,16 @@ __all__ = [
 ]
 
 _END = object()
+_EVENTS = frozenset((*EVENTS, *SPEECH_EVENTS, *TRANSCRIPTION_EVENTS))
+_NOT_ASYNCHRONOUS = (
+    "batches(request, call) returned an iterator that is not asynchronous; make it an `async def` whose every "
+    "`yield` gives a list of events, or call it `stream` and yield single events"
+)
+_NO_BATCH = "not a list of events; yield lists, or call the method `stream` and yield single events"
+_NO_EVENT = (
+    "which is not an event; yield objects of the event classes: allm.MessageStarted(), allm.TextDelta('…'), "
+    "allm.MessageCompleted(allm.assistant('…'), 'stop') and so on"
+)
 
 
 def adapter_actor_for(job: ModelJob) -> type[AdapterActor]:
@@ -72,22 +87,40 @@ def _open_call(adapter: Any, request: Request, call: Call) -> Any:
             opened = method(request, call)
             if not (hasattr(opened, "__next__") or hasattr(opened, "__anext__")):
                 raise no_iterator(adapter, form, opened)
+            if form == "batches" and not hasattr(opened, "__anext__"):
+                close(opened)
+                raise _unusable(adapter, _NOT_ASYNCHRONOUS)
             return opened
     raise EngineError("missing_stream_adapter", message=f"adapter {adapter!r} has no stream(request, call)")
 
 
 def no_iterator(adapter: Any, method: str, returned: Any) -> EngineError:
     """The error for an adapter that returned this in place of an iterator of events."""
-    name = getattr(adapter, "name", type(adapter).__name__)
     what = "None" if returned is None else f"a {type(returned).__name__}"
     advice = "make it a generator, with a `yield` for each event, or return iter(…) of a list of events"
     if inspect.iscoroutine(returned):
         returned.close()  # a coroutine: or Python warns that it was never awaited
         advice = "an `async def` needs a `yield` in it; to return an iterator, make it a plain `def`"
-    message = (
-        f"adapter {name!r}: {method}(request, call) returned {what}, not an iterator of events; {advice}"
-    )
-    return EngineError("invalid_engine", provider=str(name), message=message)
+    return _unusable(adapter, f"{method}(request, call) returned {what}, not an iterator of events; {advice}")
+
+
+def _unusable(adapter: Any, problem: str) -> EngineError:
+    name = str(getattr(adapter, "name", type(adapter).__name__))
+    return EngineError("invalid_engine", provider=name, message=f"adapter {name!r}: {problem}")
+
+
+def _refuse_others(adapter: Any, events: Any) -> None:
+    """Raises EngineError if these are not a batch of events; whoever gets them would skip what is none."""
+    if not isinstance(events, Sequence):
+        raise _unusable(adapter, f"batches(request, call) yielded a {type(events).__name__}, {_NO_BATCH}")
+    for event in events:
+        if type(event) not in _EVENTS:
+            raise _no_event(adapter, event)
+
+
+def _no_event(adapter: Any, event: object) -> EngineError:
+    what = f"the class {event.__name__}" if isinstance(event, type) else f"a {type(event).__name__}"
+    return _unusable(adapter, f"it yielded {what}, {_NO_EVENT}")
 
 
 def close(opened: Any) -> None:
@@ -175,7 +208,7 @@ class AdapterActor(Process):
         """Close what is open. Thread: its own, or its killer's."""
         pump, self._pump = self._pump, None
         if pump is not None:
-            pump.cancel()
+            pump.cancel(self.system, self.label())
         else:
             close(self._script if self._script is not None else self._opened)
 
@@ -241,6 +274,8 @@ class AdapterActor(Process):
                 if isinstance(item, Delay):
                     why = item
                     break
+                if type(item) not in _EVENTS:
+                    raise _no_event(job.adapter, item)
                 events.append(item)
             else:
                 why = None if len(events) == self.batch else _END
@@ -292,6 +327,7 @@ class Pump:
         self._room: asyncio.Event | None = None
         self._cancelled = False
         self._task: asyncio.Task[None] | None = None
+        self._ident: int | None = None
 
     def start(self) -> None:
         """Begin reading; returns at once."""
@@ -301,14 +337,17 @@ class Pump:
         """The session has caught up."""
         call_on(self._loop, lambda: self._room.set() if self._room is not None else None)
 
-    def cancel(self) -> None:
-        """Stop reading and close; returns at once, harmless when it is over."""
+    def cancel(self, system: System, who: str) -> None:
+        """Stop reading and close; returns at once, harmless when it is over. `who` is for the log, if it goes on."""
         self._cancelled = True
-        call_on(self._loop, lambda: self._task.cancel() if self._task is not None else None)
+        farewell = Cancellation(system, who, lambda: self._task, self._ident)
+        if call_on(self._loop, farewell.say):
+            farewell.look_later()
 
     def _start(self) -> None:
         if self._cancelled:
             return  # cancelled before its loop ran this
+        self._ident = get_ident()
         self._room = asyncio.Event()
         context = self._job.context
         own = None if context is None else context.copy()  # an empty context is falsy
@@ -323,6 +362,9 @@ class Pump:
         async with contextlib.aclosing(self._batches) as batches:  # type: ignore[type-var]
             try:
                 async for events in batches:
+                    if self._cancelled:
+                        return  # although it went on
+                    _refuse_others(job.adapter, events)
                     while not window.is_open():
                         assert self._room is not None
                         self._room.clear()

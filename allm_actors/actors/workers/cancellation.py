@@ -8,6 +8,8 @@ blocks holds up its whole event loop, so that the others on it do not even recei
 from __future__ import annotations
 
 import asyncio
+import gc
+import inspect
 import sys
 import threading
 import time
@@ -130,10 +132,17 @@ def _awaiting(task: Task) -> str:
     """Where a coroutine waits: its frames, the outermost first."""
     frames: list[tuple[FrameType, int]] = []
     awaited: Any = task.get_coro()
-    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+    while (frame := _part(awaited, "frame")) is not None:
         frames.append((frame, frame.f_lineno))
-        awaited = getattr(awaited, "cr_await", None)
+        awaited = _part(awaited, "await")
+        if type(awaited).__name__.startswith("async_generator_"):  # it does not say of which generator
+            awaited = next(filter(inspect.isasyncgen, gc.get_referents(awaited)), None)
     return _shown(frames)
+
+
+def _part(awaited: Any, what: str) -> Any:
+    """The frame of a coroutine or an asynchronous generator, or what it awaits."""
+    return getattr(awaited, f"cr_{what}", None) or getattr(awaited, f"ag_{what}", None)
 
 
 def _running(ident: int) -> str:

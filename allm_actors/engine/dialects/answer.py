@@ -42,8 +42,8 @@ from allm_actors.data import (
     ToolCallDelta,
     ToolCallStarted,
     Usage,
+    read_arguments,
 )
-from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.histories import MADE_BY, MADE_OF, made_of
 

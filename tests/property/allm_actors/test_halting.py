@@ -154,6 +154,29 @@ def test_the_proof_says_which_handler_never_ran() -> None:
     assert proof.tool_runs == 0
 
 
+class RunsNothing:
+    """An executor that answers without running the tool."""
+
+    def execute(self, tool: allm.Tool, arguments: dict[str, Any], context: allm.ToolContext) -> Any:
+        return None
+
+
+def test_the_proof_says_that_an_executor_runs_no_handler() -> None:
+    @allm.tool
+    def search(query: str) -> str:
+        """Search."""
+        return "found"
+
+    said = r"never ran: search; check that RunsNothing.execute\(\) calls tool.run\(arguments, context\)"
+    engine = allm.Engine(adapter="fake", tools=[search])
+    for given, options in (
+        (engine.merge(tool_executor=RunsNothing()), {}),
+        (engine, {"tool_executor": RunsNothing()}),
+    ):
+        with pytest.warns(UserWarning, match=said):
+            prove_halting(given, schedules=5, handlers="own", **options)
+
+
 def _refuses(arguments: Any) -> Any:
     raise allm.ToolError("invalid_arguments", tool_name="odd", message="no")
 

@@ -32,9 +32,8 @@ from typing import Any, Final
 
 import msgspec
 
-from allm_actors.data import Event, FinishReason
+from allm_actors.data import Event, FinishReason, read_arguments
 from allm_actors.data.encoding import json_text
-from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder

@@ -28,9 +28,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, Event, FinishReason
+from allm_actors.data import AdapterError, Event, FinishReason, read_arguments
 from allm_actors.data.encoding import json_text
-from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder

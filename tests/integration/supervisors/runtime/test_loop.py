@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 
 import pytest
 
@@ -75,6 +77,33 @@ def test_a_system_has_the_lag_of_its_slowest_loop() -> None:
         until(lambda: system.lag() > 0.05)
         assert system.dispatcher("quick").lag() < slow.lag()
         go.set()
+
+
+@pytest.mark.parametrize("names", [["one"], ["one", "two"]])
+def test_a_coroutine_that_goes_on_is_told_of_and_keeps_its_loop_until_it_ends(
+    caplog: pytest.LogCaptureFixture, names: list[str]
+) -> None:
+    caplog.set_level(logging.ERROR, logger="supervisors")
+    dispatcher, begun, over = LoopDispatcher(), threading.Event(), threading.Event()
+
+    async def deaf() -> None:
+        begun.set()
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+
+    with System() as system:
+        for name in names:
+            system.register_dispatcher(name, dispatcher)
+        going_on = asyncio.run_coroutine_threadsafe(deaf(), dispatcher.loop)
+        assert begun.wait(SOON)
+    until(lambda: "an event loop cannot end" in caplog.text)
+    assert f"{deaf.__qualname__} at" in caplog.text
+    assert not dispatcher.loop.is_closed()
+    over.set()
+    going_on.result(SOON)
+    until(dispatcher.loop.is_closed)
 
 
 def threads_of_loops() -> set[threading.Thread]:

@@ -29,6 +29,7 @@ from allm_actors.data import (
     ToolHalt,
     ToolResultEncoded,
     Usage,
+    read_arguments,
 )
 from allm_actors.execution.fold import Fold, fold
 
@@ -149,6 +150,19 @@ def test_arguments_that_are_nested_too_deeply_to_be_stored_are_none():
         assert call.metadata == {"k": "v"}
     [call] = response(ToolCallCompleted("c0", "a", nested(64))).tool_calls
     assert (call.arguments, call.metadata) == (nested(64), {})
+
+
+def test_arguments_that_an_adapter_could_not_read_are_said_to_be_invalid():
+    for raw in ('{"x": 1', "[1]", "null", "*.txt"):
+        [call] = response(ToolCallCompleted("c0", "a", {}, raw, {"k": "v"})).tool_calls
+        assert (call.arguments, call.raw_arguments) == ({}, raw)
+        assert call.metadata.pop("arguments_error") == read_arguments(raw)[1]["arguments_error"]
+        assert call.metadata == {"k": "v"}
+    [call] = response(ToolCallCompleted("c0", "a", {}, "{", {"arguments_error": "mine"})).tool_calls
+    assert call.metadata == {"arguments_error": "mine"}
+    for given, raw in (({}, "{}"), ({}, " "), ({}, None), ({}, {}), ({"x": 1}, "{"), ({"x": 1}, None)):
+        [call] = response(ToolCallCompleted("c0", "a", given, raw)).tool_calls
+        assert (call.arguments, call.metadata) == (given, {})
 
 
 # --- the end of an answer -----------------------------------------------------------------------------------------

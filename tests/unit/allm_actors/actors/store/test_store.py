@@ -696,6 +696,29 @@ def test_anything_else_is_no_store() -> None:
     assert isinstance(store_for(MemoryStore()), MemoryStore)
 
 
+class Unclosable(MemoryStore):
+    close = None
+
+
+class Later(MemoryStore):
+    async def load(self, id: str) -> None:
+        """Too late: nobody awaits it."""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (MemoryStore, r"got the class MemoryStore: pass an object of it, MemoryStore\(…\)"),
+        (object(), r"got object, which lacks open\(\), load\(\), save\(\), delete\(\), ids\(\), close\(\)"),
+        (Unclosable(), r"got Unclosable, which lacks close\(\)$"),
+        (Later(), r"got Later, whose load\(\) must be a plain def"),
+    ],
+)
+def test_what_is_nearly_a_store_is_told_what_it_lacks(given: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=f"store must be None, a path or a Store, {said}"):
+        store_for(given)
+
+
 @settings(max_examples=30)
 @given(strategies.sessions())
 def test_every_session_survives_the_file(tmp_path_factory: pytest.TempPathFactory, value: Session) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data.depth import ARGUMENTS_TOO_DEEP, DEEPEST, is_deeper
+from .depth import ARGUMENTS_TOO_DEEP, DEEPEST, is_deeper
 
 __all__ = ["read_arguments"]
 
@@ -18,9 +18,10 @@ _decode = msgspec.json.Decoder().decode
 
 
 def read_arguments(raw: str, *, cut_off: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments and the call's metadata: `({…}, {})`, or `({}, {"arguments_error": why})`.
+    """The arguments and the call's metadata: `({…}, {})`, or `({}, {"arguments_error": why})`. Never raises.
 
-    No text at all means no arguments, unless the answer was `cut_off` before it was complete.
+    `raw` is the text as the model wrote it. No text at all means no arguments, unless the answer was `cut_off`
+    before it was complete.
     """
     if not raw.strip() and not cut_off:
         return {}, {}
