@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from unittest import SkipTest
 
+import msgspec
 import pytest
 
 from allm_actors.testing.conformance import AdapterSuite, Scene, Stage, StreamSuite
@@ -453,6 +454,19 @@ def test_a_policys_end_may_be_an_error():
             return super().end(text, calls, reason, usage)
 
     suite_of(Refusing).test_an_answer_that_a_policy_ended_says_so()
+
+
+def test_what_is_no_dict_may_stand_for_arguments_that_cannot_be_read():
+    class HandsOverTheText(planted.Right):
+        """No tool takes it."""
+
+        def read(self, call_id, name, written):
+            made = super().read(call_id, name, written)
+            return msgspec.structs.replace(made, arguments=written, metadata={}) if made.metadata else made
+
+    suite = suite_of(HandsOverTheText)
+    suite.test_a_call_with_broken_arguments_runs_no_tool()
+    suite.test_a_call_whose_arguments_are_no_object_runs_no_tool()
 
 
 def test_a_stage_may_write_all_that_was_sent_as_python_does():
