@@ -24,6 +24,16 @@ class Provider:
 
     def __init__(self, scene):
         self.scene, self.sent, self.keys, self.left = scene, [], [], 0
+        self.connections = 0
+
+    @contextmanager
+    def connection(self):
+        """Which must be let go."""
+        self.connections += 1
+        try:
+            yield self.answer
+        finally:
+            self.connections -= 1
 
     async def answer(self, body, key):
         """Pieces, calls, and the end; whoever leaves before it is counted."""
@@ -50,12 +60,24 @@ class Provider:
                 raise ConnectionError if scene.reason == "network_error" else Refused(scene)
             for piece in others:
                 yield "say", piece
-            for call in scene.tool_calls:
-                written = json.dumps(call.arguments) if call.arguments else ""
-                yield "call", (call.id, call.name, written)
+            for place, value in self.calls():
+                yield place, value
             yield "end", (scene.finish_reason, scene.usage)
         finally:
             self.left += not ended
+
+    def calls(self):
+        """Each is begun, written in fragments, and done: one after the other, or all of them in turn."""
+        scene, calls = self.scene, []
+        for call in scene.tool_calls:
+            written = scene.raw_arguments
+            if written is None:
+                written = json.dumps(call.arguments) if call.arguments else ""
+            pieces = [("write", (call.id, piece)) for piece in (written[:5], written[5:]) if piece]
+            calls.append([("begin", (call.id, call.name)), *pieces, ("done", call.id)])
+        if not scene.interleaved:
+            return [*itertools.chain(*calls)]
+        return [each for turn in itertools.zip_longest(*calls) for each in turn if each is not None]
 
 
 class Refused(Exception):
@@ -114,9 +136,40 @@ class Right:
         return KEY if found is None else found[0].reveal()
 
     async def answer(self, body, call):
+        with self.connection() as answer:
+            async for event in self.events(self.joined(answer(body, self.key(call))), call):
+                yield event
+
+    def connection(self):
+        """One for each call."""
+        return self.provider.connection()
+
+    async def joined(self, answer):
+        """What the provider says, each call in one piece, and nothing that is empty."""
+        writing = {}
+        async for kind, value in answer:
+            match kind:
+                case "begin":
+                    call_id, name = value
+                    writing[call_id] = [name, ""]
+                case "write":
+                    self.write(writing, *value)
+                case "done":
+                    yield "call", (value, *writing[value])
+                case "say" if not value:
+                    pass
+                case _:
+                    yield kind, value
+
+    def write(self, writing, call_id, piece):
+        """A fragment of a call."""
+        writing[call_id][1] += piece
+
+    async def events(self, answer, call):
+        """The events of what the provider says."""
         said, calls, begun = [], [], False
         try:
-            async for kind, value in self.provider.answer(body, self.key(call)):
+            async for kind, value in answer:
                 if not begun:
                     begun = True
                     yield allm.MessageStarted()
@@ -153,16 +206,23 @@ class Right:
 
     def read(self, call_id, name, written):
         """A call as it was written."""
-        arguments = json.loads(written or "{}")
-        return allm.ToolCall(id=call_id, name=name, arguments=arguments, raw_arguments=written)
+        try:
+            arguments, problem = json.loads(written or "{}"), {}
+        except ValueError as error:
+            arguments, problem = {}, {"arguments_error": str(error)}
+        if not isinstance(arguments, dict):
+            arguments, problem = {}, {"arguments_error": "they are no object"}
+        return allm.ToolCall(
+            id=call_id, name=name, arguments=arguments, raw_arguments=written, metadata=problem
+        )
 
     def called(self, call):
         """The events of a call."""
-        written = json.dumps(call.arguments)
+        written = call.raw_arguments if call.metadata else json.dumps(call.arguments)
         return [
             allm.ToolCallStarted(call.id, call.name),
             *(allm.ToolCallDelta(call.id, piece) for piece in (written[:3], written[3:])),
-            allm.ToolCallCompleted(call.id, call.name, call.arguments, written),
+            allm.ToolCallCompleted(call.id, call.name, call.arguments, written, call.metadata),
         ]
 
     def end(self, text, calls, reason, usage):
@@ -185,6 +245,10 @@ class Right:
         )
 
 
+def unreadable():
+    return allm.AdapterError("malformed_response", provider="right", message="it cannot be read")
+
+
 class OnStage:
     """A stage on which `adapter` asks the provider."""
 
@@ -199,6 +263,7 @@ class OnStage:
         yield Stage(
             engine=allm.Engine(adapter=self.adapter(provider)),
             cleanups=lambda: provider.left,
+            connections=lambda: provider.connections,
             sent=lambda: provider.sent,
             key=KEY,
             keys=lambda: [f"Bearer {key}" for key in provider.keys],
@@ -393,6 +458,44 @@ class DropsParts(Right):
         body = super().body(request)
         texts = [each | {"content": ""} for each in body["messages"] if not isinstance(each["content"], str)]
         return body | {"messages": texts or body["messages"]}
+
+
+class DropsPictures(Right):
+    """The texts beside them are sent."""
+
+    kind = "image"
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            if not isinstance(message["content"], str):
+                message["content"] = [part for part in message["content"] if self.kind not in part]
+        return body
+
+
+class DropsDocuments(DropsPictures):
+    """Of parts it knows texts and pictures."""
+
+    kind = "document"
+
+
+class DropsTextsBesidePictures(Right):
+    """A message is one or the other."""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            if any("image" in part for part in message["content"]):
+                message["content"] = message["content"][1:]
+        return body
+
+
+class DropsEmptyToolAnswers(Right):
+    """As if they had never come."""
+
+    def body(self, request):
+        body = super().body(request)
+        return body | {"messages": [each for each in body["messages"] if each["content"] or each["metadata"]]}
 
 
 class DropsMaxTokens(LeavesOut):
@@ -602,6 +705,119 @@ class NeedsArguments(Right):
         return super().read(call_id, name, written)
 
 
+class FailsWithoutArguments(Right):
+    """After the call was begun."""
+
+    async def events(self, answer, call):
+        async for event in super().events(answer, call):
+            if isinstance(event, allm.ToolCallCompleted) and not event.arguments:
+                raise unreadable()
+            yield event
+
+
+class TakesBrokenArgumentsForNone(Right):
+    """The tool knows what to do without."""
+
+    def read(self, call_id, name, written):
+        made = super().read(call_id, name, written)
+        return msgspec.structs.replace(made, raw_arguments="", metadata={})
+
+
+class FailsWithBrokenArguments(Right):
+    """The answer is lost, and the model never hears why."""
+
+    def read(self, call_id, name, written):
+        made = super().read(call_id, name, written)
+        if made.metadata:
+            raise unreadable()
+        return made
+
+
+class DropsBrokenCalls(Right):
+    """As if the model had not called."""
+
+    def called(self, call):
+        return [] if call.metadata else super().called(call)
+
+
+class WritesToTheLastCall(Right):
+    """It takes one call at a time."""
+
+    def write(self, writing, call_id, piece):
+        super().write(writing, [*writing][-1], piece)
+
+
+class FailsAtItsEnd(Right):
+    """Everything has come, but it is no answer."""
+
+    def end(self, text, calls, reason, usage):
+        *told, _ = super().end(text, calls, reason, usage)
+        return [*told, allm.ErrorEvent(unreadable())]
+
+
+class BeginsTwice(Right):
+    """With the provider's answer, and with its first text."""
+
+    async def events(self, answer, call):
+        async for event in super().events(answer, call):
+            if isinstance(event, allm.MessageStarted):
+                yield event
+            yield event
+
+
+class TellsEmptyFragments(Right):
+    """Whatever comes is a fragment."""
+
+    async def events(self, answer, call):
+        async for event in super().events(answer, call):
+            if isinstance(event, allm.TextDelta):
+                yield allm.TextDelta("")
+            yield event
+
+
+class NeverTellsTheWholeText(Right):
+    """Who wants it can join the fragments."""
+
+    def end(self, text, calls, reason, usage):
+        told = super().end(text, calls, reason, usage)
+        return [event for event in told if not isinstance(event, allm.TextCompleted)]
+
+
+class LosesOddLineEnds(Right):
+    """Which are none to JSON."""
+
+    def end(self, text, calls, reason, usage):
+        return super().end("\n".join(text.splitlines()), calls, reason, usage)
+
+
+class KeepsConnections(Right):
+    """Of calls that ended in one of these ways."""
+
+    ways = ("answered", "failed")
+
+    def __init__(self, provider):
+        super().__init__(provider)
+        self.kept = []
+
+    @contextmanager
+    def connection(self):
+        kept, way = super().connection(), "failed"
+        try:
+            yield kept.__enter__()
+            way = "answered"
+        finally:
+            if way in self.ways:
+                self.kept.append(kept)
+            else:
+                kept.__exit__(None, None, None)
+
+
+class KeepsConnectionsOfFailures(KeepsConnections):
+    """Who cleans up at the end does not where it is never reached."""
+
+    ways = ("failed",)
+
+
 class TakesABreakForTheEnd(Right):
     """What came is all that there is."""
 
@@ -751,6 +967,16 @@ class CompletesWithoutCalls(CompletesWith):
         return msgspec.structs.replace(said, metadata={})
 
 
+class CompletesBeforeItsError(Right):
+    """What came was an answer, too."""
+
+    async def attempts(self, body, call):
+        async for event in super().attempts(body, call):
+            if isinstance(event, allm.ErrorEvent):
+                yield allm.MessageCompleted(allm.assistant("half of it"), None)
+            yield event
+
+
 class CompletesAfterItsError(Right):
     """As if all had gone well."""
 
@@ -787,3 +1013,34 @@ class KeepsItsKey(Right):
         failure = super().failure(call)
         failure.metadata = {"asked": {"x-key": KEY}}
         return failure
+
+
+# --- what it waits for --------------------------------------------------------------------------------------------
+
+
+class Hangs(Right):
+    """Until it is let go."""
+
+    let_go = None
+
+    async def hang(self):
+        await asyncio.to_thread(self.let_go.wait)
+
+
+class HangsAfterItsEnd(Hangs):
+    """It waits for the provider to say more."""
+
+    async def events(self, answer, call):
+        async for event in super().events(answer, call):
+            yield event
+        await self.hang()
+
+
+class HangsBeforeItsError(Hangs):
+    """It waits for nobody knows what."""
+
+    async def attempts(self, body, call):
+        async for event in super().attempts(body, call):
+            if isinstance(event, allm.ErrorEvent):
+                await self.hang()
+            yield event

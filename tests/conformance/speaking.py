@@ -6,6 +6,9 @@ The rule of this file: a row for each dialect, and nothing here knows our encode
 
 import json
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+
+from msgspec.structs import replace
 
 from allm_actors.data import Usage
 from tests.conformance import aws_frames
@@ -17,6 +20,7 @@ class Speech:
 
     `end` is told why the answer ends and what it took, and `ends` has the provider's words for why. `words` are bodies
     of refusals, by reason; what a provider never says is not there. `garbage` has the frame of a piece, and no sense.
+    One that `reads_arguments` sends them as a part of its own JSON, and never a text that is none.
     """
 
     before: list[bytes]
@@ -27,14 +31,22 @@ class Speech:
     failure: bytes | None = None
     words: dict[str, object] = field(default_factory=dict)
     garbage: bytes = b'data: {"oops\n\n'
+    reads_arguments: bool = False
 
     def answer(self, scene):
         return [*self.before, *map(self.piece, scene.text), *self.rest(scene)]
 
     def rest(self, scene):
-        calls = [chunk for at, call in enumerate(scene.tool_calls) for chunk in self.call(at, call)]
+        calls = self.calls(scene)
         end = self.end(self.ends[scene.finish_reason], scene.usage or Usage(input_tokens=1, output_tokens=1))
         return [*calls, *end]
+
+    def calls(self, scene):
+        made = [replace(call, raw_arguments=scene.raw_arguments) for call in scene.tool_calls]
+        chunks = [self.call(at, call) for at, call in enumerate(made)]
+        if scene.interleaved:
+            return [chunk for turn in zip_longest(*chunks) for chunk in turn if chunk is not None]
+        return [*chain(*chunks)]
 
     def begun(self, text):
         return [*self.before, self.piece(text[0])]
@@ -43,9 +55,20 @@ class Speech:
         return [*self.begun(scene.text), self.garbage, *map(self.piece, scene.text[1:]), *self.rest(scene)]
 
 
+def cut(chunks):
+    """The same bytes in pieces that end anywhere, as a network cuts them, also within a letter."""
+    sent = b"".join(chunks)
+    return [sent[at : at + 7] for at in range(0, len(sent), 7)]
+
+
+def raw(value):
+    """JSON whose letters are as they are, and not escaped, as providers write it."""
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
 def sse(value, name=None):
     head = b"" if name is None else b"event: " + name.encode() + b"\n"
-    return head + b"data: " + json.dumps(value).encode() + b"\n\n"
+    return head + b"data: " + raw(value) + b"\n\n"
 
 
 def named(value):
@@ -53,11 +76,11 @@ def named(value):
 
 
 def line(value):
-    return json.dumps(value).encode() + b"\n"
+    return raw(value) + b"\n"
 
 
 def aws(kind, value):
-    return aws_frames.event(kind, json.dumps(value).encode())
+    return aws_frames.event(kind, raw(value))
 
 
 def openai_chunk(delta=None, finish=None):
@@ -71,14 +94,24 @@ def gemini_part(part):
     return sse({"candidates": [candidate], "modelVersion": "m"})
 
 
+def written_of(call):
+    """The arguments of a call, as the model wrote them."""
+    return json.dumps(call.arguments) if call.raw_arguments is None else call.raw_arguments
+
+
 def written_or_nothing(call):
-    """The arguments of a call, by a provider that writes nothing where there are none."""
-    return json.dumps(call.arguments) if call.arguments else ""
+    """The same, by a provider that writes nothing where there are none."""
+    return written_of(call) if call.arguments or call.raw_arguments else ""
+
+
+def value_of(call):
+    """The same, by a provider that reads them itself."""
+    return json.loads(written_of(call))
 
 
 def openai_call(at, call):
     """The id and the name, and the arguments in two pieces."""
-    written = json.dumps(call.arguments)
+    written = written_of(call)
     begun = {"index": at, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
     more = [{"index": at, "function": {"arguments": piece}} for piece in (written[:5], written[5:])]
     return [openai_chunk({"tool_calls": [each]}) for each in (begun, *more)]
@@ -86,7 +119,7 @@ def openai_call(at, call):
 
 def responses_call(at, call):
     """An item of its own, after that of the text."""
-    written = json.dumps(call.arguments)
+    written = written_of(call)
     item = {"type": "function_call", "id": f"fc{at}", "call_id": call.id, "name": call.name}
     place = {"output_index": at + 1}
     return [
@@ -154,7 +187,7 @@ def gemini_end(finish, usage):
 
 def ollama_call(at, call):
     """Whole, and without an id."""
-    function = {"index": at, "name": call.name, "arguments": call.arguments}
+    function = {"index": at, "name": call.name, "arguments": value_of(call)}
     message = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
     return [line({"model": "m", "message": message, "done": False})]
 
@@ -167,7 +200,7 @@ def ollama_end(reason, usage):
 
 def cohere_call(at, call):
     """The id and the name, and the arguments in two pieces."""
-    written = json.dumps(call.arguments)
+    written = written_of(call)
 
     def event(kind, calls):
         return named({"type": kind, "index": at, "delta": {"message": {"tool_calls": calls}}})
@@ -313,7 +346,8 @@ SPEECHES = {
     "gemini": Speech(
         before=[],
         piece=lambda text: gemini_part({"text": text}),
-        call=lambda _, call: [gemini_part({"functionCall": {"name": call.name, "args": call.arguments}})],
+        call=lambda _, call: [gemini_part({"functionCall": {"name": call.name, "args": value_of(call)}})],
+        reads_arguments=True,
         end=gemini_end,
         ends={"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "content_filter": "SAFETY"},
         failure=sse(gemini_words("RESOURCE_EXHAUSTED")),
@@ -334,6 +368,7 @@ SPEECHES = {
             {"model": "m", "message": {"role": "assistant", "content": text}, "done": False}
         ),
         call=ollama_call,
+        reads_arguments=True,
         end=ollama_end,
         ends={"stop": "stop", "length": "length", "tool_calls": "stop"},
         garbage=b'{"oops\n',

@@ -10,10 +10,17 @@ import allm_actors as allm
 from allm_actors.testing.conformance import AdapterSuite, Stage, StreamSuite
 from allm_actors.testing.exchanges import FAULTS
 from allm_actors.testing.loopback import LoopbackServer, Reply
-from tests.conformance.speaking import SPEECHES
+from tests.conformance.speaking import SPEECHES, cut
 from tests.integration.wires import DIALECTS, ROWS, options_for, stream_type
 
 KEY = "loopback-0123456789-abcdefghij"
+
+
+def is_json(text):
+    try:
+        return text is None or bool(json.loads(text))
+    except ValueError:
+        return False
 
 
 class Server:
@@ -30,6 +37,8 @@ class Server:
             pytest.skip(f"{self.dialect} has no word for an answer that ends with {scene.finish_reason}")
         if scene.kind == "breaks" and scene.reason == "rate_limited" and self.speech.failure is None:
             pytest.skip(f"{self.dialect} has no word for a rate limit inside a stream")
+        if self.speech.reads_arguments and not is_json(scene.raw_arguments):
+            pytest.skip(f"{self.dialect} sends arguments as a part of its own JSON")
         row = ROWS[self.dialect]
         with LoopbackServer(lambda _request: self.reply(scene)) as server:
             options = options_for(self.dialect, row, server.url)
@@ -38,6 +47,7 @@ class Server:
                 engine=engine,
                 requests=lambda: len(server.requests),
                 cleanups=lambda: server.abandoned,
+                connections=lambda: server.connections,
                 key=KEY,
                 keys=lambda: [each.headers[row.key_header] for each in server.requests],
                 sent=lambda: [f"{each.target}\n{each.body.decode()}" for each in server.requests],
@@ -50,9 +60,9 @@ class Server:
     def reply(self, scene):
         speech, typed = self.speech, {"content-type": stream_type(self.dialect)}
         if scene.kind == "answers":
-            return Reply(headers=typed, chunks=speech.answer(scene))
+            return Reply(headers=typed, chunks=cut(speech.answer(scene)))
         if scene.kind == "stalls":
-            return Reply(headers=typed, chunks=speech.begun(scene.text), then="stall")
+            return Reply(headers=typed, chunks=cut(speech.begun(scene.text)), then="stall")
         if scene.kind == "breaks":
             return self.broken(scene, typed)
         match scene.reason:
@@ -70,10 +80,10 @@ class Server:
         match scene.reason:
             case "network_error":
                 then = "end" if scene.unfinished else "reset"
-                return Reply(headers=typed, chunks=self.speech.begun(scene.text), then=then)
+                return Reply(headers=typed, chunks=cut(self.speech.begun(scene.text)), then=then)
             case "malformed_response":
-                return Reply(headers=typed, chunks=self.speech.garbled(scene))
-        return Reply(headers=typed, chunks=[*self.speech.begun(scene.text), self.speech.failure])
+                return Reply(headers=typed, chunks=cut(self.speech.garbled(scene)))
+        return Reply(headers=typed, chunks=cut([*self.speech.begun(scene.text), self.speech.failure]))
 
     @pytest.fixture(autouse=True)
     def _key(self, monkeypatch):

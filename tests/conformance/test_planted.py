@@ -1,10 +1,14 @@
 """Each mistake that is planted in an adapter makes a law fail, with words that say what is wrong."""
 
+import contextvars
 import itertools
 import json
+import re
+import threading
 from contextlib import contextmanager
 from unittest import SkipTest
 
+import msgspec
 import pytest
 
 from allm_actors.testing.conformance import AdapterSuite, Scene, Stage, StreamSuite
@@ -52,6 +56,15 @@ TABLE = [
     (planted.LosesLetters, A, "test_a_text_is_sent_to_its_last_letter", "leaves out letters"),
     (planted.LosesLineEnds, A, "test_a_text_is_sent_to_its_last_letter", "leaves out letters"),
     (planted.DropsParts, A, "test_parts_of_text_are_sent_or_refused", "leaves out TextParts"),
+    (planted.DropsPictures, A, "test_a_picture_is_sent_or_refused", "the bytes of the message's ImagePart"),
+    (planted.DropsTextsBesidePictures, A, "test_a_picture_is_sent_or_refused", "the text beside"),
+    (
+        planted.DropsDocuments,
+        A,
+        "test_a_document_is_sent_or_refused",
+        "DocumentPart are not in what was sent",
+    ),
+    (planted.DropsEmptyToolAnswers, A, "test_an_empty_answer_of_a_tool_is_sent_back", "with an empty text"),
     (planted.DropsMaxTokens, A, "test_max_tokens_are_sent_or_refused", "leaves out request.max_tokens"),
     (planted.DropsTheTemperature, A, "test_the_temperature_is_sent_or_refused", "request.temperature"),
     (planted.LosesZero, A, "test_a_temperature_of_zero_is_sent_or_refused", "check with `is not None`"),
@@ -94,7 +107,7 @@ TABLE = [
     (planted.KeepsItsTextOfOneCall, S, "test_two_streams_at_once_are_two", "store nothing"),
     (planted.EveryEndIsAStop, A, "test_an_answer_that_was_cut_off_says_so", "make it 'length'"),
     (planted.EveryEndIsAStop, A, "test_an_answer_that_a_policy_ended_says_so", "make it 'content_filter'"),
-    (planted.EveryEndIsAStop, A, "test_tool_calls_come_back", "must end with 'tool_calls'"),
+    (planted.EveryEndIsAStop, A, "test_tool_calls_come_back", "instead of 'tool_calls'"),
     (planted.DropsUsage, A, "test_what_it_used_comes_back", r"became \(None, None\)"),
     (planted.SwapsUsage, A, "test_what_it_used_comes_back", r"became \(13, 21\)"),
     (planted.DropsCalls, A, "test_tool_calls_come_back", "ToolCallCompleted for each"),
@@ -119,6 +132,82 @@ TABLE = [
     (planted.KeepsItsKey, A, "test_the_key_is_not_in_an_error_of_the_network", "the key is in the error"),
     (planted.DropsArguments, A, "test_tool_calls_come_back", "Lisbon"),
     (planted.NeedsArguments, A, "test_a_call_without_arguments_comes_back", "without a text are {}"),
+    (planted.FailsWithoutArguments, A, "test_a_call_without_arguments_comes_back", "it cannot be read"),
+    (
+        planted.TakesBrokenArgumentsForNone,
+        A,
+        "test_a_call_with_broken_arguments_runs_no_tool",
+        r"run with \[{}\]",
+    ),
+    (
+        planted.TakesBrokenArgumentsForNone,
+        A,
+        "test_a_call_whose_arguments_are_no_object_runs_no_tool",
+        "read_arguments",
+    ),
+    (
+        planted.FailsWithBrokenArguments,
+        A,
+        "test_a_call_with_broken_arguments_runs_no_tool",
+        "it cannot be read",
+    ),
+    (
+        planted.DropsBrokenCalls,
+        A,
+        "test_a_call_with_broken_arguments_runs_no_tool",
+        r"the calls \[\] came back",
+    ),
+    (
+        planted.WritesToTheLastCall,
+        S,
+        "test_calls_that_are_written_at_the_same_time_are_told_apart",
+        "by its own id",
+    ),
+    (planted.FailsAtItsEnd, A, "test_an_answer_comes_back", "it cannot be read"),
+    (planted.FailsAtItsEnd, A, "test_a_text_comes_back_to_its_last_letter", "it cannot be read"),
+    (planted.FailsAtItsEnd, A, "test_an_answer_that_was_cut_off_says_so", "it cannot be read"),
+    (planted.FailsAtItsEnd, A, "test_tool_calls_come_back", "it cannot be read"),
+    (planted.FailsAtItsEnd, A, "test_what_it_used_comes_back", "it cannot be read"),
+    (planted.FailsAtItsEnd, A, "test_a_request_timeout_is_accepted", "it cannot be read"),
+    (planted.FailsAtItsEnd, A, "test_the_key_of_the_call_is_sent", "it cannot be read"),
+    (planted.FailsAtItsEnd, A, "test_the_model_is_sent", "it cannot be read"),
+    (planted.FailsAtItsEnd, A, "test_a_picture_is_sent_or_refused", "it cannot be read"),
+    (planted.FailsAtItsEnd, A, "test_a_call_knows_nothing_of_the_one_before", "it cannot be read"),
+    (planted.FailsAtItsEnd, A, "test_a_calls_id_goes_back_with_its_answer", "it cannot be read"),
+    (planted.FailsAtItsEnd, S, "test_fragments_come_one_by_one_and_then_the_message", "it cannot be read"),
+    (planted.FailsAtItsEnd, S, "test_the_message_is_what_was_told", "it cannot be read"),
+    (planted.FailsAtItsEnd, S, "test_the_message_has_the_calls_that_were_told", "it cannot be read"),
+    (planted.FailsAtItsEnd, S, "test_two_streams_at_once_are_two", "it cannot be read"),
+    (planted.FailsAtItsEnd, S, "test_a_tool_call_is_begun_and_completed_once", "it cannot be read"),
+    (planted.BeginsTwice, S, "test_an_answer_is_begun_once", "this one has 2"),
+    (planted.TellsEmptyFragments, S, "test_no_fragment_of_text_is_empty", "yield none for an empty piece"),
+    (planted.NeverTellsTheWholeText, S, "test_the_whole_text_is_told", r"yield TextCompleted\(text\)"),
+    (
+        planted.KeepsConnections,
+        S,
+        "test_a_connection_is_given_back_after_an_answer",
+        "4 connections are open",
+    ),
+    (planted.KeepsConnections, S, "test_a_connection_is_given_back_after_a_refusal", "in `finally`"),
+    (
+        planted.KeepsConnectionsOfFailures,
+        S,
+        "test_a_connection_is_given_back_after_a_failure_in_the_middle",
+        "4 connections are open",
+    ),
+    (
+        planted.KeepsConnectionsOfFailures,
+        S,
+        "test_a_connection_is_given_back_after_a_refusal",
+        "in `finally`",
+    ),
+    (
+        planted.CompletesBeforeItsError,
+        S,
+        "test_a_failure_in_the_middle_is_an_event",
+        "was completed before its error",
+    ),
+    (planted.LosesOddLineEnds, A, "test_a_text_comes_back_to_its_last_letter", r"also split at \\u2028"),
     (
         planted.TakesABreakForTheEnd,
         S,
@@ -156,6 +245,84 @@ def test_every_law_of_requests_is_broken_by_something_planted():
     assert laws == {law for _, _, law, _ in TABLE} & laws
 
 
+@pytest.mark.parametrize(
+    ("adapter", "base", "law", "line"),
+    [
+        (planted.HangsAfterItsEnd, A, "test_an_answer_comes_back", "generate"),
+        (planted.HangsAfterItsEnd, A, "test_the_key_of_the_call_is_sent", "generate"),
+        (planted.HangsAfterItsEnd, S, "test_the_message_is_what_was_told", "stream_generate"),
+        (planted.HangsBeforeItsError, A, "test_rate_limited", "generate"),
+        (planted.HangsBeforeItsError, S, "test_an_answer_that_has_no_end_is_an_event", "stream_generate"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else value,
+)
+def test_a_law_that_hangs_fails_and_says_where_it_waits(adapter, base, law, line):
+    class Suite(planted.OnStage, base):
+        limit, patience = 0.2, 0.0
+
+    let_go = threading.Event()
+    Suite.adapter = type("Adapter", (adapter,), {"let_go": let_go})
+    try:
+        with pytest.raises(AssertionError) as failure:
+            getattr(Suite(), law)()
+    finally:
+        let_go.set()
+        for thread in [each for each in threading.enumerate() if each.name == law]:
+            thread.join()
+    said = str(failure.value)
+    assert re.match(rf"{law} hangs: after 0.2 s it still waits in \w+\.py, line \d+: .*\b{line}\(", said)
+    assert "an iterator of events must end after MessageCompleted" in said
+    assert "set `limit` in your suite" in said
+
+
+def test_a_stage_that_hangs_is_named():
+    let_go = threading.Event()
+
+    class Suite(AdapterSuite):
+        limit, patience = 0.2, 0.0
+
+        @contextmanager
+        def stage(self, scene):
+            let_go.wait()
+            pytest.skip("it was let go")
+            yield
+
+    try:
+        with pytest.raises(AssertionError, match=r"in test_planted\.py, line \d+: let_go\.wait\(\)"):
+            Suite().test_an_answer_comes_back()
+    finally:
+        let_go.set()
+
+
+def test_a_law_in_the_place_of_another_is_bounded_and_a_test_beside_them_is_not():
+    class Suite(planted.OnStage, StreamSuite):
+        limit = 0.2
+
+        def test_a_silence_is_an_event(self):
+            threading.Event().wait(60)
+
+        def test_something_else(self):
+            return threading.current_thread()
+
+    with pytest.raises(AssertionError, match="hangs"):
+        Suite().test_a_silence_is_an_event()
+    assert Suite().test_something_else() is threading.current_thread()
+
+
+def test_a_law_sees_the_context_of_whoever_runs_it():
+    class Suite(planted.OnStage, AdapterSuite):
+        @contextmanager
+        def stage(self, scene):
+            assert whose.get() == "Ana's"
+            pytest.skip("it is hers")
+            yield
+
+    whose = contextvars.ContextVar("whose")
+    whose.set("Ana's")
+    with pytest.raises(pytest.skip.Exception, match="it is hers"):
+        Suite().test_an_answer_comes_back()
+
+
 class Earlier:
     """A stage that plays text and failures, and knows of nothing else."""
 
@@ -182,6 +349,8 @@ class Earlier:
         ("test_an_answer_that_was_cut_off_says_so", "never looks at scene.finish_reason"),
         ("test_tool_calls_come_back", "never looks at scene.tool_calls"),
         ("test_what_it_used_comes_back", "never looks at scene.usage"),
+        ("test_a_call_with_broken_arguments_runs_no_tool", "never looks at scene.raw_arguments"),
+        ("test_a_call_whose_arguments_are_no_object_runs_no_tool", "never looks at scene.raw_arguments"),
     ],
 )
 def test_what_a_stage_does_not_play_is_skipped_with_what_to_give(law, says):
@@ -200,6 +369,20 @@ def test_a_key_refused_with_a_status_worth_a_retry_is_the_stages_doing():
     suite = type("Suite", (planted.OnStage, AdapterSuite), {"adapter": Overloaded})()
     with pytest.raises(SkipTest, match=r"use scene\.status"):
         suite.test_a_refused_key_is_not_tried_again()
+
+
+@pytest.mark.parametrize(
+    ("law", "says"),
+    [
+        ("test_the_message_has_the_calls_that_were_told", "never looks at scene.finish_reason"),
+        ("test_calls_that_are_written_at_the_same_time_are_told_apart", "never looks at scene.interleaved"),
+        ("test_a_connection_is_given_back_after_an_answer", r"give Stage\(connections=…\)"),
+    ],
+)
+def test_what_a_stage_of_a_stream_does_not_play_is_skipped_with_what_to_give(law, says):
+    suite = type("Suite", (Earlier, StreamSuite), {})()
+    with pytest.raises(SkipTest, match=says):
+        getattr(suite, law)()
 
 
 class OneFailure:
@@ -271,6 +454,19 @@ def test_a_policys_end_may_be_an_error():
             return super().end(text, calls, reason, usage)
 
     suite_of(Refusing).test_an_answer_that_a_policy_ended_says_so()
+
+
+def test_what_is_no_dict_may_stand_for_arguments_that_cannot_be_read():
+    class HandsOverTheText(planted.Right):
+        """No tool takes it."""
+
+        def read(self, call_id, name, written):
+            made = super().read(call_id, name, written)
+            return msgspec.structs.replace(made, arguments=written, metadata={}) if made.metadata else made
+
+    suite = suite_of(HandsOverTheText)
+    suite.test_a_call_with_broken_arguments_runs_no_tool()
+    suite.test_a_call_whose_arguments_are_no_object_runs_no_tool()
 
 
 def test_a_stage_may_write_all_that_was_sent_as_python_does():

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import json
+import threading
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from unittest import SkipTest
@@ -621,6 +622,46 @@ def test_a_stage_that_makes_something_of_its_own_skips_the_law_about_it(suite, l
 def test_what_a_provider_of_vectors_does_without_is_skipped(wish, law):
     with pytest.raises(SkipTest, match=f"no option for {wish}"):
         getattr(type("Suite", (suites.TestFakeEmbeddings,), {"without": (wish,)})(), law)()
+
+
+def fails_at_its_end(told):
+    error = allm.AdapterError("malformed_response", provider="spoilt", message="it cannot be read")
+    return iter((*told[:-1], allm.ErrorEvent(error)))
+
+
+@pytest.mark.parametrize(
+    ("suite", "law"),
+    [
+        (suites.TestFakeSpeech, "test_a_stream_is_a_beginning_pieces_and_an_end"),
+        (suites.TestFakeSpeech, "test_a_stream_is_asked_for_the_text"),
+        (suites.TestFakeSpeech, "test_a_stream_comes_to_the_clip_that_was_made"),
+        (suites.TestFakeTranscription, "test_a_stream_ends_with_all_that_it_committed"),
+        (suites.TestFakeTranscription, "test_a_stream_is_asked_for_the_clip"),
+        (suites.TestFakeTranscription, "test_a_stream_comes_to_the_transcript_that_was_made"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_stream_that_fails_at_its_end_is_no_whole_one(suite, law):
+    broken = type("Broken", (suite,), {"adapter": Spoilt(suite.name, fails_at_its_end)})()
+    with pytest.raises(AssertionError, match="it cannot be read"):
+        getattr(broken, law)()
+
+
+def test_a_call_that_never_ends_fails_its_law():
+    let_go = threading.Event()
+
+    def waits(response):
+        let_go.wait()
+        return response
+
+    class Suite(suites.TestFakeModeration):
+        limit, adapter = 0.2, Spoilt("moderate", waits)
+
+    try:
+        with pytest.raises(AssertionError, match=r"hangs: after 0\.2 s .* in services\.py.*needs a timeout"):
+            Suite().test_there_is_a_verdict_for_each_text_with_its_index()
+    finally:
+        let_go.set()
 
 
 class OtherWay:

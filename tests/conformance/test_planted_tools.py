@@ -1,6 +1,7 @@
 """Each mistake that is planted in a tool executor or an encoder makes a law fail, with words that say what is wrong."""
 
 import asyncio
+import contextvars
 import dataclasses
 import inspect
 import json
@@ -217,7 +218,20 @@ class KeepsTheArguments:
         return plain(tool, self.arguments, context)
 
 
+def gives_up(tool, arguments, context):
+    """After a moment of its own."""
+    with ThreadPoolExecutor() as pool:
+        run = contextvars.copy_context().run
+        return pool.submit(run, plain, tool, arguments, context).result(timeout=0.005)
+
+
+def never_runs_it(tool, arguments, context):
+    return "it was run"
+
+
 EXECUTORS = [
+    (gives_up, "test_a_handler_may_take_its_time", "set no time limit of your own"),
+    (never_runs_it, "test_a_handler_hears_that_its_call_was_cancelled", "a handler was not run"),
     (takes_nothing_for_none, "test_a_value_that_is_not_true_is_one", "a handler returned 0"),
     (takes_none_for_a_text, "test_a_value_that_is_not_true_is_one", "a handler returned None"),
     (unwraps_ok, "test_ok_passes_through", "unchanged"),
@@ -290,6 +304,42 @@ def test_a_planted_executor_fails_its_law_and_is_told_what_to_do(wrong, law, say
 
     with pytest.raises(AssertionError, match=says):
         getattr(Suite(), law)()
+
+
+def test_an_executor_that_never_ends_fails_its_law():
+    let_go = threading.Event()
+
+    class Suite(ExecutorSuite):
+        limit = patience = 0.1
+
+        def executor(self):
+            return type("Wrong", (), {"execute": lambda *_: let_go.wait()})()
+
+    try:
+        with pytest.raises(
+            AssertionError, match=r"hangs: after 0\.3 s .* in executor\.py, line \d+: .*a lock"
+        ):
+            Suite().test_ok_passes_through()
+    finally:
+        let_go.set()
+
+
+def test_an_encoder_that_never_ends_fails_its_law():
+    let_go = threading.Event()
+
+    class Suite(EncoderSuite):
+        limit = 0.1
+
+        def encoder(self):
+            return lambda _: let_go.wait()
+
+    try:
+        with pytest.raises(
+            AssertionError, match=r"hangs: after 0\.1 s .* in encoder\.py.*your encoder waits for"
+        ):
+            Suite().test_a_map()
+    finally:
+        let_go.set()
 
 
 def test_every_law_of_executors_is_broken_by_something_planted():
@@ -471,7 +521,34 @@ def marks_no_errors_of_data(value):
     return right(value)
 
 
+def sorts_lists_of_maps(value):
+    """And maps by themselves."""
+    if isinstance(value, list):
+        return unsorted([dict(sorted(each.items())) if isinstance(each, dict) else each for each in value])
+    return sorted_above(value)
+
+
+def cuts_what_is_very_long(value):
+    return value[:100_000] if isinstance(value, str) else right(value)
+
+
+def cuts_json_that_is_very_long(value):
+    return value if isinstance(value, str) else right(value)[:100_000]
+
+
+def makes_a_text_of_everything(value):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, allm.Ok | allm.Err):
+        return right(value)
+    return json.dumps(value, sort_keys=True, default=str)
+
+
 ENCODERS = [
+    (sorts_lists_of_maps, "test_equal_values_have_equal_texts", "at every depth"),
+    (cuts_what_is_very_long, "test_a_text_stays_as_long_as_it_is", "set `longest`"),
+    (cuts_json_that_is_very_long, "test_a_long_value_stays_as_long_as_it_is", "is not JSON"),
+    (makes_a_text_of_everything, "test_what_cannot_be_encoded_is_an_error", "encoding_failed"),
     (cuts_texts, "test_a_text_stays_as_long_as_it_is", "return a str unchanged"),
     (cuts_long_texts, "test_a_text_stays_as_long_as_it_is", "return a str unchanged"),
     (cuts_lists, "test_a_list", "is not JSON for"),
@@ -520,6 +597,18 @@ def test_a_planted_encoder_fails_its_law_and_is_told_what_to_do(wrong, law, says
 def test_every_law_of_encoders_is_broken_by_something_planted():
     laws = {name for name in vars(EncoderSuite) if name.startswith("test_")}
     assert laws == {law for _, law, _ in ENCODERS}
+
+
+def test_an_encoder_that_cuts_what_is_long_says_from_where():
+    class Suite(EncoderSuite):
+        longest = 1000
+
+        def encoder(self):
+            return lambda value: text if len(text := right(value)) <= 1000 else f"{text[:1000]}… (cut off)"
+
+    suite = Suite()
+    suite.test_a_text_stays_as_long_as_it_is()
+    suite.test_a_long_value_stays_as_long_as_it_is()
 
 
 def test_an_encoder_that_writes_no_json_keeps_the_laws_that_are_left():

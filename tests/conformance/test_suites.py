@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 import allm_actors as allm
@@ -25,6 +26,7 @@ from allm_actors.testing.conformance import (
 )
 from allm_actors.testing.exchanges import FAULTS, chat_completions, refusal, sse
 from allm_actors.testing.loopback import LoopbackServer, Reply
+from tests.conformance.speaking import cut
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -57,7 +59,11 @@ class Fake:
         said = [script.text(piece) for piece in scene.text]
         match scene.kind:
             case "answers":
-                calls = [script.tool_call(call.name, call.arguments, id=call.id) for call in scene.tool_calls]
+                raw = scene.raw_arguments
+                calls = [
+                    script.tool_call(call.name, call.arguments, id=call.id, raw_arguments=raw)
+                    for call in scene.tool_calls
+                ]
                 used = [] if scene.usage is None else [("usage", scene.usage)]
                 return [*said, *calls, *used, script.finish(scene.finish_reason)]
             case "refuses":
@@ -117,6 +123,7 @@ class Loopback:
                 ),
                 requests=lambda: len(server.requests),
                 cleanups=lambda: server.abandoned,
+                connections=lambda: server.connections,
                 sent=lambda: [request.body for request in server.requests],
                 keys=lambda: [request.headers.get("authorization", "") for request in server.requests],
             )
@@ -126,13 +133,14 @@ class Loopback:
             "prompt_tokens": scene.usage.input_tokens,
             "completion_tokens": scene.usage.output_tokens,
         }
-        chunks = chat_completions(
-            text=scene.text, tool_calls=scene.tool_calls, finish=scene.finish_reason, usage=used
-        )
+        calls = [
+            msgspec.structs.replace(call, raw_arguments=scene.raw_arguments) for call in scene.tool_calls
+        ]
+        chunks = chat_completions(text=scene.text, tool_calls=calls, finish=scene.finish_reason, usage=used)
         if scene.kind == "answers":
-            return Reply(chunks=chunks)
+            return Reply(chunks=cut(chunks))
         if scene.kind == "stalls":
-            return Reply(chunks=chunks[:2], then="stall")
+            return Reply(chunks=cut(chunks[:2]), then="stall")
         return self._broken(scene, chunks) if scene.kind == "breaks" else self._refusal(scene)
 
     def _broken(self, scene: Scene, chunks: tuple[bytes, ...]) -> Reply:
@@ -140,11 +148,11 @@ class Loopback:
             case "cancelled":
                 pytest.skip("a server that gives up in the middle is a network error")
             case "network_error":
-                return Reply(chunks=chunks[:2], then="end" if scene.unfinished else "reset")
+                return Reply(chunks=cut(chunks[:2]), then="end" if scene.unfinished else "reset")
             case "malformed_response":
-                return Reply(chunks=(*chunks[:2], b'data: {"oops\n\n', *chunks[2:]))
+                return Reply(chunks=cut((*chunks[:2], b'data: {"oops\n\n', *chunks[2:])))
         error = {"message": "Slow down.", "type": "rate_limit_error", "code": "rate_limit_exceeded"}
-        return Reply(chunks=(*chunks[:2], *sse({"error": error})))
+        return Reply(chunks=cut((*chunks[:2], *sse({"error": error}))))
 
     def _refusal(self, scene: Scene) -> Reply:
         match scene.reason:

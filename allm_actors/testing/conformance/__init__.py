@@ -1,4 +1,4 @@
-"""Conformance suites for adapters of every kind, tool executors and encoders. Subclass one, and pytest runs it.
+"""Conformance suites for adapters of every kind, tool executors, encoders and stores. Subclass one, and pytest runs it.
 
     from allm_actors.testing.conformance import AdapterSuite, Scene, Stage
 
@@ -25,6 +25,7 @@ from .executor import ExecutorSuite
 from .images import ImageSuite
 from .scenes import Scene, Stage
 from .services import ClassificationSuite, EmbeddingSuite, ModerationSuite
+from .store import StoreSuite
 from .stream import StreamSuite
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Scene",
     "SpeechSuite",
     "Stage",
+    "StoreSuite",
     "StreamSuite",
     "TranscriptionSuite",
 ]

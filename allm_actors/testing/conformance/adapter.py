@@ -9,12 +9,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from allm_actors.data import AdapterError, ToolCall, Usage
-from allm_actors.facade import generate
+from allm_actors.facade import generate, step
 
 from .histories import HistoryLaws
-from .requests import CALLS, FORECAST, TIDES, answer_with_tools, question
-from .scenes import REQUEST_ID, SPECIAL, Scene, Stage, require, skip
+from .requests import (
+    CALLS,
+    FORECAST,
+    TIDES,
+    answer_with_tools,
+    is_whole,
+    may_refuse,
+    question,
+    raise_refusal,
+)
+from .scenes import REQUEST_ID, SPECIAL, Scene, Stage, because_of, require, skip, skip_unless_played
 
 __all__ = ["AdapterSuite"]
 
@@ -30,26 +41,36 @@ class AdapterSuite(HistoryLaws):
         scene = Scene(kind="answers")
         with self.stage(scene) as stage:
             response = generate(stage.engine, [question()])
+        is_whole(scene, response)
         text = "".join(scene.text)
         assert response.text() == text, f"the provider said {text!r}, but {response.text()!r} came back"
-        assert response.finish_reason == "stop", f"it ended with {response.finish_reason!r} instead of 'stop'"
-        assert response.tool_calls == [], "the provider made no call"
+        assert response.tool_calls == [], f"the provider made no call, but {response.tool_calls} came back"
 
     def test_a_text_comes_back_to_its_last_letter(self) -> None:
         """Other letters than ASCII's, and line ends, also where a piece ends between them."""
         scene = Scene(kind="answers", text=SPECIAL)
         with self.stage(scene) as stage:
-            said = generate(stage.engine, [question()]).text()
-        text = "".join(SPECIAL)
-        require(said == text, scene, "text", f"the provider said {text!r}, but {said!r} came back")
+            response = generate(stage.engine, [question()])
+        text, said, error = "".join(SPECIAL), response.text(), response.metadata.get("error")
+        message = (
+            f"the provider said {text!r}, but {said!r} came back{because_of(error)}: decode no bytes before their line "
+            "is complete, and split lines only where the format does; splitlines(), and aiter_lines() of httpx, also "
+            r"split at \u2028, \u2029 and \x85"
+        )
+        require(said == text, scene, "text", message)
+        is_whole(scene, response)
 
     def test_an_answer_that_was_cut_off_says_so(self) -> None:
         """`length`: whoever reads half an answer must know that it is half."""
         scene = Scene(kind="answers", finish_reason="length")
         with self.stage(scene) as stage:
-            said = generate(stage.engine, [question()]).finish_reason
-        message = f"the answer was cut off, but MessageCompleted.finish_reason is {said!r}: make it 'length'"
-        require(said == "length", scene, "finish_reason", message)
+            response = generate(stage.engine, [question()])
+        said, error = response.finish_reason, response.metadata.get("error")
+        message = (
+            f"the answer was cut off, but MessageCompleted.finish_reason is {said!r}{because_of(error)}: make it "
+            "'length', which is no error"
+        )
+        require((said, error) == ("length", None), scene, "finish_reason", message)
 
     def test_an_answer_that_a_policy_ended_says_so(self) -> None:
         """`content_filter`, as its finish reason or as its error: it is not what the model had to say."""
@@ -74,9 +95,8 @@ class AdapterSuite(HistoryLaws):
             response = answer_with_tools(stage, [question()], tools=[FORECAST])
         calls = [(call.name, call.arguments) for call in response.tool_calls]
         made = [(call.name, call.arguments) for call in CALLS]
-        message = (
-            f"the provider made the calls {made}, but {calls} came back: yield a ToolCallCompleted for each"
-        )
+        why = because_of(response.metadata.get("error"))
+        message = f"the provider made the calls {made}, but {calls} came back{why}: yield a ToolCallCompleted for each"
         require(calls == made, scene, "tool_calls", message)
         for call in response.tool_calls:
             assert _says_its_arguments(call), (
@@ -85,10 +105,7 @@ class AdapterSuite(HistoryLaws):
             )
         ids = {call.id for call in response.tool_calls if call.id}
         assert len(ids) == len(CALLS), f"{len(CALLS)} calls need different ids, but these have {ids}"
-        end = response.finish_reason
-        assert end == "tool_calls", (
-            f"it ended with {end!r}: an answer that makes calls must end with 'tool_calls'"
-        )
+        is_whole(scene, response, "tool_calls")
 
     def test_a_call_without_arguments_comes_back(self) -> None:
         """With `{}` for them, also where the provider says nothing of arguments that are none."""
@@ -96,25 +113,36 @@ class AdapterSuite(HistoryLaws):
         scene = Scene(kind="answers", tool_calls=(made,), finish_reason="tool_calls")
         with self.stage(scene) as stage:
             response = answer_with_tools(stage, [question()], tools=[TIDES])
+        error = response.metadata.get("error")
         calls = [(call.name, call.arguments) for call in response.tool_calls]
         message = (
-            f"{made.name} was called without arguments, but {calls} came back: arguments without a text are "
-            "{}"
+            f"{made.name} was called without arguments, but {calls} came back{because_of(error)}: arguments without a "
+            "text are {}"
         )
-        require(calls == [(made.name, {})], scene, "tool_calls", message)
+        require(calls == [(made.name, {})] and error is None, scene, "tool_calls", message)
+        is_whole(scene, response, "tool_calls")
+
+    def test_a_call_with_broken_arguments_runs_no_tool(self) -> None:
+        """They were cut off, or misspelt: the model must hear of it, and the tool must not run without them."""
+        self.runs_no_tool('{"harbour": "Lis')
+
+    def test_a_call_whose_arguments_are_no_object_runs_no_tool(self) -> None:
+        """They are JSON, but no tool can take them."""
+        self.runs_no_tool('["Lisbon"]')
 
     def test_what_it_used_comes_back(self) -> None:
         """Tokens in and tokens out."""
         used = Usage(input_tokens=21, output_tokens=13)
         scene = Scene(kind="answers", usage=used)
         with self.stage(scene) as stage:
-            usage = generate(stage.engine, [question()]).usage
-        told = (usage.input_tokens, usage.output_tokens)
+            response = generate(stage.engine, [question()])
+        told = (response.usage.input_tokens, response.usage.output_tokens)
         message = (
             f'21 input and 13 output tokens became {told}: yield RawChunk(("usage", Usage(…))) before the end '
             "of the message"
         )
         require(told == (21, 13), scene, "usage", message)
+        is_whole(scene, response)
 
     def test_authentication_failed(self) -> None:
         """A key that is not accepted, HTTP 401."""
@@ -176,8 +204,33 @@ class AdapterSuite(HistoryLaws):
 
     def test_a_request_timeout_is_accepted(self) -> None:
         """And does not hurt a call that is quick."""
-        with self.stage(Scene(kind="answers")) as stage:
-            assert generate(stage.engine, [question()], request_timeout=30.0).finish_reason == "stop"
+        scene = Scene(kind="answers")
+        with self.stage(scene) as stage:
+            is_whole(scene, generate(stage.engine, [question()], request_timeout=30.0))
+
+    def runs_no_tool(self, raw: str) -> None:
+        """Check that a call with this text for arguments comes back, runs nothing, and is answered with an error."""
+        made = ToolCall(id="call_tides", name=TIDES.name, arguments={})
+        scene = Scene(kind="answers", tool_calls=(made,), raw_arguments=raw, finish_reason="tool_calls")
+        ran: list[Any] = []
+        tool = msgspec.structs.replace(TIDES, handler=ran.append)
+        with self.stage(scene) as stage, may_refuse(stage, "tools"):
+            result = step(stage.engine, [question()], tools=[tool])
+            response = result.response
+            assert response is not None
+            raise_refusal(response.metadata.get("error"))
+        skip_unless_played(scene, "raw_arguments")
+        calls, error = [call.name for call in response.tool_calls], response.metadata.get("error")
+        told = [str(message.content) for message in result.tool_results]
+        message = (
+            f"the model wrote {raw!r} as the arguments of {made.name}, which is no JSON object, but the calls {calls} "
+            f"came back{because_of(error)}, the tool was run with {ran}, and the model was told {told}: read the text "
+            "with `arguments, metadata = allm.read_arguments(text)`, and yield ToolCallCompleted(id, name, arguments, "
+            "text, metadata): such a call is not run, and the model hears why"
+        )
+        refused = ['"error"' in each for each in told] == [True]
+        assert calls == [made.name] and error is None and not ran and refused, message  # noqa: PT018 - one law
+        is_whole(scene, response, "tool_calls")
 
     def hides_the_key(self, reason: str) -> None:
         """Check that no part of an error contains the key."""

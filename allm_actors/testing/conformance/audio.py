@@ -76,7 +76,7 @@ class SpeechSuite(CallSuite):
 
     def test_a_stream_is_a_beginning_pieces_and_an_end(self) -> None:
         """No piece is empty, and nothing follows the end."""
-        told = self.told(CallScene(streamed=True))
+        told = _whole(self.told(CallScene(streamed=True)))
         kinds = [type(event).__name__ for event in told]
         assert len(told) > 2, (
             f"a stream must be SpeechStarted, AudioDeltas and SpeechCompleted, but this one is {kinds}"
@@ -97,7 +97,7 @@ class SpeechSuite(CallSuite):
     def test_a_stream_is_asked_for_the_text(self) -> None:
         """As a whole clip is."""
         with self.ready(CallScene(streamed=True)) as stage:
-            list(facade.stream_synthesize(stage.engine, "Good morning."))
+            _whole(list(facade.stream_synthesize(stage.engine, "Good morning.")))
             sent = stage.all_sent()
         assert says(sent, "Good morning."), (
             "a stream was requested, but the text was not sent: send request.input"
@@ -106,7 +106,7 @@ class SpeechSuite(CallSuite):
     def test_a_stream_comes_to_the_clip_that_was_made(self) -> None:
         """Its pieces, in their order, and nothing twice."""
         scene = CallScene(streamed=True)
-        got = b"".join(event.data for event in self.told(scene) if isinstance(event, AudioDelta))
+        got = b"".join(event.data for event in _whole(self.told(scene)) if isinstance(event, AudioDelta))
         message = (
             f"the provider made the clip {CLIP!r}, but the AudioDeltas of its stream add up to {got[:99]!r}: "
             "yield each piece unchanged"
@@ -165,7 +165,7 @@ class TranscriptionSuite(CallSuite):
 
     def test_a_stream_ends_with_all_that_it_committed(self) -> None:
         """Trimmed, and joined with one space."""
-        told = self.told(CallScene(streamed=True))
+        told = _whole(self.told(CallScene(streamed=True)))
         assert told, "a stream of an answer has no events"
         last = told[-1]
         assert isinstance(last, TranscriptionCompleted), (
@@ -178,14 +178,14 @@ class TranscriptionSuite(CallSuite):
     def test_a_stream_is_asked_for_the_clip(self) -> None:
         """As a whole transcript is."""
         with self.ready(CallScene(streamed=True)) as stage:
-            list(facade.stream_transcribe(stage.engine, self.clip))
+            _whole(list(facade.stream_transcribe(stage.engine, self.clip)))
             held = stage.holds(self.clip.to_bytes())
         assert held, "a stream was requested, but the bytes of request.audio were not sent: send them"
 
     def test_a_stream_comes_to_the_transcript_that_was_made(self) -> None:
         """Its last event has all of it."""
         scene = CallScene(streamed=True)
-        told = self.told(scene)
+        told = _whole(self.told(scene))
         got = getattr(told[-1], "text", "") if told else ""
         message = (
             f"the provider heard {TRANSCRIPT!r}, but the stream ends with {got!r}: lose none of its pieces"
@@ -200,6 +200,13 @@ class TranscriptionSuite(CallSuite):
         """Every event of a stream."""
         with self.ready(scene) as stage:
             return list(facade.stream_transcribe(stage.engine, self.clip))
+
+
+def _whole(told: list[Any]) -> list[Any]:
+    """The events of a stream, after checking that it did not fail."""
+    errors = [event.error for event in told if isinstance(event, ErrorEvent)]
+    assert not errors, f"the provider sent a whole answer, but its stream failed with {errors[0]!r}"
+    return told
 
 
 def _ends_with_its_error(told: list[Any]) -> None:

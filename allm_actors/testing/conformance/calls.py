@@ -15,6 +15,7 @@ from allm_actors.data import AdapterError, ModerationResult, ValidationError
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
+from .bounded import IF_AN_ADAPTER_HANGS, Bounded
 from .made import CLIP, TRANSCRIPT, VECTORS, VERDICTS, pictures_of
 from .scenes import AGAIN, ATTEMPTS, STATUSES, Looked, Stage, is_refusal, says, skip, skip_if_worth_a_retry
 
@@ -69,9 +70,10 @@ class CallScene(Looked):
         return self.kind if self.reason is None else f"{self.kind}: {self.reason}"
 
 
-class CallSuite:
+class CallSuite(Bounded):
     """The laws that hold for all of them."""
 
+    if_it_hangs = IF_AN_ADAPTER_HANGS
     name: ClassVar[str]
     words: ClassVar[tuple[str, ...]] = ()
     """The words of `ask` that must be found in the request that is sent."""

@@ -14,18 +14,23 @@ from allm_actors.engine.engine import Engine
 from allm_actors.facade import stream_step
 from allm_actors.testing import script
 
-__all__ = ["EncoderSuite"]
+from .bounded import Bounded
 
+__all__ = ["EncoderSuite"]
 
 LARGE = 2**53 + 1
 """The first whole number that no float can represent."""
+_ITEMS = [("a", 1), ("b", 2)]
 
 
-class EncoderSuite:
+class EncoderSuite(Bounded):
     """Subclass it, and implement `encoder`."""
 
     json = True
     """Whether everything but text is written as JSON."""
+    longest = 300_000
+    """How many characters of a result are kept: fewer, if your encoder cuts long ones, and tells the model so."""
+    if_it_hangs = "Look at what your encoder waits for"
 
     def encoder(self) -> ToolResultEncoder | None:
         """A new encoder; None is the library's own."""
@@ -37,7 +42,11 @@ class EncoderSuite:
 
     def test_a_text_stays_as_long_as_it_is(self) -> None:
         """What is left out, the model invents."""
-        self.stays("It rains in Lisbon. " * 1000)
+        self.stays(_text_of(self.longest))
+
+    def test_a_long_value_stays_as_long_as_it_is(self) -> None:
+        """What is cut is no JSON any more, or it is, and something else."""
+        self.keeps({"pages": [_text_of(self.longest // 8)] * 4, "last": True})
 
     def test_a_text_keeps_all_its_letters(self) -> None:
         """Those of every script, and the spaces and line ends around it."""
@@ -125,18 +134,32 @@ class EncoderSuite:
         assert there == back, (
             f"one value became {there!r} and {back!r}: sort the keys of maps, at every depth"
         )
-        inside, out = self.text([{"a": 1, "b": 2}]), self.text([dict([("b", 2), ("a", 1)])])  # noqa: C406
-        assert inside == out, (
-            f"one value became {inside!r} and {out!r}: sort the keys of maps, at every depth"
-        )
+        for within in (
+            lambda value: [value],
+            lambda value: {"in": value},
+            lambda value: {"in": {"it": [value]}},
+        ):
+            inside, out = (self.text(within(dict(items))) for items in (_ITEMS, _ITEMS[::-1]))
+            assert inside == out, (
+                f"one value became {inside!r} and {out!r}: sort the keys of maps, at every depth"
+            )
         assert self.text({"a": 1}) == self.text({"a": 1}), "the same value became two texts"
+
+    def test_what_cannot_be_encoded_is_an_error(self) -> None:
+        """An object that only Python knows: its address tells the model nothing, and is another one each time."""
+        raw, message = self.encoded(object(), self.encoder())
+        error = raw.reason if isinstance(raw, Err) else None
+        assert getattr(error, "reason", None) == "encoding_failed", (
+            f"object() became {message.content!r}: raise what is the matter, so that the call fails with "
+            "encoding_failed, and the model hears why; str() and repr() make a text of everything"
+        )
 
     def stays(self, value: str) -> None:
         """Check that a text is returned unchanged."""
         text = self.text(value)
         assert text == value, (
-            f"the text {value!r} became {text!r}: return a str unchanged, without quotes, because the model "
-            "reads it"
+            f"the text {_short(value)} became {_short(text)}: return a str unchanged, without quotes, because the "
+            "model reads it; if you cut long ones, and tell the model so, set `longest` in your suite"
         )
 
     def keeps(self, value: Any, as_: Any = None) -> None:
@@ -144,28 +167,35 @@ class EncoderSuite:
         text = self.text(value, wrapped=as_ is not None)
         if self.json:
             wanted = value if as_ is None else as_
-            assert _read(text) == wanted, f"{value!r} became {text!r}, which is not JSON for {wanted!r}"
+            assert _read(text) == wanted, (
+                f"{_short(value)} became {_short(text)}, which is not JSON for {_short(wanted)}"
+            )
 
     def text(self, value: Any, *, wrapped: bool = False, by: ToolResultEncoder | None = None) -> str:
         """What the model reads when a handler returns this value, encoded `by` an encoder, or by a new one.
         `wrapped`: an `Ok` or `Err` is the value itself, not the handler's marker.
         """
         given = Ok(value) if wrapped and isinstance(value, Ok) else value
+        raw, message = self.encoded(given, self.encoder() if by is None else by)
+        failed = raw.reason if isinstance(raw, Err) else None
+        assert not isinstance(failed, ToolError), f"the encoder made no text of {_short(value)}: {failed}"
+        assert isinstance(message.content, str), f"{_short(value)} became {message.content!r}"
+        return message.content
+
+    def encoded(self, given: Any, encoder: ToolResultEncoder | None) -> tuple[Any, Message]:
+        """A handler's result, and what the model reads of it."""
         calls = [script.tool_call("forecast", {}, id="c0"), script.finish("tool_calls")]
         tool = Tool(name="forecast", description="", schema={}, handler=lambda _: given)
         engine = Engine(
             adapter="fake",
             tools=[tool],
-            tool_result_encoder=self.encoder() if by is None else by,
+            tool_result_encoder=encoder,
             adapter_opts={"script": calls},
         )
         stream = stream_step(engine, [Message(role="user", content="?")])
         (raw,) = [event.result for event in stream if isinstance(event, ToolExecutionCompleted)]
-        failed = raw.reason if isinstance(raw, Err) else None
-        assert not isinstance(failed, ToolError), f"the encoder made no text of {value!r}: {failed}"
         (message,) = stream.result().tool_results
-        assert isinstance(message.content, str), f"{value!r} became {message.content!r}"
-        return message.content
+        return raw, message
 
 
 def _read(text: str) -> Any:
@@ -174,5 +204,15 @@ def _read(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise AssertionError(
-            f"{text!r} is not JSON: write JSON for everything but texts, or set `json = False` in the suite"
+            f"{_short(text)} is not JSON: write JSON for everything but texts, or set `json = False` in the suite"
         ) from None
+
+
+def _text_of(length: int) -> str:
+    return ("It rains in Lisbon. " * (length // 20 + 1))[:length]
+
+
+def _short(value: Any) -> str:
+    """The value, for the text of a failure: of a long one its beginning."""
+    shown = repr(value)
+    return shown if len(shown) < 400 else f"{shown[:100]}… ({len(shown):,} characters)"

@@ -34,6 +34,8 @@ from allm_actors.engine.engine import Engine
 from allm_actors.facade import stream_step
 from allm_actors.testing import script
 
+from .bounded import Bounded
+
 __all__ = ["ExecutorSuite"]
 
 ARGUMENTS = {"city": "Lisbon", "days": [1, 2], "until": None, "from": 0, "unit": ""}
@@ -47,9 +49,10 @@ WITH_CONTEXT = "call tool.run(arguments, context), which passes the context to a
 _TENANT: ContextVar[str] = ContextVar("tenant")
 
 
-class ExecutorSuite:
+class ExecutorSuite(Bounded):
     """Subclass it, and implement `executor`."""
 
+    if_it_hangs = "Look at what your executor waits for: a lock that it holds, or a thread that never ends"
     patience = 5.0
     """Seconds to wait for what should take only a moment."""
 
@@ -240,6 +243,15 @@ class ExecutorSuite:
             f"two handlers that wait for each other ended with {got}: hold no lock while a handler runs"
         )
 
+    def test_a_handler_may_take_its_time(self) -> None:
+        """How long a tool may run is for `tool_timeout` to say."""
+        seconds = self.patience / 10
+        raw = self.raw(lambda _: Event().wait(seconds))
+        assert raw == Ok(False), (
+            f"a handler took {seconds} s and returned False, but execute() returned {raw!r}: set no time limit of your "
+            "own"
+        )
+
     def test_a_handler_hears_that_its_call_was_cancelled(self) -> None:
         """By its `context.cancelled`, and can stop what it does for nobody."""
         began, over, heard = Event(), Event(), []
@@ -255,7 +267,9 @@ class ExecutorSuite:
         for event in stream:
             if isinstance(event, ToolExecutionStarted):
                 break
-        began.wait(self.patience)
+        assert began.wait(self.patience), (
+            f"a handler was not run within {self.patience} s: run it in execute(), or await it there"
+        )
         stream.close()
         over.wait(2 * self.patience)
         assert heard == [True], (

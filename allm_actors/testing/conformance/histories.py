@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from allm_actors.data import Message, Part, TextPart
 
-from .requests import CALLS, FORECAST, answer_with_tools, question
+from .requests import CALLS, FORECAST, question, whole_answer
 from .scenes import Scene, says, skip
 from .wishes import WishLaws
 
@@ -34,6 +34,17 @@ class HistoryLaws(WishLaws):
         answer: list[Part] = [TextPart(text=text) for text in texts]
         self.finds(_talk(answer=answer), texts, "TextParts of a tool's answer", tools=[FORECAST])
 
+    def test_an_empty_answer_of_a_tool_is_sent_back(self) -> None:
+        """A tool that had nothing to say has answered: a call that has no answer is refused, or made again."""
+        full, empty = (
+            self.finds(_talk(answer=said), [], "the tool's answer", tools=[FORECAST])
+            for said in (_ANSWER, "")
+        )
+        named = [[sent.count(word) for word in (CALLS[0].id, CALLS[0].name)] for sent in (full, empty)]
+        assert named[0] == named[1], (
+            'a tool\'s answer was left out because its content is "": send it, with an empty text'
+        )
+
     def test_the_arguments_of_a_call_are_not_sent_as_python_writes_them(self) -> None:
         """`{'city': 'Lisbon'}` is no JSON: a provider refuses it, or the model learns to write it."""
         sent = self.finds(_talk(), ["Lisbon"], "the tool's call", tools=[FORECAST])
@@ -47,7 +58,7 @@ class HistoryLaws(WishLaws):
         """Where the provider's calls have ids: answers that come in another order are told apart by nothing else."""
         scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls")
         with self.stage(scene) as stage:
-            response = answer_with_tools(stage, [question()], tools=[FORECAST])
+            response = whole_answer(stage, scene, [question()], "tool_calls", tools=[FORECAST])
             ids = [call.id for call in response.tool_calls]
             if ids != [call.id for call in CALLS]:
                 skip(
@@ -58,7 +69,8 @@ class HistoryLaws(WishLaws):
                 role="assistant", content=response.text() or "", metadata={"tool_calls": response.tool_calls}
             )
             answers = [Message(role="tool", content="Sunny.", tool_call_id=call_id) for call_id in ids]
-            answer_with_tools(stage, [question(), calling, *answers[::-1]], tools=[FORECAST])
+            said = [question(), calling, *answers[::-1]]
+            whole_answer(stage, scene, said, "tool_calls", tools=[FORECAST])
             sent = stage.last_sent()
         lost = [call_id for call_id in ids if sent.count(call_id) < 2]
         assert not lost, (

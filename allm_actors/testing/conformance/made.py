@@ -1,4 +1,4 @@
-"""What the provider of a scene makes: vectors, verdicts, pictures, a clip, a transcript.
+"""What the provider of a scene makes, or is sent: vectors, verdicts, pictures, a clip, a transcript, a document.
 
 Rule of this file: small values of which no two are alike, and which no adapter could guess. A suite compares with
 these, never with the scene's: what it looked at itself would count as played.
@@ -11,11 +11,12 @@ import zlib
 
 from allm_actors.data import ModerationResult
 
-__all__ = ["CLIP", "TRANSCRIPT", "VECTORS", "VERDICTS", "pictures_of", "verdicts_of"]
+__all__ = ["CLIP", "PDF", "TRANSCRIPT", "VECTORS", "VERDICTS", "pictures_of", "verdicts_of"]
 
 VECTORS = ((1.0, 0.0), (0.0, 1.0), (0.6, -0.8))
 """Of length one, for an adapter may make them so."""
 CLIP = b"\xff\xfb\x90\x00 a clip of the suite \x00\x01\xfe\xff"
+PDF = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 TRANSCRIPT = "The lighthouse of São João is dark."
 
 

@@ -7,20 +7,39 @@ an adapter cannot send it may refuse, but not leave out.
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from allm_actors.data import AdapterError, Message, Response, TextPart, Tool, ToolCall, ValidationError
+from allm_actors.data import (
+    AdapterError,
+    Document,
+    DocumentPart,
+    Image,
+    ImagePart,
+    Message,
+    Part,
+    Response,
+    TextPart,
+    Tool,
+    ToolCall,
+    ValidationError,
+)
 from allm_actors.data.schemas.schema import json_schema
 from allm_actors.facade import generate
 
+from .bounded import IF_AN_ADAPTER_HANGS, Bounded
+from .made import PDF, pictures_of
 from .scenes import (
     AGAIN,
     ATTEMPTS,
     QUESTION,
+    REFUSALS,
     SPECIAL,
+    Ending,
     Scene,
     Stage,
+    ends,
     is_refusal,
     require,
     says,
@@ -30,7 +49,18 @@ from .scenes import (
     worth_a_retry,
 )
 
-__all__ = ["CALLS", "FORECAST", "TIDES", "RequestLaws", "answer_with_tools", "question"]
+__all__ = [
+    "CALLS",
+    "FORECAST",
+    "TIDES",
+    "RequestLaws",
+    "answer_with_tools",
+    "is_whole",
+    "may_refuse",
+    "question",
+    "raise_refusal",
+    "whole_answer",
+]
 
 FORECAST = Tool(
     name="forecast",
@@ -63,8 +93,10 @@ _SYSTEM = Message(role="system", content="Answer like a pirate.")
 _SYSTEM_TOO = Message(role="system", content="Never swear.")
 
 
-class RequestLaws:
+class RequestLaws(Bounded):
     """The laws of an adapter's requests; a part of `AdapterSuite`."""
+
+    if_it_hangs = IF_AN_ADAPTER_HANGS
 
     model = "the-model-of-the-suite"
     """The model that the laws about it ask for; another, if your adapter takes only those that it knows."""
@@ -121,9 +153,10 @@ class RequestLaws:
 
     def test_the_key_of_the_call_is_sent(self) -> None:
         """The one that is given as `api_key=`, at each call: with a key that is kept, somebody else pays."""
-        with self.stage(Scene(kind="answers")) as stage:
+        scene = Scene(kind="answers")
+        with self.stage(scene) as stage:
             for key in _KEYS:
-                answer_with_tools(stage, [question()], api_key=key)
+                whole_answer(stage, scene, [question()], api_key=key)
                 sent = key in stage.last_key()  # the other key is nobody's to read: pytest would print it
                 assert sent, (
                     "a call was given its own key, but another key arrived: use keys.fetch(name, variables, "
@@ -157,6 +190,15 @@ class RequestLaws:
         texts = ["What a parrot says", "is not what it means."]
         said = Message(role="user", content=[TextPart(text=text) for text in texts])
         self.finds([said], texts, "TextParts of a message's content")
+
+    def test_a_picture_is_sent_or_refused(self) -> None:
+        """Its bytes, or a model talks of a picture that it has not seen."""
+        (data,) = pictures_of(1)
+        self.finds_bytes(ImagePart(image=Image.from_bytes(data, "image/png")), data)
+
+    def test_a_document_is_sent_or_refused(self) -> None:
+        """Its bytes, as those of a picture."""
+        self.finds_bytes(DocumentPart(document=Document.from_bytes(PDF, "application/pdf", "tides")), PDF)
 
     def test_max_tokens_are_sent_or_refused(self) -> None:
         """Whoever says how long an answer may be pays for each of its words."""
@@ -194,8 +236,8 @@ class RequestLaws:
         """An adapter is shared by all calls: what one of them asked, or was told, is not for the next."""
         scene, secret = Scene(kind="answers"), "My name is Polly."
         with self.stage(scene) as stage:
-            first = answer_with_tools(stage, [Message(role="user", content=secret)])
-            second = answer_with_tools(stage, [question()])
+            first = whole_answer(stage, scene, [Message(role="user", content=secret)])
+            second = whole_answer(stage, scene, [question()])
             sent = stage.last_sent() if stage.sent is not None else ""
         assert first.text() == second.text(), (
             f"the provider gave the same answer twice, but {first.text()!r} and then {second.text()!r} came "
@@ -207,8 +249,9 @@ class RequestLaws:
 
     def finds(self, messages: list[Message], words: list[str], what: str, **options: Any) -> str:
         """The request that was sent, after a look that every one of the words is in it."""
-        with self.stage(Scene(kind="answers")) as stage:
-            answer_with_tools(stage, messages, model=self.model, **options)
+        scene = Scene(kind="answers")
+        with self.stage(scene) as stage:
+            whole_answer(stage, scene, messages, model=self.model, **options)
             sent = stage.last_sent()
         lost = [word for word in words if not says(sent, word)]
         assert not lost, (
@@ -216,6 +259,21 @@ class RequestLaws:
             'ValidationError("unsupported_capability", …) in stream(), before anything is sent'
         )
         return sent
+
+    def finds_bytes(self, part: Part, data: bytes) -> None:
+        """Send a part beside a text, and look that its bytes and the text are in what was sent."""
+        scene, text = Scene(kind="answers"), "What is this?"
+        with self.stage(scene) as stage:
+            whole_answer(
+                stage, scene, [Message(role="user", content=[TextPart(text=text), part])], model=self.model
+            )
+            held, sent = stage.holds(data), stage.all_sent()
+        kind = type(part).__name__
+        assert held, (
+            f"the bytes of the message's {kind} are not in what was sent, neither as they are nor in Base64: send "
+            'them, or raise ValidationError("unsupported_capability", …) in stream(), before anything is sent'
+        )
+        assert says(sent, text), f"the text beside the {kind} was not sent: send every part of a message"
 
     def refused(self, reason: str, *, retry: Any) -> tuple[int, AdapterError]:
         """How many requests a call of a provider that refuses takes, and its error."""
@@ -239,16 +297,45 @@ def _refusal(scene: Scene, stage: Stage, *, retry: Any) -> AdapterError:
     return error
 
 
+def whole_answer(
+    stage: Stage, scene: Scene, messages: list[Message], wanted: Ending = "stop", **options: Any
+) -> Response:
+    """The answer to a request, after checking that it came whole. Skips the law where the adapter refuses to."""
+    response = answer_with_tools(stage, messages, **options)
+    is_whole(scene, response, wanted)
+    return response
+
+
+def is_whole(scene: Scene, response: Response, wanted: Ending = "stop") -> None:
+    """Check that an answer has ended with this finish reason, and without an error."""
+    ends(scene, response.finish_reason, response.metadata.get("error"), wanted)
+
+
 def answer_with_tools(stage: Stage, messages: list[Message], **options: Any) -> Response:
-    """The answer to a request that not every adapter can send; one that refuses to is right, and the law is skipped."""
+    """The answer to a request that not every adapter can send. Skips the law where the adapter refuses to."""
+    with may_refuse(stage, *options, "messages"):
+        response = generate(stage.engine, messages, **options)
+        raise_refusal(response.metadata.get("error"))
+    return response
+
+
+@contextmanager
+def may_refuse(stage: Stage, *wishes: str) -> Iterator[None]:
+    """Skips the law where the adapter refuses what was asked in the block, before anything is sent."""
     try:
-        return generate(stage.engine, messages, **options)
+        yield
     except (AdapterError, ValidationError, TypeError, ValueError) as refused:
         skip_if_used_up(refused)
         asked = stage.asked() if stage.counts else 1
-        if not any(is_refusal(refused, wish, asked) for wish in (*options, "messages")):
+        if not any(is_refusal(refused, wish, asked) for wish in wishes):
             raise
         skip(f"the adapter refuses it, which is allowed: {refused}")
+
+
+def raise_refusal(error: object) -> None:
+    """Raise the error that an answer ended with, if it is a refusal."""
+    if isinstance(error, AdapterError) and error.reason in REFUSALS:
+        raise error
 
 
 def question() -> Message:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event as ThreadEvent
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 from unittest import SkipTest
 
 from allm_actors.data import AdapterError, FinishReason, ToolCall, Usage, ValidationError
@@ -29,27 +29,34 @@ __all__ = [
     "REQUEST_ID",
     "SPECIAL",
     "STATUSES",
+    "Ending",
     "Looked",
     "Scene",
     "Stage",
+    "because_of",
+    "ends",
     "is_refusal",
     "require",
     "says",
     "skip",
     "skip_if_used_up",
     "skip_if_worth_a_retry",
+    "skip_unless_played",
     "soon",
     "worth_a_retry",
 ]
 
+Ending: TypeAlias = Literal["stop", "tool_calls"]
+"""How a whole answer ends."""
 QUESTION = "Hello?"
 REQUEST_ID = "req-conformance"
 ATTEMPTS = 3
 AGAIN = {"max_attempts": ATTEMPTS, "base_delay": 0.0, "jitter": 0.0}
 """The `retry` of the laws that count requests: twice more, at once, for once more is easily a habit of an adapter's."""
 REFUSALS = frozenset({"unsupported_capability", "unsupported_feature"})
-SPECIAL = ("Olá,\n世", "界 🎉\tisto é\n\n", '"tudo".')
-"""Pieces of a text with all that is lost easily: other letters than ASCII's, one beyond the first 65536, line ends."""
+SPECIAL = ("Olá,\n世", "界 🎉\tisto é\n\n", '"tudo"', "\u2028é\u2029o\x85mundo\r.")
+"""Pieces of a text with all that is lost easily: other letters than ASCII's, one beyond the first 65536, line ends, and
+what Python's `splitlines` takes for one, though JSON may have it in a text."""
 STATUSES = {
     "authentication_failed": 401,
     "rate_limited": 429,
@@ -85,10 +92,15 @@ class Scene(Looked):
     """`answers` says all of it; `refuses` fails before anything is said; `breaks` says the first piece of `text`, and
     fails; `stalls` says the first piece, and nothing more, for ever."""
     text: tuple[str, ...] = ("Hello ", "there, ", "you.")
-    """The pieces that it says, in order, each on its own."""
+    """The pieces that it says, in order, each on its own; one of them may be empty."""
     tool_calls: tuple[ToolCall, ...] = ()
     """The calls that it makes after the text, in order; where your format has no ids, theirs are for nothing. Of the
     arguments of one that has none, say what your provider says: an empty text, nothing at all, or `{}`."""
+    raw_arguments: str | None = None
+    """Of `tool_calls`: the text that the model wrote for the arguments of each, in place of theirs; no JSON object.
+    Skip what your provider could not send, such as half a text where arguments are a part of its own JSON."""
+    interleaved: bool = False
+    """Of `tool_calls`: they are written at the same time, a fragment of each in turn. Skip it where calls cannot be."""
     usage: Usage | None = None
     """What it says that the answer took: `input_tokens` and `output_tokens`. None: nothing needs to be said."""
     finish_reason: FinishReason = "stop"
@@ -124,6 +136,8 @@ class Stage:
     """How many requests have arrived; where only `sent` is given, that many."""
     cleanups: Callable[[], int] | None = None
     """How many answers were let go before their end."""
+    connections: Callable[[], int] | None = None
+    """How many connections to the provider are open now."""
     sent: Callable[[], Sequence[Any]] | None = None
     """What has arrived, one item for each request: bytes, a text or JSON, in which its words can be found."""
     key: str | None = None
@@ -226,6 +240,31 @@ def require(held: bool, scene: Looked, name: str, message: str) -> None:
             "provider do what that says, so that this law can be tested"
         )
     raise AssertionError(message)
+
+
+def skip_unless_played(scene: Looked, name: str) -> None:
+    """Skip the law about a field of the scene that the stage has not read."""
+    if name not in scene.looked_at:
+        skip(
+            f"your stage does not play it, because it never looks at scene.{name}: make your provider do what that "
+            "says, so that this law can be tested"
+        )
+
+
+def ends(scene: Looked, said: FinishReason | None, error: object, wanted: Ending = "stop") -> None:
+    """Check that an answer that the provider sent whole has come back whole: so ended, and without an error."""
+    message = (
+        f"the provider sent a whole answer, but it ended with {said!r} instead of {wanted!r}{because_of(error)}: yield "
+        f"a MessageCompleted with finish_reason={wanted!r}, and no error"
+    )
+    if wanted == "stop" or error is not None:
+        assert (said, error) == (wanted, None), message
+    require(said == wanted, scene, "finish_reason", message)
+
+
+def because_of(error: object) -> str:
+    """An answer's error, for the text of a failure; nothing where it has none."""
+    return "" if error is None else f", because of {error!r}"
 
 
 def is_refusal(error: Exception, wish: str, asked: int) -> bool:

@@ -28,21 +28,36 @@ from allm_actors.data import (
     ToolCallCompleted,
     ToolCallDelta,
     ToolCallStarted,
-    ValidationError,
 )
 from allm_actors.facade import stream_generate
 
-from .requests import CALLS, FORECAST, question
-from .scenes import AGAIN, REFUSALS, Scene, Stage, require, skip, skip_if_used_up, soon
+from .bounded import IF_AN_ADAPTER_HANGS, Bounded
+from .requests import CALLS, FORECAST, may_refuse, question, raise_refusal
+from .scenes import (
+    AGAIN,
+    Ending,
+    Scene,
+    Stage,
+    because_of,
+    ends,
+    require,
+    skip,
+    skip_if_used_up,
+    skip_unless_played,
+    soon,
+)
 
 __all__ = ["StreamSuite"]
 
+_MORE_CALLS = 3
 _GARBLED = ("malformed_response", "malformed_event")
 """The second is a `StreamError`'s word for one piece of a stream."""
 
 
-class StreamSuite:
+class StreamSuite(Bounded):
     """Subclass it, and implement `stage`; with `requests` and `cleanups` in the `Stage`, or those laws fail."""
+
+    if_it_hangs = IF_AN_ADAPTER_HANGS
 
     patience = 0.3
     """The timeout of the laws about time, in seconds; more, if your provider needs that long to be asked."""
@@ -95,6 +110,7 @@ class StreamSuite:
         scene = Scene(kind="answers")
         with self.stage(scene) as stage:
             events = list(stream_generate(stage.engine, [question()]))
+        completed = _completed(scene, events)
         assert isinstance(events[0], MessageStarted), (
             f"a stream must begin with MessageStarted, not with {events[0]!r}"
         )
@@ -108,19 +124,46 @@ class StreamSuite:
         )
         whole = [event.text for event in events if isinstance(event, TextCompleted)]
         assert whole in ([], [text]), f"the text is {text!r}, but TextCompleted has {whole}"
-        ends = [event for event in events if isinstance(event, MessageCompleted)]
-        reasons = [event.finish_reason for event in ends]
-        assert reasons == ["stop"], (
-            f"an answer must end with one MessageCompleted, here with 'stop', not with {reasons}"
-        )
         last = max(at for at, event in enumerate(events) if isinstance(event, TextDelta | TextCompleted))
-        assert events.index(ends[0]) > last, "text came after the message was complete"
+        assert events.index(completed) > last, "text came after the message was complete"
+
+    def test_an_answer_is_begun_once(self) -> None:
+        """A reader who draws a new message at each beginning draws two."""
+        scene = Scene(kind="answers")
+        with self.stage(scene) as stage:
+            events = _read(stage)
+        _completed(scene, events)
+        begun = sum(isinstance(event, MessageStarted) for event in events)
+        assert begun == 1, f"an answer must have one MessageStarted, but this one has {begun}"
+
+    def test_no_fragment_of_text_is_empty(self) -> None:
+        """Providers send empty pieces, and readers take a fragment for something that was said."""
+        scene = Scene(kind="answers", text=("Hello ", "", "you."))
+        with self.stage(scene) as stage:
+            events = _read(stage)
+        _completed(scene, events)
+        fragments = [event.delta for event in events if isinstance(event, TextDelta)]
+        assert "".join(fragments) == "Hello you.", f"the provider said 'Hello you.', but they are {fragments}"
+        assert "" not in fragments, f"the TextDeltas are {fragments}: yield none for an empty piece"
+
+    def test_the_whole_text_is_told(self) -> None:
+        """Also to a reader who wants no fragments (`emit_text_deltas=False`), and would else read nothing."""
+        scene = Scene(kind="answers")
+        with self.stage(scene) as stage:
+            events = _read(stage, emit_text_deltas=False)
+        _completed(scene, events)
+        whole = [event.text for event in events if isinstance(event, TextCompleted)]
+        text = "".join(scene.text)
+        assert "".join(whole) == text, (
+            f"the text is {text!r}, but what is told of it without fragments is {whole}: yield "
+            "TextCompleted(text) before MessageCompleted"
+        )
 
     def test_the_message_is_what_was_told(self) -> None:
         """An assistant's, with the text of the fragments: it is what is stored, and sent the next time."""
         scene = Scene(kind="answers")
         with self.stage(scene) as stage:
-            message = _message(_read(stage))
+            message = _completed(scene, _read(stage)).message
         assert message.role == "assistant", (
             f"the message of an answer must have the role 'assistant', not {message.role!r}"
         )
@@ -136,7 +179,8 @@ class StreamSuite:
         with self.stage(scene) as stage:
             events = self.tool_events(stage)
         told = [(e.id, e.name, e.arguments) for e in events if isinstance(e, ToolCallCompleted)]
-        has = [(call.id, call.name, call.arguments) for call in _message(events).tool_calls]
+        message = _completed(scene, events, "tool_calls").message
+        has = [(call.id, call.name, call.arguments) for call in message.tool_calls]
         assert has == told, (
             f"the events have the calls {told}, but MessageCompleted.message has {has}: give it "
             'metadata={"tool_calls": […]}, with a ToolCall for each'
@@ -148,7 +192,7 @@ class StreamSuite:
         with self.stage(scene) as stage:
             events = self.tool_events(stage)
         told = "".join(event.delta for event in events if isinstance(event, TextDelta))
-        has = _text(_message(events))
+        has = _text(_completed(scene, events, "tool_calls").message)
         assert has == told, (
             f"the events have {told!r} before the calls, but MessageCompleted.message has {has!r}: give it the "
             "same text"
@@ -166,6 +210,7 @@ class StreamSuite:
                 raise
         text = "".join(scene.text)
         for events in zip(*pairs, strict=True):
+            _completed(scene, [event for event in events if event is not None])
             said = "".join(event.delta for event in events if isinstance(event, TextDelta))
             whole = [event.text for event in events if isinstance(event, TextCompleted)]
             assert (said, whole) in ((text, []), (text, [text])), (
@@ -179,14 +224,30 @@ class StreamSuite:
         with self.stage(scene) as stage:
             events = self.tool_events(stage)
         ids = [event.id for event in events if isinstance(event, ToolCallCompleted)]
-        message = f"the provider made {len(CALLS)} calls, but there are {len(ids)} ToolCallCompleted"
+        why = because_of(_error(events))
+        message = f"the provider made {len(CALLS)} calls, but there are {len(ids)} ToolCallCompleted{why}"
         require(len(ids) == len(CALLS), scene, "tool_calls", message)
         begun = [event.id for event in events if isinstance(event, ToolCallStarted)]
         assert sorted(begun) == sorted(ids), (
             f"the calls {begun} were started, but the calls {ids} were completed"
         )
+        _completed(scene, events, "tool_calls")
         for call_id in ids:
             _is_one_call(events, call_id)
+
+    def test_calls_that_are_written_at_the_same_time_are_told_apart(self) -> None:
+        """A fragment belongs to the call that it is sent for, and not to the one that was begun last."""
+        scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls", interleaved=True)
+        with self.stage(scene) as stage:
+            events = self.tool_events(stage)
+        skip_unless_played(scene, "interleaved")
+        told = [(e.name, e.arguments) for e in events if isinstance(e, ToolCallCompleted)]
+        made = [(call.name, call.arguments) for call in CALLS]
+        assert sorted(told, key=str) == sorted(made, key=str), (
+            f"the provider wrote the calls {made}, a fragment of each in turn, but {told} came back"
+            f"{because_of(_error(events))}: collect the fragments of each call by its own id or index"
+        )
+        _completed(scene, events, "tool_calls")
 
     def test_a_failure_in_the_middle_is_an_event(self) -> None:
         """What was said before stays; how long to wait is kept."""
@@ -240,8 +301,23 @@ class StreamSuite:
             assert len(taken) == 2, f"the provider sent a piece of text, but the stream has only {taken}"
             assert stage.cleanups() == 0, "the stream was cleaned up before its reader left"
             stream.close()
-            assert soon(stage.cleanups, 0.5), "nothing was cleaned up within 0.5 s"
+            assert soon(stage.cleanups, 0.5), (
+                "the reader left, but nothing was cleaned up within 0.5 s: the iterator is closed then, or its task "
+                "cancelled, so release the connection in `finally`, or with `async with`"
+            )
             assert stage.cleanups() == 1, "the stream was cleaned up more than once"
+
+    def test_a_connection_is_given_back_after_an_answer(self) -> None:
+        """Closed, or used for the next one: where each call keeps one, there is one too many some day."""
+        self.gives_back(Scene(kind="answers"))
+
+    def test_a_connection_is_given_back_after_a_refusal(self) -> None:
+        """Also where nobody reads all that the provider says of it."""
+        self.gives_back(Scene(kind="refuses", reason="invalid_request"))
+
+    def test_a_connection_is_given_back_after_a_failure_in_the_middle(self) -> None:
+        """Also where the provider goes on, and nobody reads it."""
+        self.gives_back(Scene(kind="breaks", reason="malformed_response"))
 
     def test_a_silence_is_an_event(self) -> None:
         """A provider that stops in the middle of its answer."""
@@ -250,11 +326,11 @@ class StreamSuite:
             events = _read(stage, stream_timeout=self.patience)
         if not _has_begun(events):  # on a busy machine the first word may take longer than that
             with self.stage(Scene(kind="stalls")) as stage:
-                events = _read(stage, stream_timeout=10 * self.patience)
+                events = _read(stage, stream_timeout=self.patience + 3.0)
         assert _has_begun(events), "the text before the failure is lost"
         error = _one_error(events)
-        assert isinstance(error, AdapterError)
-        assert error.reason == "timeout", error
+        assert isinstance(error, AdapterError), f"the provider fell silent, but the error is {error!r}"
+        assert error.reason == "timeout", f"the provider fell silent, but the error is {error!r}"
 
     def test_nothing_happens_before_the_first_pull(self) -> None:
         """An unread stream asks nobody."""
@@ -266,14 +342,31 @@ class StreamSuite:
             assert soon(stage.asked, 5.0)
             stream.close()
 
+    def gives_back(self, scene: Scene) -> None:
+        """Check that calls, one after the other, leave no more connections open than the first one did."""
+        with self.stage(scene) as stage:
+            connections = stage.connections
+            if connections is None:
+                skip(
+                    "give Stage(connections=…): a function that says how many connections are open at your provider"
+                )
+            with suppress(AdapterError):
+                _read(stage)
+            at_first = max(connections(), 1)
+            for _ in range(_MORE_CALLS):
+                with suppress(AdapterError):
+                    _read(stage)
+            assert soon(lambda: connections() <= at_first, 1.0), (
+                f"{scene}: {1 + _MORE_CALLS} calls are over, but {connections()} connections are open: release the "
+                "connection of a call in `finally`, or with `async with`, however the call ends"
+            )
+
     def tool_events(self, stage: Stage) -> list[Event]:
         """The events of an answer to a request with a tool. Skips the law where the adapter refuses it."""
-        try:
-            return _read(stage, tools=[FORECAST])
-        except (AdapterError, ValidationError) as refused:
-            if refused.reason not in REFUSALS:
-                raise
-            skip(f"the adapter refuses tools, which is allowed: {refused}")
+        with may_refuse(stage, "tools"):
+            events = _read(stage, tools=[FORECAST])
+            raise_refusal(_error(events))
+        return events
 
     def refuses(self, reason: str, *, retry_after_ms: int | None = None, **options: Any) -> AdapterError:
         """The error of a call that is refused, after a look at what else was said."""
@@ -348,13 +441,17 @@ def _is_one_call(events: list[Event], call_id: str) -> None:
     )
 
 
-def _message(events: list[Event]) -> Message:
-    """What an answer was completed with."""
-    messages = [event.message for event in events if isinstance(event, MessageCompleted)]
-    assert len(messages) == 1, (
-        f"an answer must end with exactly one MessageCompleted, but there are {len(messages)}"
-    )
-    return messages[0]
+def _completed(scene: Scene, events: Sequence[Event], wanted: Ending = "stop") -> MessageCompleted:
+    """The end of a stream, after checking that it is that of a whole answer, and the only one."""
+    found = [event for event in events if isinstance(event, MessageCompleted)]
+    ends(scene, found[0].finish_reason if found else None, _error(events), wanted)
+    assert len(found) == 1, f"an answer must end with one MessageCompleted, but this one has {len(found)}"
+    return found[0]
+
+
+def _error(events: Sequence[Event]) -> object:
+    """The error of a stream, or None."""
+    return next((event.error for event in events if isinstance(event, ErrorEvent)), None)
 
 
 def _text(message: Message) -> str:
@@ -368,9 +465,14 @@ def _one_error(events: Sequence[Event]) -> AllmError:
     """The error of a stream that failed, after a look that it is one, and the last that is told."""
     kinds = [type(event).__name__ for event in events]
     places = [at for at, event in enumerate(events) if isinstance(event, ErrorEvent)]
-    assert len(places) == 1, f"{len(places)} errors among {kinds}"
+    assert len(places) == 1, (
+        f"a stream that failed must have one ErrorEvent, but this one has {len(places)}, among {kinds}"
+    )
     error: Any = getattr(events[places[0]], "error", None)
-    assert isinstance(error, AllmError), error
+    assert isinstance(error, AllmError), f"an ErrorEvent must have an AdapterError, but one has {error!r}"
+    assert MessageCompleted.__name__ not in kinds[: places[0]], (
+        f"an answer that failed was completed before its error, in {kinds}: yield no MessageCompleted then"
+    )
     late = [event for event in events[places[0] + 1 :] if not _only_ends(event, error)]
     assert not late, f"nothing may follow an ErrorEvent, but {late} does, among {kinds}"
     return error
