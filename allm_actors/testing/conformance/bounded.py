@@ -29,7 +29,7 @@ Law = Callable[[Any], None]
 class Bounded:
     """Bounds its laws, and those that a subclass puts in their places."""
 
-    limit: float = 10.0
+    limit: float = 20.0
     """How long a law may take, in seconds, beside the waits that are bounded by `patience`, where the suite has one."""
     if_it_hangs: ClassVar[str] = ""
     """Where to look for what a law waits for."""
