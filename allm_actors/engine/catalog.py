@@ -159,6 +159,7 @@ _ROWS = (
         quirks=Quirks(
             call_ids=_NINE_LETTERS,
             after_answers="Noted.",
+            blank_answers=False,
             include_usage=False,
             prompt_cache=frozenset({"key"}),
             documents="document_url",
@@ -227,6 +228,8 @@ _ROWS = (
         base_url_name="PERPLEXITY_BASE_URL",
         quirks=Quirks(
             include_usage=False,
+            blank_answers=False,
+            alternating=True,
             most={"image_domain_filter": 10, "image_format_filter": 10},
             words={
                 "search_mode": ("web", "academic", "sec", "news", "general"),
@@ -249,7 +252,7 @@ _ROWS = (
         base_url="https://api.moonshot.ai/v1",
         key_names=("MOONSHOT_API_KEY", "MOONSHOTAI_API_KEY"),
         base_url_name="MOONSHOT_BASE_URL",
-        quirks=Quirks(thoughts_back="reasoning_content"),
+        quirks=Quirks(thoughts_back="reasoning_content", blank_answers=False),
     ),
     Provider(
         name="alibaba",

@@ -31,6 +31,9 @@ class Quirks:
     assistant message to insert between a tool's answer and a user's message, for a server that refuses the
     one directly after the other.
 
+    `blank_answers`: whether it accepts an assistant's message without text and calls; without, such a message is left
+    out. `alternating`: whether it wants system messages first, and then the user and the assistant in turn.
+
     For the fields of a chat completion, by the caller's names: `renames`: the server's name of a field.
     `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that
     a field may have. `ranges`: its least and greatest number. `only_for`: a pattern of the models that have a
@@ -46,6 +49,8 @@ class Quirks:
     call_ids_of: Mapping[str, str] = field(default_factory=dict)
     many_vendors: bool = False
     after_answers: str | None = None
+    blank_answers: bool = True
+    alternating: bool = False
     documents: Literal["file", "file or URL", "document_url"] | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
     refuses: frozenset[str] = frozenset()

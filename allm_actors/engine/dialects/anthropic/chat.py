@@ -10,7 +10,7 @@ every field except the forced tool of structured output.
                                       cut off: it would be refused for as long as the conversation lasts
     tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
     response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
-                                      called in their place; see `events`
+                                      called in their place; a model that thinks cannot be forced. See `events`
     max_tokens                        max_tokens, 1024 by default
     documents                         document blocks: a PDF, or a text, which is text/plain whatever kind it is
     prompt_cache                      cache_control of the whole request; a cache key has no field in this format
@@ -69,6 +69,10 @@ _KINDS = {
 _SERVED = ("server_tool_use", "mcp_tool_use")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 128
+# Models that think whatever is asked, so that no tool can be forced on them.
+# Source: https://platform.claude.com/docs/en/models/opus-5-5/whats-new-opus-5-5 ("Forced tool use returns an error"),
+# https://github.com/pydantic/pydantic-ai/pull/5849; both read 2026-11.
+_ALWAYS_THINKS = re.compile(r"claude-(?:opus-5-[5-9]|fable-|mythos-)")
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -186,6 +190,8 @@ def _kinds(content: Any) -> list[str]:
 
 def _thinks(body: Mapping[str, Any]) -> bool:
     thinking = body.get("thinking")
+    if _ALWAYS_THINKS.match(str(body.get("model") or "")):
+        return True
     return isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
 
 

@@ -9,7 +9,8 @@ there, and all others are parameters of the model, in `additionalModelRequestFie
     system messages, wherever         system, a block each
     successive messages of one role   one message; tool messages are toolResult blocks of the user's. Blank ones are
                                       left out: the roles must alternate
-    documents                         document blocks; see `documents`
+    documents                         document blocks; see `documents`. A message with nothing else gets a text, too,
+                                      because Converse wants one beside a document
     an assistant's calls              toolUse blocks; thoughts and server tools go back as they came, but for what was
                                       cut off: it would be refused for as long as the conversation lasts
     max_tokens, temperature           inferenceConfig
@@ -63,6 +64,7 @@ _FIELDS = (
     "projectIdentifier",
 )
 _PROMPT = ":prompt/"  # in the ARN of a managed prompt, which has messages of its own
+_BESIDE_A_DOCUMENT = "See the document."
 _KINDS = {"reasoningContent": "thought", "toolUse": "call", "toolResult": "result"}
 _INFERENCE = ("maxTokens", "temperature", "topP", "stopSequences")
 
@@ -204,7 +206,11 @@ def _turns(messages: Iterable[Message], row: Provider, vendor: str) -> Iterable[
         for message in spoken
     ]
     for role, group in groupby(((role, blocks) for role, blocks in told if blocks), key=itemgetter(0)):
-        yield {"role": role, "content": [block for _, blocks in group for block in blocks]}
+        content = [block for _, blocks in group for block in blocks]
+        alone = any("document" in block for block in content) and not any(
+            "text" in block for block in content
+        )
+        yield {"role": role, "content": [*content, {"text": _BESIDE_A_DOCUMENT}] if alone else content}
 
 
 def _user(message: Message, row: Provider) -> list[dict[str, Any]]:

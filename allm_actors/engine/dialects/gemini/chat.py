@@ -65,10 +65,11 @@ _OPTIONS = {
     "response_schema": "responseSchema",
 }
 # The JSON Schema keywords that `parameters` and `responseSchema` support; a schema with any other needs `…JsonSchema`.
+# Not `anyOf`: beside a description or a default it is refused ("any_of … must be the only field set").
 _SCHEMA_WORDS = frozenset(
     (
         *("type", "format", "title", "description", "nullable", "enum", "default", "example", "pattern"),
-        *("items", "minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum", "anyOf"),
+        *("items", "minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum"),
         *("properties", "required", "minProperties", "maxProperties", "propertyOrdering"),
     )
 )
@@ -171,15 +172,14 @@ def _is_simple(schema: Any, *, of_all: bool = False) -> bool:
         return False
     if not _is_simple_kind(schema, of_all=of_all):
         return False
-    parts = [schema.get("items"), *(schema.get("anyOf") or ())]
-    return all(map(_is_simple, [*parts, *(schema.get("properties") or {}).values()]))
+    return all(map(_is_simple, [schema.get("items"), *(schema.get("properties") or {}).values()]))
 
 
 def _is_simple_kind(schema: Mapping[str, Any], *, of_all: bool) -> bool:
     kind = schema.get("type")
     if isinstance(kind, list) or isinstance(schema.get("additionalProperties"), Mapping):
         return False
-    if kind is None and "anyOf" not in schema and not of_all:
+    if kind is None and not of_all:
         return False  # the plain field requires a type
     name = str(kind).lower()
     if "format" in schema and schema["format"] not in _FORMATS.get(name, ()):
@@ -247,21 +247,25 @@ def _id(call_id: str | None, call: ToolCall | None) -> dict[str, Any]:
 
 def _user(message: Message) -> list[dict[str, Any]]:
     if isinstance(message.content, str):
-        return [{"text": message.content}]
-    return [_part(part) for part in message.content]
+        return _text(message.content)
+    return [sent for part in message.content for sent in _part(part)]
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _text(text: str) -> list[dict[str, Any]]:
+    return [{"text": text}] if text.strip() else []  # Vertex refuses a blank one
+
+
+def _part(part: Part) -> list[dict[str, Any]]:
     if isinstance(part, TextPart):
-        return {"text": part.text}
+        return _text(part.text)
     if isinstance(part, DocumentPart):
-        return _document(part.document)
+        return [_document(part.document)]
     kind, _ = part.image.source
     if kind == "url":
         message = "Gemini takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
         raise AdapterError("unsupported_feature", provider="gemini", message=message)
     mime_type, data = picture_data(part.image)
-    return {"inlineData": {"mimeType": mime_type, "data": data}}
+    return [{"inlineData": {"mimeType": mime_type, "data": data}}]
 
 
 def _document(document: Document) -> dict[str, Any]:

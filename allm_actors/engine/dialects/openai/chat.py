@@ -22,8 +22,10 @@ Source: https://platform.openai.com/docs/api-reference/chat/create.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from allm_actors.data import (
     Document,
@@ -131,13 +133,34 @@ def _response_format(wanted: Any) -> Any:
     return wanted
 
 
-def _messages(messages: Iterable[Message], row: Provider) -> Iterable[dict[str, Any]]:
+def _messages(messages: Sequence[Message], row: Provider) -> Iterable[dict[str, Any]]:
+    if not row.quirks.blank_answers:
+        messages = [message for message in messages if not _is_blank_answer(message)]
+    if row.quirks.alternating:
+        messages = _in_turn(messages)
     said, before = row.quirks.after_answers, None
     for message in messages:
         if said is not None and before == "tool" and message.role not in ("tool", "assistant"):
             yield {"role": "assistant", "content": said}
         yield _message(message, row)
         before = message.role
+
+
+def _is_blank_answer(message: Message) -> bool:
+    return message.role == "assistant" and not message.tool_calls and not flat_text(message).strip()
+
+
+def _in_turn(messages: Iterable[Message]) -> list[Message]:
+    """The system messages, then the others; those of one speaker in a row are one message."""
+    turns: list[Message] = []
+    for message in sorted(messages, key=lambda message: message.role != "system"):
+        last = turns[-1] if turns else None
+        one = last is not None and last.role == message.role and message.role in ("user", "assistant")
+        if last is not None and one and not (last.tool_calls or message.tool_calls):
+            turns[-1] = msgspec.structs.replace(last, content=[*last.parts(), *message.parts()])
+        else:
+            turns.append(message)
+    return turns
 
 
 def _message(message: Message, row: Provider) -> dict[str, Any]:

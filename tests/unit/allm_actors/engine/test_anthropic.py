@@ -28,8 +28,8 @@ TOOL = Tool(name="look", description="Looks.", schema={"type": "object"})
 SCHEMA = {"type": "json_schema", "name": "city", "schema": {"type": "object"}, "strict": True}
 
 
-def sent(*messages, **fields):
-    request = Request(messages=list(messages) or [user("hi")], model="claude", **fields)
+def sent(*messages, model="claude", **fields):
+    request = Request(messages=list(messages) or [user("hi")], model=model, **fields)
     http = DIALECT.encode(request, ROW, "https://x")
     assert http.url == "https://x/v1/messages"
     assert http.headers["anthropic-version"] == "2023-06-01"
@@ -224,6 +224,12 @@ class TestEncode:
         assert beside == {"type": "auto"}
         off = {"thinking": {"type": "disabled"}}
         assert sent(response_format=SCHEMA, options=off)["tool_choice"]["type"] == "tool"
+
+    @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-fable-5-1", "claude-mythos-5"])
+    def test_one_that_always_thinks_is_not_forced(self, model):
+        assert sent(model=model, response_format=SCHEMA)["tool_choice"]["type"] == "auto"
+        assert sent(model=model, tools=[TOOL], response_format=SCHEMA)["tool_choice"] == {"type": "auto"}
+        assert sent(model="claude-opus-5", response_format=SCHEMA)["tool_choice"]["type"] == "tool"
 
     def test_prompt_cache(self):
         assert sent(prompt_cache={"key": "k", "retention": "short"})["cache_control"] == {"type": "ephemeral"}

@@ -6,6 +6,8 @@ import pytest
 
 from allm_actors.data import (
     AdapterError,
+    Document,
+    DocumentPart,
     ErrorEvent,
     Image,
     ImagePart,
@@ -137,6 +139,14 @@ def test_messages_in_a_row_are_one_and_blank_ones_none():
             "content": [{"toolResult": {"toolUseId": "t1", "content": text("a")}}, {"text": "and?"}],
         },
     ]
+
+
+def test_a_document_alone_gets_a_text_beside_it():
+    paper = DocumentPart(document=Document.from_bytes(b"%PDF", "application/pdf"))
+    (alone,) = sent(user([TextPart(text=" "), paper]))["messages"]
+    assert [list(block) for block in alone["content"]] == [["document"], ["text"]]
+    (beside,) = sent(user([paper]), user("What is this?"))["messages"]
+    assert beside["content"][1:] == text("What is this?")
 
 
 def test_an_answer_that_the_model_goes_on_with_does_not_end_with_white_space():

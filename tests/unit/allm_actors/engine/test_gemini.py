@@ -177,7 +177,8 @@ class TestEncode:
             ({"type": "array", "items": {"type": "string"}}, True),
             ({"type": "array", "items": {"type": "object"}}, False),
             ({"type": "array"}, False),
-            ({"anyOf": [{"type": "string"}, {"type": "string", "format": "email"}]}, False),
+            ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, False),
+            ({"description": "c or f", "anyOf": [{"type": "string"}, {"type": "null"}]}, False),
         ],
     )
     def test_what_the_plain_field_refuses_or_forgets_goes_to_the_other(self, schema, plain):
@@ -191,6 +192,13 @@ class TestEncode:
         schema = {"type": "object", "properties": {}}
         declared = sent(tools=[tool(schema)])["tools"][0]["functionDeclarations"][0]
         assert declared["parameters"] == schema
+
+    def test_blank_texts_are_left_out(self):
+        picture = ImagePart(image=Image.from_bytes(b"\1", "image/png"))
+        contents = sent(user(""), user([TextPart(text=" "), picture]), user("hi"))["contents"]
+        assert [list(part) for content in contents for part in content["parts"]] == [["inlineData"], ["text"]]
+        with pytest.raises(ValidationError, match="needs at least one message with content"):
+            sent(user(" "))
 
     def test_pictures(self):
         parts = [TextPart(text="what?"), ImagePart(image=Image.from_bytes(b"\1\2", "image/png"))]

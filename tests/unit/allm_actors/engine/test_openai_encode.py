@@ -68,6 +68,42 @@ def test_tools_and_choices():
         assert body(tools=[tool], tool_choice=choice)["tool_choice"] == choice
 
 
+EMPTY = Message(role="assistant", content=[TextPart(text=" ")])
+
+
+def roles(provider, *messages):
+    return [(wire["role"], wire["content"]) for wire in body(provider, messages=list(messages))["messages"]]
+
+
+@pytest.mark.parametrize("provider", ["moonshotai", "mistral", "perplexity"])
+def test_an_answer_without_anything_is_left_out_where_it_is_refused(provider):
+    asked = [Message(role="user", content="a"), EMPTY]
+    assert roles(provider, *asked) == [("user", "a")]
+    assert roles("openai", *asked)[-1] == ("assistant", " ")
+    call = ToolCall(id="c", name="f", arguments={})
+    calling = Message(role="assistant", content="", metadata={"tool_calls": [call]})
+    answer = Message(role="tool", content="", tool_call_id="c")
+    assert [role for role, _ in roles(provider, asked[0], calling, answer)] == ["user", "assistant", "tool"]
+
+
+def test_speakers_take_turns_where_they_have_to():
+    said = [
+        Message(role="system", content="s"),
+        Message(role="user", content="a"),
+        EMPTY,
+        Message(role="user", content=[TextPart(text="b")]),
+        Message(role="assistant", content="c"),
+        Message(role="assistant", content="d"),
+        Message(role="system", content="t"),
+        Message(role="user", content="e"),
+    ]
+    assert roles("perplexity", *said) == [
+        *[("system", "s"), ("system", "t")],
+        *[("user", "a\nb"), ("assistant", "c\nd"), ("user", "e")],
+    ]
+    assert len(roles("openai", *said)) == len(said)
+
+
 @pytest.mark.parametrize(
     ("wanted", "wire"),
     [
