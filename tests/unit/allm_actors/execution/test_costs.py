@@ -48,6 +48,11 @@ HALF = Usage(input_tokens=1_000_000)
             PRICES,
             {"output_cost": 8.0},
         ),
+        (  # and without the total nothing does
+            Usage(input_tokens=0, output_tokens=1_000_000, reasoning_tokens=10),
+            PRICES,
+            {"input_cost": 0.0, "output_cost": 8.0, "total_cost": 8.0},
+        ),
         (  # what was thought is counted beside what was said, and paid for like it
             Usage(input_tokens=0, output_tokens=10, reasoning_tokens=1000, total_tokens=1010),
             PRICES,

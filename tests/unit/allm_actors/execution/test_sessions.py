@@ -41,6 +41,7 @@ from allm_actors.execution.reducer import StreamReducer
 from allm_actors.execution.sessions import (
     apply,
     begin,
+    halted_reason_of,
     opened,
     recover,
     replace_messages,
@@ -310,6 +311,27 @@ def test_a_result_without_a_thread_keeps_the_sessions():
     assert after("cancelled", thread=None).thread is HI
 
 
+STOPPED = StreamError("cancelled", metadata={"interrupted": True})
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"done": True, "metadata": {"halted_reason": "plan"}}, "plan"),
+        ({"done": True}, "completed"),
+        ({"done": False}, None),
+        ({"done": True, "metadata": {"halted_reason": "ask_user"}}, "ask_user"),
+        ({"metadata": {"manual_tool_calls": CALLS}}, "manual_tool_calls"),
+        ({"done": True, "response": Response(finish_reason="error", metadata={"error": ERROR})}, "error"),
+        ({"response": Response(metadata={"error": StreamError("cancelled")})}, "cancelled"),
+        ({"response": Response(metadata={"error": STOPPED})}, "interrupted"),
+    ],
+)
+def test_why_a_step_ended(fields, why):
+    assert halted_reason_of(StepResult(thread=HI, **fields)) == why
+    assert halted_reason_of(Response()) is None
+
+
 # --- where a step leaves it ---------------------------------------------------------------------------------------
 
 
@@ -451,6 +473,20 @@ def test_a_recovered_session_still_waits_for_its_results():
 @pytest.mark.parametrize("row", [row for row in STANDING if row != "error"])
 def test_there_is_nothing_to_recover_from_where_nothing_failed(row):
     assert recover(STANDING[row]) is STANDING[row]
+
+
+@pytest.mark.parametrize(
+    ("row", "operation", "advice"),
+    [
+        ("idle", "submit", "no tool call is pending"),
+        ("pending", "reply", "submit the results of m1, m2 first"),
+        ("awaiting_tools", "reply", "all results are submitted; continue without a message"),
+        ("awaiting_user", "continue_none", "answer the pending question with reply"),
+    ],
+)
+def test_a_refusal_says_what_can_be_done(row, operation, advice):
+    with pytest.raises(SessionStatusError, match=advice):
+        DOING[operation](STANDING[row])
 
 
 # --- other messages -----------------------------------------------------------------------------------------------
