@@ -17,12 +17,14 @@ __all__ = ["read_arguments"]
 _decode = msgspec.json.Decoder().decode
 
 
-def read_arguments(raw: str, *, cut_off: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_arguments(raw: str | None, *, cut_off: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arguments and the call's metadata: `({…}, {})`, or `({}, {"arguments_error": why})`. Never raises.
 
-    `raw` is the text as the model wrote it. No text at all means no arguments, unless the answer was `cut_off`
-    before it was complete.
+    `raw` is the text as the model wrote it. None, or no text at all, means no arguments, unless the answer was
+    `cut_off` before it was complete.
     """
+    if raw is None:
+        raw = ""
     if not raw.strip() and not cut_off:
         return {}, {}
     try:

@@ -309,6 +309,16 @@ def test_a_law_in_the_place_of_another_is_bounded_and_a_test_beside_them_is_not(
     assert Suite().test_something_else() is threading.current_thread()
 
 
+def test_a_law_in_the_place_of_another_may_have_fixtures():
+    class Suite(planted.OnStage, StreamSuite):
+        def test_a_silence_is_an_event(self, tmp_path):
+            seen.append(tmp_path)
+
+    seen = []
+    Suite().test_a_silence_is_an_event(tmp_path="a folder")
+    assert seen == ["a folder"]
+
+
 def test_a_law_sees_the_context_of_whoever_runs_it():
     class Suite(planted.OnStage, AdapterSuite):
         @contextmanager

@@ -52,6 +52,7 @@ from allm_actors.data import (
     SessionStatusError,
     StoreError,
 )
+from allm_actors.data.rules.validate import are_whole
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import Checkpoint
 from supervisors import (
@@ -361,7 +362,7 @@ class SessionActor(Process):
                 session if spec.operation is None else sessions.begin(session, spec.operation, spec.messages)
             )
             thread = begun.thread if spec.operation is not None else spec.thread
-            if spec.operation is not None:
+            if spec.operation is not None and not are_whole(list(spec.messages)):
                 check_thread(spec, thread, earlier)
             run = TurnRun(self, self._crew, spec, thread, earlier)
         except (SessionError, SessionStatusError) as refusal:

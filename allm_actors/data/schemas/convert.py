@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from .aliases import behind
+from .aliases import UNIONS, behind
 
 __all__ = ["Misfit", "convert", "shown"]
 
@@ -69,6 +69,8 @@ def shown(annotation: Any) -> str:
     annotation = behind(annotation)
     if get_origin(annotation) is Annotated:
         return shown(annotation.__origin__)
+    if get_origin(annotation) in UNIONS:
+        return " or ".join("null" if each is type(None) else shown(each) for each in get_args(annotation))
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(repr, get_args(annotation)))
     if isinstance(annotation, type) and issubclass(annotation, Enum):

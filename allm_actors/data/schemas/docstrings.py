@@ -82,7 +82,8 @@ def _google(text: str) -> tuple[str, dict[str, str]] | None:
     heads = [i for i, line in enumerate(lines) if _GOOGLE.match(line)]
     if not heads:
         return None
-    if heads == [0]:  # the section is all there is, so `cleandoc` took its indent for the docstring's
+    if heads == [0] and not next(filter(None, lines[1:]), " ").startswith(" "):
+        # The section is all there is, so `cleandoc` took its indent for the docstring's.
         lines[1:] = [f" {line}" for line in lines[1:]]
     parameters: dict[str, str] = {}
     for start, end in zip(heads, [*heads[1:], len(lines)], strict=True):

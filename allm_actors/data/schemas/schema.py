@@ -7,6 +7,7 @@ as a dict is the caller's own: only its keys become text and its enum members th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Annotated, Any, get_args, get_origin
@@ -17,7 +18,7 @@ import msgspec.inspect
 from . import docstrings
 from .aliases import CONTAINERS, UNIONS, rebuilt, unaliased
 from .normal import normalized
-from .signature import Argument, Signature, signature_of
+from .signature import Argument, Signature, description_of, signature_of
 from .strict import is_strict, strict_form
 from .walking import DEFS, Schema, references, renamed, walk
 
@@ -108,20 +109,11 @@ def _refuse_parameter(signature: Signature) -> None:
 
 
 def _property(argument: Argument, schema: Schema, text: str | None) -> Schema:
-    description = _description(argument.type) or text
+    description = description_of(argument.type) or text
     described = (
         {"description": description} | schema | {"description": description} if description else schema
     )
     return described if argument.required else described | _default(argument.default)
-
-
-def _description(annotation: Any) -> str | None:
-    """The text in `Annotated[str, "the city"]`, or in an object with a `description` such as pydantic's `Field`."""
-    for extra in getattr(annotation, "__metadata__", ()):
-        text = extra if isinstance(extra, str) else getattr(extra, "description", None)
-        if isinstance(text, str):
-            return text
-    return None
 
 
 def _default(value: Any) -> Schema:
@@ -164,9 +156,10 @@ def _schemas(
     annotations: tuple[Any, ...], foreign: Callable[[type[Any]], Schema]
 ) -> tuple[tuple[Schema, ...], Definitions]:
     told = [_told(unaliased(annotation)) for annotation in annotations]
-    for cls in _classes(msgspec.inspect.multi_type_info(told)):
-        if hasattr(cls, "__pydantic_validator__"):
-            raise TypeError(_UNVALIDATED.format(cls.__name__))
+    if "pydantic" in sys.modules:
+        for cls in _classes(msgspec.inspect.multi_type_info(told)):
+            if hasattr(cls, "__pydantic_validator__"):
+                raise TypeError(_UNVALIDATED.format(cls.__name__))
     return msgspec.json.schema_components(told, schema_hook=foreign, ref_template=DEFS + "{name}")
 
 
@@ -225,7 +218,7 @@ def _told(annotation: Any) -> Any:
             annotation, msgspec.Meta(extra_json_schema={"format": _FORMATS[annotation.__name__]})
         ]
     if get_origin(annotation) is Annotated:
-        text = _description(annotation)
+        text = description_of(annotation)
         described = () if text is None else (msgspec.Meta(description=text),)
         return Annotated[(_told(annotation.__origin__), *annotation.__metadata__, *described)]
     if get_origin(annotation) in (*UNIONS, *CONTAINERS):

@@ -17,7 +17,14 @@ from typing import Annotated, Any, ForwardRef, Literal, Optional, get_args, get_
 from .aliases import UNIONS, behind, unaliased
 from .bounds import bounded
 
-__all__ = ["Argument", "Signature", "names_the_context", "signature_as_written", "signature_of"]
+__all__ = [
+    "Argument",
+    "Signature",
+    "description_of",
+    "names_the_context",
+    "signature_as_written",
+    "signature_of",
+]
 
 CONTEXT = "context"
 CONTEXT_TYPE = "ToolContext"
@@ -160,6 +167,24 @@ def _name(function: Any) -> str:
     return getattr(function, "__qualname__", None) or type(function).__name__
 
 
+def description_of(annotation: Any) -> str | None:
+    """The text in `Annotated[str, "the city"]`, or in an object with a `description` such as pydantic's `Field`."""
+    for extra in getattr(annotation, "__metadata__", ()):
+        text = extra if isinstance(extra, str) else getattr(extra, "description", None)
+        if isinstance(text, str):
+            return text
+    return None
+
+
+def _takes_none(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _takes_none(annotation.__origin__)
+    if get_origin(annotation) in UNIONS:
+        return any(map(_takes_none, get_args(annotation)))
+    of_literal = get_origin(annotation) is Literal and None in get_args(annotation)
+    return of_literal or annotation in (Any, object, None, type(None))
+
+
 def _refuse_field(function: Any, parameter: inspect.Parameter) -> None:
     """Raises TypeError for the `Field(…)` of a library as a default: a plain call of the function would pass it on."""
     kinds = type(parameter.default).__mro__
@@ -172,8 +197,10 @@ def _refuse_field(function: Any, parameter: inspect.Parameter) -> None:
 
 def _argument(parameter: inspect.Parameter, annotation: Any) -> Argument:
     annotation = bounded(unaliased(annotation))
-    if parameter.default is None and annotation not in (Any, object) and not isinstance(annotation, str):
-        annotation = Optional[annotation]  # noqa: UP045 - known at run time only
+    if parameter.default is None and not (isinstance(annotation, str) or _takes_none(annotation)):
+        text = description_of(annotation)
+        optional = Optional[annotation]  # noqa: UP045 - known at run time only
+        annotation = optional if text is None else Annotated[optional, text]
     required = parameter.default is parameter.empty
     only = parameter.kind is parameter.POSITIONAL_ONLY
     return Argument(parameter.name, annotation, required, None if required else parameter.default, only)

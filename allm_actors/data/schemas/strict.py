@@ -45,7 +45,8 @@ def is_strict(schema: Schema) -> bool:
     def look(inner: Schema) -> Schema:
         nonlocal allowed
         open_map = inner.get("type") == "object" and inner.get("additionalProperties") is not False
-        allowed = allowed and not (open_map or "prefixItems" in inner) and bool(_KINDS & inner.keys())
+        of_anything = inner.get("type") == "array" and not isinstance(inner.get("items"), dict)
+        allowed = allowed and not (open_map or of_anything) and bool(_KINDS & inner.keys())
         return inner
 
     walk(schema, look)

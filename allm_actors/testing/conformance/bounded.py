@@ -23,7 +23,7 @@ IF_AN_ADAPTER_HANGS = (
     "ErrorEvent, every wait for the provider needs a timeout, and nothing asynchronous may block. If it is your stage, "
     "look there"
 )
-Law = Callable[[Any], None]
+Law = Callable[..., None]
 
 
 class Bounded:
@@ -45,13 +45,13 @@ class Bounded:
 
 def _bounded(law: Law) -> Law:
     @functools.wraps(law)
-    def run(suite: Any) -> None:
+    def run(suite: Any, **fixtures: Any) -> None:
         __tracebackhide__ = True
         seconds = suite.limit + 2 * getattr(suite, "patience", 0.0)
         failures: list[BaseException] = []
         thread = Thread(
             target=contextvars.copy_context().run,
-            args=(_perform, law, suite, failures),
+            args=(_perform, functools.partial(law, suite, **fixtures), failures),
             name=law.__name__,
             daemon=True,
         )
@@ -68,9 +68,9 @@ def _bounded(law: Law) -> Law:
     return run
 
 
-def _perform(law: Law, suite: Any, failures: list[BaseException]) -> None:
+def _perform(law: Callable[[], object], failures: list[BaseException]) -> None:
     try:
-        law(suite)
+        law()
     except BaseException as failure:  # noqa: BLE001 - a skip, too, is for whoever runs the law
         failures.append(failure)
 

@@ -6,7 +6,8 @@ import allm_actors as allm
 
 
 @pytest.mark.parametrize(
-    ("raw", "arguments"), [("", {}), (" \n", {}), ("{}", {}), ('{"city": "Rome"}', {"city": "Rome"})]
+    ("raw", "arguments"),
+    [(None, {}), ("", {}), (" \n", {}), ("{}", {}), ('{"city": "Rome"}', {"city": "Rome"})],
 )
 def test_a_text_that_is_an_object_or_blank_is_read(raw, arguments):
     assert allm.read_arguments(raw) == (arguments, {})

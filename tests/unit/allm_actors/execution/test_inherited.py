@@ -26,6 +26,24 @@ def refusal(*errors):
     return allm.ValidationError("invalid_request", list(errors)).explained()
 
 
+class Theirs(allm.ValidationError):
+    """An error of somebody's adapter."""
+
+    def __init__(self, count):
+        super().__init__("invalid_message", [(["content", 0, 0], "no_pictures")], message="no pictures")
+        self.count = count
+
+
+def test_an_error_of_a_class_of_its_own_keeps_what_that_adds():
+    error = Theirs(3)
+    error.add_note("seen by the adapter")
+    error.__cause__ = OSError("down")
+    told = with_way_out(error, [PICTURE], [PICTURE])
+    assert (type(told), told.count, told.__notes__) == (Theirs, 3, ["seen by the adapter"])
+    assert str(told).startswith("no pictures; the session has had messages[0]")
+    assert (told.__cause__, str(error)) == (error.__cause__, "no pictures")
+
+
 @pytest.mark.parametrize(("field", "code", "message"), ABOUT)
 def test_a_refusal_for_what_was_said_before_tells_the_way_out(field, code, message):
     error = refusal((field, code))

@@ -66,6 +66,15 @@ def test_arguments_may_be_all_there_is():
     """) == ("", {"city": "The city, in any spelling.", "unit": "c or f."})
 
 
+def test_prose_behind_arguments_at_the_beginning_ends_them():
+    text = """Args:
+        x: the x
+        y: the y
+
+    Do this always."""
+    assert read(text) == ("", {"x": "the x", "y": "the y"})
+
+
 def test_numpys_other_parameters_are_parameters():
     text = "Weather.\n\nOther Parameters\n----------------\nunit : str\n    c or f."
     assert read(text) == ("Weather.", {"unit": "c or f."})

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Optional, TypedDict
 import msgspec
 import pytest
 
-from allm_actors.data import Tool, ValidationError
+from allm_actors.data import Tool, ToolError, ValidationError
 from allm_actors.data.build import tool
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
 from allm_actors.data.rules.validate import validate
@@ -186,6 +186,11 @@ class Anything:
 
 
 @dataclass
+class Rows:
+    of: list[Any]
+
+
+@dataclass
 class Sized:
     name: Annotated[str, msgspec.Meta(min_length=2)]
     home: Annotated[Point, msgspec.Meta(description="where")]
@@ -193,7 +198,7 @@ class Sized:
     picture: bytes
 
 
-@pytest.mark.parametrize("type_", [Loose, Pair, Anything, list[Loose]])
+@pytest.mark.parametrize("type_", [Loose, Pair, Anything, list[Loose], list[Any], list, set, Rows], ids=repr)
 def test_a_type_without_a_strict_form_is_asked_for_all_the_same(type_):
     assert json_schema("n", type_)["strict"] is False
 
@@ -256,7 +261,27 @@ def test_a_default_of_none_makes_the_argument_optional():
     made = tool(weather)
     optional = {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}
     assert made.schema["properties"]["day"] == optional
+    assert made.schema["properties"]["unit"]["description"] == "c or f"
     assert made.run({"city": "Oslo", "day": None, "unit": None}, None) == ("Oslo", None, None)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [int | None, Annotated[int | None, "n"], Any, None, Literal[1, None]],  # noqa: PYI061
+)
+def test_a_default_of_none_adds_nothing_to_what_takes_it(annotation):
+    def count(n=None): ...
+
+    count.__annotations__["n"] = annotation
+    assert of_function(count)["properties"]["n"] == {**of_type(annotation), "default": None}
+
+
+def test_a_wrong_optional_argument_is_told_in_words():
+    @tool
+    def move(way: Literal["up", "down"] = None): ...  # noqa: RUF013
+
+    with pytest.raises(ToolError, match="expected one of 'up', 'down' or null"):
+        move.run({"way": "left"}, None)
 
 
 def test_names_inside_an_annotation_may_be_quoted():
