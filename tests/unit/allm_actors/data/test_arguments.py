@@ -20,7 +20,7 @@ def test_a_text_that_is_an_object_or_blank_is_read(raw, arguments):
         ("[1]", "the arguments must be a JSON object, got an array"),
         ("null", "the arguments must be a JSON object, got null"),
         ('{"a": ' * 65 + "1" + "}" * 65, "the arguments are nested more than 64 levels deep"),
-        ('{"a": ' * 5000, "the arguments are nested more than 64 levels deep"),
+        ('{"a": ' * 5000 + "1" + "}" * 5000, "the arguments are nested more than 64 levels deep"),
         ("\ud800", "the arguments are not valid JSON"),
     ],
 )
