@@ -27,8 +27,8 @@ class MemoryStore:
 
     def save(self, batch: Sequence[Save]) -> None:
         """Keep every session of the batch."""
-        for save in batch:
-            name = name_of(save.session)
+        named = [(name_of(save.session), save) for save in batch]  # raises before anything is kept
+        for name, save in named:
             self._sessions[name], self._lines[name] = save.session, line_of(name, save)
 
     def delete(self, id: str) -> None:

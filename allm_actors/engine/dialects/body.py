@@ -5,6 +5,7 @@ Rule of this file: pure. Text that cannot be sent is refused before anything is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +19,12 @@ __all__ = [
     "flat_text",
     "is_text",
     "json_body",
+    "named_schema",
     "parameters",
     "tool_spec",
 ]
 
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _OBJECT: dict[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -61,6 +64,12 @@ def parameters(tool: Tool) -> dict[str, Any]:
     without `type`.
     """
     return tool.schema if tool.schema.keys() >= _OBJECT.keys() else {**_OBJECT, **tool.schema}
+
+
+def named_schema(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The form of an answer, whose name has only letters that OpenAI takes ("must match '^[a-zA-Z0-9_-]+$'")."""
+    name = wanted.get("name")
+    return {**wanted, "name": _NO_NAME.sub("_", name)[:64]} if isinstance(name, str) else dict(wanted)
 
 
 def call_made(call: ToolCall) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, tool_spec
+from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, named_schema, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.openai.chunks import STATE, Decoder
@@ -129,7 +129,8 @@ def _response_format(wanted: Any) -> Any:
     if isinstance(wanted, str):
         return {"type": wanted}
     if wanted.get("type") == "json_schema" and "schema" in wanted:
-        return {"type": "json_schema", "json_schema": {k: v for k, v in wanted.items() if k != "type"}}
+        schema = {k: v for k, v in named_schema(wanted).items() if k != "type"}
+        return {"type": "json_schema", "json_schema": schema}
     return wanted
 
 

@@ -43,7 +43,14 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import OPENAI_WORDS, Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body, parameters
+from allm_actors.engine.dialects.body import (
+    arguments_text,
+    flat_text,
+    is_text,
+    json_body,
+    named_schema,
+    parameters,
+)
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.lenient import text_of
@@ -142,7 +149,9 @@ def _format(wanted: Any) -> Any:
     if wanted.get("type") != "json_schema":
         return wanted
     return {
-        name: wanted[name] for name in ("type", "name", "description", "schema", "strict") if name in wanted
+        name: value
+        for name, value in named_schema(wanted).items()
+        if name in ("type", "name", "description", "schema", "strict")
     }
 
 

@@ -115,11 +115,15 @@ def test_speakers_take_turns_where_they_have_to():
             {"type": "json_schema", "json_schema": {"name": "n", "schema": {}, "strict": True}},
         ),
         (
+            {"type": "json_schema", "name": "a city, é", "schema": {}},
+            {"type": "json_schema", "json_schema": {"name": "a_city___", "schema": {}}},
+        ),
+        (
             {"type": "json_schema", "json_schema": {"name": "n"}},
             {"type": "json_schema", "json_schema": {"name": "n"}},
         ),
     ],
-    ids=["none", "text", "object", "ours", "theirs"],
+    ids=["none", "text", "object", "ours", "with odd letters", "theirs"],
 )
 def test_response_formats(wanted, wire):
     assert body(response_format=wanted).get("response_format") == wire

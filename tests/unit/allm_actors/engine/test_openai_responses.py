@@ -123,6 +123,7 @@ class TestEncode:
             ("text", {"type": "text"}),
             ({"type": "json_object"}, {"type": "json_object"}),
             (SCHEMA, SCHEMA),
+            ({**SCHEMA, "name": "a city"}, {**SCHEMA, "name": "a_city"}),
         ],
         ids=str,
     )
