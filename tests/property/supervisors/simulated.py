@@ -35,11 +35,12 @@ class World:
 
     def __init__(self, sim, flags):
         self.sim = sim
-        self.flags = flags  # those in force
+        self.flags_at_first, self.children = flags, None
         self.failing = Counter()
         self.slow = {}
         self.asked_for = Counter()
-        self.decided = 0.0  # when the supervisor last heard that a child has to be started again
+        # When the supervisor last heard that a child has to be started again, and the flags that were in force.
+        self.decided = (0.0, flags)
         self.begun = []  # (decided, id, flags, whether somebody had asked for it), of each attempt to start
         self.lives = []  # (id, ref) of those that started, in order
         self.ends = {}  # refs, in the order in which they ended: cleaned up, or reported as killed
@@ -48,8 +49,14 @@ class World:
         self.wrong = []
         sim.system.reports.subscribe(self.hear)
 
+    @property
+    def flags(self):
+        """Those in force. The answers to two updates may be seen in another order than that of the updates."""
+        return self.flags_at_first if self.children is None else self.children._flags
+
     def begin(self, id, ref):
-        self.begun.append((self.decided, id, self.flags, self.asked_for[id] > 0))
+        decided, flags = self.decided
+        self.begun.append((decided, id, flags, self.asked_for[id] > 0))
         self.wrong += [
             f"{ref} starts and {old} is not dead"
             for other, old in self.lives
@@ -65,7 +72,8 @@ class World:
         if report.kind == "process_ended" and issubclass(report.ref.actor_class, Subject):
             self.ends.setdefault(report.ref, None)
         if report.kind in ("child_terminated", "start_error"):
-            self.decided = self.sim.now  # a restart counts from then, though its group may take long to stop
+            # A restart counts from then, though its group may take long to stop, and the flags change meanwhile.
+            self.decided = (self.sim.now, self.flags)
         self.gave_up |= report.kind == "reached_max_restart_intensity"
 
     def latest(self, id):
@@ -144,6 +152,7 @@ class SimulatedFamily(RuleBasedStateMachine):
         self.heard = self.watcher.actor_inbox.owner.heard
         self.sup = start()
         self.process = self.sup.actor_inbox.owner
+        self.world.children = self.process._children
 
     def teardown(self):
         if not hasattr(self, "sup"):
@@ -177,17 +186,17 @@ class SimulatedFamily(RuleBasedStateMachine):
 
         self.questions.append(self.sim.client(client))
 
-    def ask(self, operation, *args, then=lambda: None):
-        """Have a client ask, and see how much else is done before the answer; `then()` at once if it is no refusal.
+    def ask(self, operation, *args):
+        """Have a client ask, and see how much else is done before the answer.
 
         A request waits for what was there before it: the operation that runs, those that wait, and the messages in the
         mailbox, each of them one operation at most. An operation starts and stops each child once at most. That takes
         of each an exit, a DOWN, the end of a patience and the outcome of a start; and each child, and each that was
         started, may end by itself meanwhile. Everything else has to wait behind the request.
         """
-        self.questions.append(self.sim.client(lambda: self.ask_now(operation, args, then)))
+        self.questions.append(self.sim.client(lambda: self.ask_now(operation, args)))
 
-    def ask_now(self, operation, args, then):
+    def ask_now(self, operation, args):
         box, operations = self.sup.actor_inbox, self.process._operations
         before = (
             len(box) + len(box.control or ()) + len(operations._queue) + (operations._operation is not None)
@@ -198,11 +207,6 @@ class SimulatedFamily(RuleBasedStateMachine):
         def answered(future):
             handled = self.process.handled - so_far
             self.too_late += [(operation, handled, limit)] if handled > limit else []
-            try:
-                future.get()
-            except SupervisorError:
-                return
-            then()
 
         try:
             question = self.sup.ask(Request(operation, args), block=False)

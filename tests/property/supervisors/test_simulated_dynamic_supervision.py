@@ -69,11 +69,8 @@ class SimulatedDynamicSupervision(SimulatedFamily):
 
     @rule(flags=all_flags)
     def update(self, flags):
-        def applied():
-            self.world.flags = flags
-
         self.limits.append(flags.max_children)
-        self.ask("update", flags, then=applied)
+        self.ask("update", flags)
 
     @invariant()
     def never_more_children_than_any_limit_has_allowed(self):

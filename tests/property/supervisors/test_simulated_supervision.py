@@ -110,11 +110,8 @@ class SimulatedSupervision(SimulatedFamily):
 
     @rule(flags=all_flags, plans=plans)
     def update(self, flags, plans):
-        def applied():
-            self.world.flags = flags
-
         self.flags_wanted = flags
-        self.ask("update", flags, [self.spec(*plan) for plan in plans], then=applied)
+        self.ask("update", flags, [self.spec(*plan) for plan in plans])
 
     @precondition(lambda self: self.sup.is_alive())
     @rule(now=seldom)
