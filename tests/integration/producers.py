@@ -219,7 +219,7 @@ def _adapter_raises() -> AllmError:
 
 @produces(allm.StreamError, "cancelled")
 def _closed() -> AllmError:
-    """a stream that was closed before its end"""
+    """a stream that was closed before its end; with `interrupted` in its metadata, a host that was stopped"""
     stream = allm.stream_step(fake([script.text("a"), script.delay(30.0), script.finish("stop")]), HI)
     for event in stream:
         if isinstance(event, allm.TextDelta):

@@ -101,9 +101,7 @@ class SessionActor(Process):
         self._ledger = Ledger(setup.cell, setup.ports, self.ref)
         self._changes = Changes(self._ledger, setup.ports)
         self._run: TurnRun | None = None
-        self._beginning = (
-            False  # whether the running turn's message is being stored: then it may be rolled back
-        )
+        self._beginning = False  # the running turn's message is being stored, and may be rolled back
         self._queue: deque[TurnSpec] | None = None
         self._outlets: OpenTurns | None = None
         self._closing: object = None

@@ -143,13 +143,10 @@ def _components_of(
 ) -> tuple[tuple[Schema, ...], Definitions]:
     try:
         return _schemas(annotations, foreign)
-    except _UNREADABLE:
-        for annotation in annotations:
-            try:
-                _schemas((annotation,), foreign)
-            except _UNREADABLE as error:
-                raise TypeError(f"no JSON Schema for {annotation!r}: {_why(annotation, error)}") from None
-        raise
+    except _UNREADABLE as error:
+        # Of several, `_refuse_parameter` finds out which one it is.
+        shown = ", ".join(map(repr, annotations))
+        raise TypeError(f"no JSON Schema for {shown}: {_why(annotations[0], error)}") from None
 
 
 def _schemas(
