@@ -37,8 +37,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
     """A catalogue's entry for a model.
 
-    `pricing` is USD per million tokens, `{"input": …, "output": …}`. It has no price for cached input tokens: costs
-    count them at the full price of `input`.
+    `pricing` is USD per million tokens, `{"input": …, "output": …}`. Tokens that the provider read from its cache or
+    wrote to it cost what other input does, unless there is a `cached_input` or a `cache_write_input`.
     """
 
     id: str

@@ -29,8 +29,8 @@ __all__ = [
 ]
 
 
-PRICES: Final = ("input", "output")
-_PRICED: Final = "it has 'input' and 'output', in USD per million tokens; cached tokens are counted as input"
+PRICES: Final = ("input", "output", "cached_input", "cache_write_input")
+_PRICED: Final = "it has 'input', 'output', 'cached_input' and 'cache_write_input', in USD per million tokens"
 
 
 def check_kinds(options: Mapping[str, Any]) -> None:

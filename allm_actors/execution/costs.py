@@ -19,12 +19,12 @@ _TOKENS_PER_PRICE = 1_000_000
 def missing_costs(usage: Usage, pricing: Mapping[str, Any]) -> dict[str, float]:
     """The costs that the usage lacks, by field: `input_cost`, `output_cost`, and `total_cost` once both are known.
 
-    `pricing` is `{"input": USD, "output": USD}` for a million tokens each. All input tokens have the full price,
-    those that the provider read from its cache, too: with prompt caching, `input_cost` is more than it charges.
+    `pricing` is `{"input": USD, "output": USD}` for a million tokens each, and what differs for those that the provider
+    read from its cache or wrote to it: `cached_input` and `cache_write_input`. Without these, they cost what others do.
     """
     costs: dict[str, float | None] = {
-        "input_cost": _cost(usage.input_cost, usage.input_tokens, pricing.get("input")),
-        "output_cost": _cost(usage.output_cost, _written(usage), pricing.get("output")),
+        "input_cost": _first(usage.input_cost, _input_cost(usage, pricing)),
+        "output_cost": _first(usage.output_cost, _cost(_written(usage), pricing.get("output"))),
         "total_cost": usage.total_cost,
     }
     if costs["total_cost"] is None and costs["input_cost"] is not None and costs["output_cost"] is not None:
@@ -40,8 +40,27 @@ def _written(usage: Usage) -> object:
     return output + thought if total >= usage.input_tokens + output + thought else output
 
 
-def _cost(known: float | None, tokens: object, price: object) -> float | None:
+def _input_cost(usage: Usage, pricing: Mapping[str, Any]) -> float | None:
+    """What was sent: the tokens of the cache are among `input_tokens` (see `Usage`)."""
+    cost = _cost(usage.input_tokens, pricing.get("input"))
+    if cost is None:
+        return None
+    for tokens, price in (
+        (usage.cached_input_tokens, pricing.get("cached_input")),
+        (usage.cache_write_input_tokens, pricing.get("cache_write_input")),
+    ):
+        other = _cost(tokens, price)
+        if other is not None:
+            cost += other - (_cost(tokens, pricing["input"]) or 0.0)
+    return max(cost, 0.0)
+
+
+def _first(known: float | None, computed: float | None) -> float | None:
+    return computed if known is None else known
+
+
+def _cost(tokens: object, price: object) -> float | None:
     per_million = as_price(price)
-    if known is not None or not is_number(tokens) or per_million is None:
-        return known
+    if not is_number(tokens) or per_million is None:
+        return None
     return per_million * tokens / _TOKENS_PER_PRICE

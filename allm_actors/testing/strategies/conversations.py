@@ -227,7 +227,12 @@ def model_refs() -> SearchStrategy[ModelRef]:
         provider=maybe(WORDS),
         capabilities=maybe(can),
         limits=maybe(json_objects()),
-        pricing=maybe(st.fixed_dictionaries({"input": COSTS, "output": COSTS})),
+        pricing=maybe(
+            st.fixed_dictionaries(
+                {"input": COSTS, "output": COSTS},
+                optional={"cached_input": COSTS, "cache_write_input": COSTS},
+            )
+        ),
         metadata=json_objects(),
     )
 

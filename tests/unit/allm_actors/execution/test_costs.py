@@ -11,6 +11,7 @@ from tests.unit.allm_actors.execution.driver import World, options, text
 PRICES = {"input": 2.0, "output": 8.0}
 BOTH = Usage(input_tokens=500_000, output_tokens=10)
 HALF = Usage(input_tokens=1_000_000)
+CACHED = Usage(input_tokens=1_000_000, cached_input_tokens=600_000, cache_write_input_tokens=300_000)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,23 @@ HALF = Usage(input_tokens=1_000_000)
         (Usage(input_tokens="many"), PRICES, {}),
         (Usage(input_tokens=True), PRICES, {}),
         (HALF, {"input": True}, {}),
+        (  # what was read from the cache, and written to it, is part of the input
+            CACHED,
+            {**PRICES, "cached_input": 0.2, "cache_write_input": 2.5},
+            {"input_cost": 0.1 * 2 + 0.6 * 0.2 + 0.3 * 2.5},
+        ),
+        (CACHED, {**PRICES, "cached_input": 0.2}, {"input_cost": 0.4 * 2 + 0.6 * 0.2}),
+        (CACHED, {**PRICES, "cache_write_input": 2.5}, {"input_cost": 0.7 * 2 + 0.3 * 2.5}),
+        (CACHED, {**PRICES, "cached_input": 0}, {"input_cost": 0.8}),
+        (CACHED, {**PRICES, "cached_input": None}, {"input_cost": 2.0}),
+        (CACHED, {"cached_input": 0.2}, {}),
+        (HALF, {**PRICES, "cached_input": 0.2}, {"input_cost": 2.0}),
+        (Usage(cached_input_tokens=5), {**PRICES, "cached_input": 0.2}, {}),
+        (  # a provider that leaves them out of the input has charged no less than nothing
+            Usage(input_tokens=0, cached_input_tokens=1_000_000),
+            {**PRICES, "cached_input": 0.2},
+            {"input_cost": 0.0},
+        ),
         (  # without what was read, the total does not tell where the thinking is counted
             Usage(output_tokens=1_000_000, reasoning_tokens=10, total_tokens=1_000_010),
             PRICES,
