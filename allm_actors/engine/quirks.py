@@ -32,7 +32,8 @@ class Quirks:
     one directly after the other.
 
     `blank_answers`: whether it accepts an assistant's message without text and calls; without, such a message is left
-    out. `alternating`: whether it wants system messages first, and then the user and the assistant in turn.
+    out. `system_first`: whether it refuses system messages behind others; they are sent before them. `alternating`:
+    whether it wants the user and the assistant to take turns.
 
     For the fields of a chat completion, by the caller's names: `renames`: the server's name of a field.
     `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that
@@ -50,6 +51,7 @@ class Quirks:
     many_vendors: bool = False
     after_answers: str | None = None
     blank_answers: bool = True
+    system_first: bool = False
     alternating: bool = False
     documents: Literal["file", "file or URL", "document_url"] | None = None
     renames: Mapping[str, str] = field(default_factory=dict)

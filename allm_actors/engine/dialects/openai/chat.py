@@ -137,6 +137,8 @@ def _response_format(wanted: Any) -> Any:
 def _messages(messages: Sequence[Message], row: Provider) -> Iterable[dict[str, Any]]:
     if not row.quirks.blank_answers:
         messages = [message for message in messages if not _is_blank_answer(message)]
+    if row.quirks.system_first:
+        messages = sorted(messages, key=lambda message: message.role != "system")
     if row.quirks.alternating:
         messages = _in_turn(messages)
     said, before = row.quirks.after_answers, None
@@ -152,9 +154,9 @@ def _is_blank_answer(message: Message) -> bool:
 
 
 def _in_turn(messages: Iterable[Message]) -> list[Message]:
-    """The system messages, then the others; those of one speaker in a row are one message."""
+    """Those of one speaker in a row as one message."""
     turns: list[Message] = []
-    for message in sorted(messages, key=lambda message: message.role != "system"):
+    for message in messages:
         last = turns[-1] if turns else None
         one = last is not None and last.role == message.role and message.role in ("user", "assistant")
         if last is not None and one and not (last.tool_calls or message.tool_calls):

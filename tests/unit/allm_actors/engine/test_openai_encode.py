@@ -104,6 +104,13 @@ def test_speakers_take_turns_where_they_have_to():
     assert len(roles("openai", *said)) == len(said)
 
 
+def test_system_messages_come_first_where_they_are_refused_behind_others():
+    said = [Message(role=role, content=role[0]) for role in ("user", "assistant", "system", "user", "system")]
+    ordered = [("system", "s"), ("system", "s"), ("user", "u"), ("assistant", "a"), ("user", "u")]
+    assert roles("mistral", *said) == ordered
+    assert roles("openai", *said) == [(message.role, message.content) for message in said]
+
+
 @pytest.mark.parametrize(
     ("wanted", "wire"),
     [
