@@ -39,15 +39,14 @@ from allm_actors.engine.remote.heads import tell_response
 from allm_actors.engine.remote.options import (
     answers_by_itself,
     base_url_of,
+    completed,
     deadlines_of,
-    headers_for,
     key_for,
     keys_in_headers,
     most_bytes_of,
     place_of,
     refuse_unknown,
     transport_for,
-    with_query,
 )
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
@@ -131,8 +130,7 @@ class RemoteAdapter:
         check_format(request, name, self._row)
         http = dialect.encode(fitted(request, self._row), self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)
-        headers = headers_for(self._row, call.options, key)
-        return dialect, with_query(http, call.options).with_headers(headers), key
+        return dialect, completed(http, self._row, call.options, key), key
 
     def _dialect_name(self, request: Request, endpoint: str | None = None) -> str:
         return dialect_of(self._row, request.options.get("model", request.model), endpoint)

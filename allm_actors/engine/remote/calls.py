@@ -45,12 +45,11 @@ from allm_actors.engine.remote.fetching import is_remote, with_pictures, without
 from allm_actors.engine.remote.heads import tell_response
 from allm_actors.engine.remote.options import (
     base_url_of,
+    completed,
     deadlines_of,
-    headers_for,
     key_for,
     refuse_unknown,
     transport_for,
-    with_query,
 )
 from allm_actors.engine.secret import Secret, hidden_in, without_keys
 from allm_actors.engine.services import Service
@@ -110,11 +109,10 @@ class RemoteService:
 
     def _attempt(self, http: HttpRequest, request: Any, call: Call, deadlines: Deadlines) -> _Attempt:
         key = key_for(self._row.provider, call)
-        headers = headers_for(self._row.provider, call.options, key)
         return _Attempt(
             row=self._row,
             dialect=self._dialect,
-            http=with_query(http, call.options).with_headers(headers),
+            http=completed(http, self._row.provider, call.options, key),
             key=key,
             request=request,
             call=call,

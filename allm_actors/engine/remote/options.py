@@ -30,15 +30,14 @@ from allm_actors.engine.wire import Deadlines, HttpRequest, Transport
 __all__ = [
     "answers_by_itself",
     "base_url_of",
+    "completed",
     "deadlines_of",
-    "headers_for",
     "key_for",
     "keys_in_headers",
     "most_bytes_of",
     "place_of",
     "refuse_unknown",
     "transport_for",
-    "with_query",
 ]
 
 _OWN = ("region", "project", "organization", "app_name", "app_url")  # not every provider has them
@@ -144,14 +143,36 @@ def place_of(row: Provider, place: str, options: Mapping[str, Any]) -> str:
     raise EngineError("invalid_engine", provider=row.name, message=message)
 
 
-def with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
-    """The request with the `query` of the adapter's options merged over its own."""
-    given: Mapping[str, str] = options.get("query") or {}
+def completed(
+    http: HttpRequest, row: Provider, options: Mapping[str, Any], key: Secret | None
+) -> HttpRequest:
+    """The request with its key, the headers that the row's options fill, and the call's `query` and `headers`."""
+    headers = _headers(row, options, key)
+    for name in http.headers.keys() & headers.keys():
+        if name.endswith("-beta"):  # a list of features, of which the dialect needs some
+            headers[name] = f"{http.headers[name]},{headers[name]}"
+    return _with_query(http, options.get("query") or {}).with_headers(headers)
+
+
+def _with_query(http: HttpRequest, given: Mapping[str, str]) -> HttpRequest:
     if not given:
         return http
     url = urlsplit(http.url)
     query = urlencode({**dict(parse_qsl(url.query, keep_blank_values=True)), **given})
     return replace(http, url=urlunsplit(url._replace(query=query)))
+
+
+def _headers(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
+    headers = {}
+    if key is not None:
+        scheme = "Bearer " if row.key_header == "authorization" else ""
+        headers[row.key_header] = scheme + key.reveal().strip()
+    for header in row.headers:
+        value = options.get(header.option) or next(filter(None, map(os.environ.get, header.names)), None)
+        if value:
+            headers[header.name] = value
+    given: Mapping[str, str] = options.get("headers") or {}
+    return headers | {name.lower(): value for name, value in given.items()}
 
 
 def key_for(row: Provider, call: Call) -> Secret | None:
@@ -172,20 +193,6 @@ def answers_by_itself(call: Call) -> bool:
     """Whether the transport needs no key, as one that plays a recording."""
     given = call.options.get("transport")
     return getattr(call.transport if given is None else given, "needs_no_key", False)
-
-
-def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
-    """The headers with the key, those of the row's options, and those of the call."""
-    headers = {}
-    if key is not None:
-        scheme = "Bearer " if row.key_header == "authorization" else ""
-        headers[row.key_header] = scheme + key.reveal().strip()
-    for header in row.headers:
-        value = options.get(header.option) or next(filter(None, map(os.environ.get, header.names)), None)
-        if value:
-            headers[header.name] = value
-    given: Mapping[str, str] = options.get("headers") or {}
-    return headers | {name.lower(): value for name, value in given.items()}
 
 
 def most_bytes_of(options: Mapping[str, Any]) -> int:

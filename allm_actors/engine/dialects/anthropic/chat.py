@@ -7,7 +7,8 @@ every field except the forced tool of structured output.
     system messages, wherever         system, joined by empty lines
     tool messages                     tool_result blocks; those in a row are one user message
     an assistant's calls              tool_use blocks; thoughts and server tools go back as they came, but for what was
-                                      cut off: it would be refused for as long as the conversation lasts
+                                      cut off: it would be refused for as long as the conversation lasts. See `claude`
+                                      for those whose beginning has changed
     tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
     response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
                                       called in their place; a model that thinks cannot be forced. See `events`
@@ -42,6 +43,7 @@ from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.anthropic.events import JSON_TOOL, STATE, Decoder
 from allm_actors.engine.dialects.body import check_turns, flat_text, is_text, json_body, parameters
 from allm_actors.engine.dialects.chat import ChatDialect
+from allm_actors.engine.dialects.claude import BETA, binds_thoughts, is_disabled, leaving_out_stale
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.histories import began_without_thoughts, without_loose_ends
 from allm_actors.engine.dialects.lenient import dicts_of, text_of
@@ -86,7 +88,8 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     if _thinks_too_late(body):
         del body["thinking"]
     _force_json(request, body)
-    return HttpRequest(url=base_url + _PATH, body=json_body(body), headers=_HEADERS)
+    headers = {**_HEADERS, "anthropic-beta": BETA} if _keep_stale_thoughts_out(body) else _HEADERS
+    return HttpRequest(url=base_url + _PATH, body=json_body(body), headers=headers)
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -186,6 +189,28 @@ def _thinks_too_late(body: Mapping[str, Any]) -> bool:
 
 def _kinds(content: Any) -> list[str]:
     return [_KINDS.get(str(block.get("type")), "") for block in dicts_of(content)]
+
+
+def _keep_stale_thoughts_out(body: dict[str, Any]) -> bool:
+    """Keep a thought that would be refused out of the request. Returns whether that needs the beta feature."""
+    turns = dicts_of(body.get("messages"))
+    if not binds_thoughts(body.get("model")) or not any(
+        "thought" in _kinds(turn.get("content")) for turn in turns
+    ):
+        return False
+    if is_disabled(body.get("thinking")):
+        body["messages"] = [turn for turn in map(_without_thoughts, turns) if turn["content"]]
+        return False
+    body["thinking"] = leaving_out_stale(body.get("thinking"))
+    return True
+
+
+def _without_thoughts(turn: dict[str, Any]) -> dict[str, Any]:
+    content = turn.get("content")
+    if not isinstance(content, list):
+        return turn
+    kept = [block for block, kind in zip(content, _kinds(content), strict=True) if kind != "thought"]
+    return {**turn, "content": kept}
 
 
 def _thinks(body: Mapping[str, Any]) -> bool:

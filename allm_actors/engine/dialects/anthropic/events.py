@@ -217,6 +217,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     def _on_start(self, message: dict[str, Any]) -> None:
         self._started = True
+        if message.get("input_transformations"):  # thoughts that were left out
+            self._answer.metadata["input_transformations"] = message["input_transformations"]
         self._answer.id = text_of(message.get("id"))
         self._answer.model = text_of(message.get("model"))
         self._on_usage(dict_of(message.get("usage")))

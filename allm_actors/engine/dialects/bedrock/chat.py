@@ -49,6 +49,7 @@ from allm_actors.engine.dialects.bedrock.documents import DOCUMENTS, document_bl
 from allm_actors.engine.dialects.bedrock.events import STATE, Decoder
 from allm_actors.engine.dialects.body import check_turns, flat_text, json_body, parameters
 from allm_actors.engine.dialects.chat import ChatDialect
+from allm_actors.engine.dialects.claude import BETA, binds_thoughts, is_disabled, leaving_out_stale
 from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, text_of
 from allm_actors.engine.dialects.parts import check_parts
@@ -106,6 +107,8 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     extra |= given.get("additionalModelRequestFields") or {}
     if _thinks_too_late(extra, body["messages"]):
         del extra["thinking"]
+    if binds_thoughts(given.get("model", request.model)):
+        _keep_stale_thoughts_out(body, extra)
     if extra:
         body["additionalModelRequestFields"] = extra
     return body | {name: given[name] for name in _FIELDS if name in given}
@@ -117,6 +120,23 @@ def _thinks_too_late(extra: Mapping[str, Any], turns: list[dict[str, Any]]) -> b
     if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
         return False
     return began_without_thoughts([(turn["role"], _kinds(turn["content"])) for turn in turns])
+
+
+def _keep_stale_thoughts_out(body: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Keep a thought that would be refused out of the request; see `claude`."""
+    turns = body["messages"]
+    if not any("thought" in _kinds(turn["content"]) for turn in turns):
+        return
+    if is_disabled(extra.get("thinking")):
+        left = ({**turn, "content": _without_thoughts(turn["content"])} for turn in turns)
+        body["messages"] = [turn for turn in left if turn["content"]]
+        return
+    extra["thinking"] = leaving_out_stale(extra.get("thinking"))
+    extra["anthropic_beta"] = [*dict.fromkeys([*(extra.get("anthropic_beta") or ()), BETA])]
+
+
+def _without_thoughts(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [block for block, kind in zip(content, _kinds(content), strict=True) if kind != "thought"]
 
 
 def _kinds(content: list[dict[str, Any]]) -> list[str]:

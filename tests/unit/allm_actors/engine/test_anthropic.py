@@ -255,6 +255,12 @@ class TestDecode:
         message = stream(START, *blocks, ended(), STOP)[-1].message
         assert message.metadata["provider_state"]["anthropic"] == [THOUGHT]
 
+    @pytest.mark.parametrize("changed", [[{"type": "thinking_dropped", "path": "messages.1.content.0"}], []])
+    def test_thoughts_that_the_server_left_out_are_told(self, changed):
+        start = {**START, "message": {**START["message"], "input_transformations": changed}}
+        told = stream(start, begun(0, type="text", text="so"), ended(), STOP)[-1].metadata
+        assert told.get("input_transformations") == (changed or None)
+
     def test_the_first_counts_are_told_at_once_and_what_was_told_is_not_told_again(self):
         events = stream(START, begun(0, type="text", text="so"), ended(), STOP)
         counts = [(at, e.payload[1]) for at, e in enumerate(events) if isinstance(e, RawChunk)]

@@ -369,6 +369,19 @@ def test_headers_that_options_and_variables_fill(monkeypatch):
     assert "x-title" not in asked("groq", ASK, {}).headers
 
 
+def test_beta_features_of_the_caller_come_beside_those_that_are_needed():
+    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    state = {"anthropic": [thought, {"type": "text", "text": "b"}]}
+    answer = Message(role="assistant", content="b", metadata={"provider_state": state})
+    went_on = Request(messages=[*ASK.messages, answer, *ASK.messages], model="claude-opus-5-5")
+    needed = asked("anthropic", went_on, {}).headers["anthropic-beta"]
+    given = {"headers": {"Anthropic-Beta": "mine-2026-01-01", "anthropic-version": "2024-01-01"}}
+    headers = asked("anthropic", went_on, given).headers
+    assert headers["anthropic-beta"] == f"{needed},mine-2026-01-01"
+    assert headers["anthropic-version"] == "2024-01-01"
+    assert asked("anthropic", ASK, given).headers["anthropic-beta"] == "mine-2026-01-01"
+
+
 @pytest.mark.parametrize(
     ("adapter", "option"),
     [
