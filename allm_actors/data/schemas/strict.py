@@ -19,11 +19,12 @@ https://github.com/openai/openai-agents-python/pull/1884 (`oneOf`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .walking import Schema, walk
 
-__all__ = ["is_strict", "strict_form"]
+__all__ = ["is_strict", "said_in_words", "strict_form"]
 
 _UNKNOWN = (
     *("minLength", "maxLength", "uniqueItems", "contains", "minContains", "maxContains", "contentEncoding"),
@@ -69,6 +70,11 @@ def _told(schema: Schema) -> Schema:
     told: dict[str, Any] = {key: schema[key] for key in _UNKNOWN if key in schema}
     if schema.get("format", "time") not in _FORMATS:
         told["format"] = schema["format"]
+    return said_in_words(schema, told)
+
+
+def said_in_words(schema: Schema, told: Mapping[str, Any]) -> Schema:
+    """The schema with some of its keywords in its description instead."""
     if not told:
         return schema
     words = ", ".join(f"{key}: {value}" for key, value in told.items())

@@ -1,26 +1,44 @@
-"""What Claude wants at every provider: a thought of a newer model is bound to what came before it.
+"""What Claude wants at every provider.
 
-Rule of this file: pure. If `system`, `tools` or an earlier message has changed since a model thought, because a program
-was deployed again or a message was removed, a request with that thought is refused, and so is every later one of the
-conversation. So the server is asked to leave such thoughts out; the conversation goes on without them.
+Rule of this file: pure.
 
-Source: https://platform.claude.com/docs/en/build-with-claude/preserved-thinking and, for Bedrock,
-https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-thinking-block-binding.html; both read 2026-11.
+**Thoughts** of newer models are bound to what came before them. If `system`, `tools` or an earlier message has changed
+since, because a program was deployed again or a message was removed, a request with such a thought is refused, and so
+is every later one of the conversation. So the server is asked to leave it out; the conversation goes on without it.
+
+**Schemas** that an answer is held to may use a part of JSON Schema only, and all else is refused. What is left out is
+said in the description, and checked when the answer is read.
+
+Source: https://platform.claude.com/docs/en/build-with-claude/preserved-thinking,
+https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-thinking-block-binding.html,
+https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations and
+https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html; all read 2026-11.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
-__all__ = ["BETA", "binds_thoughts", "is_disabled", "leaving_out_stale"]
+from allm_actors.data.schemas.strict import is_strict, said_in_words
+from allm_actors.data.schemas.walking import DEFS, Schema, references, walk
+
+__all__ = ["BETA", "binds_thoughts", "constrained", "is_disabled", "leaving_out_stale"]
 
 BETA: Final = "thinking-binding-controls-2026-08-01"
 """The beta feature without which `block_binding` is refused."""
 
 # Since 5.1; a longer number is the date of a snapshot.
 _BINDS = re.compile(r"claude-[a-z]+-(?:5-[1-9]|[6-9]|[1-9]\d)(?!\d)")
+_KEYWORDS = frozenset(
+    {"type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "allOf"}
+    | {"$ref", "$defs", "title", "description"}
+)
+_FORMATS = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
+)
 
 
 def binds_thoughts(model: object) -> bool:
@@ -42,3 +60,40 @@ def leaving_out_stale(thinking: Any) -> Any:
         return thinking
     binding = {"prefix_mismatch_behavior": "drop_block"}
     return {"type": "adaptive", "block_binding": binding, **(thinking or {})}
+
+
+def constrained(schema: Schema) -> Schema | None:
+    """The schema in a form that an answer can be held to; None if it has none, as a map of any keys or a recursion."""
+    tree: Schema = walk(schema, _constrained)
+    return tree if is_strict(tree) and not _is_recursive(tree) else None
+
+
+def _constrained(schema: Schema) -> Schema:
+    tree = {key: value for key, value in schema.items() if key not in ("default", "discriminator")}
+    if "oneOf" in tree:
+        tree["anyOf"] = tree.pop("oneOf")
+    if "$ref" in tree and tree.keys() - {"$ref", "$defs"}:
+        tree["anyOf"] = [{"$ref": tree.pop("$ref")}]
+    if "properties" in tree:
+        tree.setdefault("additionalProperties", False)
+    told = {key: value for key, value in tree.items() if key not in _KEYWORDS}
+    if told.get("format") in _FORMATS:
+        del told["format"]
+    if told.get("minItems") in (0, 1):
+        del told["minItems"]
+    return said_in_words(tree, told)
+
+
+def _is_recursive(tree: Schema) -> bool:
+    definitions: dict[str, Any] = tree.get("$defs", {})
+    used = {name: references(definition) for name, definition in definitions.items()}
+    if not all(each.startswith(DEFS) for each in references(tree)):
+        return True  # to the schema itself
+    order = TopologicalSorter(
+        {name: [each.removeprefix(DEFS) for each in refs] for name, refs in used.items()}
+    )
+    try:
+        order.prepare()
+    except CycleError:
+        return True
+    return False

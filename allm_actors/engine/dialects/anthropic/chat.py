@@ -11,7 +11,8 @@ every field except the forced tool of structured output.
                                       for those whose beginning has changed
     tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
     response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
-                                      called in their place; a model that thinks cannot be forced. See `events`
+                                      called in their place; see `events`. A model that thinks cannot be forced; one
+                                      that always does gets output_config.format, if the schema allows it
     max_tokens                        max_tokens, 1024 by default
     documents                         document blocks: a PDF, or a text, which is text/plain whatever kind it is
     prompt_cache                      cache_control of the whole request; a cache key has no field in this format
@@ -43,10 +44,16 @@ from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.anthropic.events import JSON_TOOL, STATE, Decoder
 from allm_actors.engine.dialects.body import check_turns, flat_text, is_text, json_body, parameters
 from allm_actors.engine.dialects.chat import ChatDialect
-from allm_actors.engine.dialects.claude import BETA, binds_thoughts, is_disabled, leaving_out_stale
+from allm_actors.engine.dialects.claude import (
+    BETA,
+    binds_thoughts,
+    constrained,
+    is_disabled,
+    leaving_out_stale,
+)
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.histories import began_without_thoughts, without_loose_ends
-from allm_actors.engine.dialects.lenient import dicts_of, text_of
+from allm_actors.engine.dialects.lenient import dict_of, dicts_of, text_of
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
@@ -149,7 +156,12 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     wanted = request.response_format
     if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema" or "schema" not in wanted:
         return
-    if "output_config" in body or _has_answered(request.messages):
+    config = dict_of(body.get("output_config"))
+    if "format" in config or _has_answered(request.messages):
+        return
+    held = constrained(wanted["schema"]) if _ALWAYS_THINKS.match(str(body.get("model") or "")) else None
+    if held is not None:
+        body["output_config"] = {**config, "format": {"type": "json_schema", "schema": held}}
         return
     name = _NO_NAME.sub("_", f"{JSON_TOOL}{wanted.get('name') or 'answer'}")[:_LONGEST_NAME]
     description = "Return the final result as a JSON object matching the schema."

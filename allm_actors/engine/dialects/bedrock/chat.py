@@ -16,7 +16,7 @@ there, and all others are parameters of the model, in `additionalModelRequestFie
     max_tokens, temperature           inferenceConfig
     tool_choice required, a name      {"any": {}}, {"tool": {"name": …}}
     tool_choice none                  no tools, except those called in the conversation, which must be declared
-    response_format json_schema       outputConfig
+    response_format json_schema       outputConfig; see `claude` for what of a schema it takes
     pictures                          bytes; a URL is refused
     prompt_cache                      a cachePoint after the system's blocks, and one at the end; no cache key
 
@@ -49,7 +49,13 @@ from allm_actors.engine.dialects.bedrock.documents import DOCUMENTS, document_bl
 from allm_actors.engine.dialects.bedrock.events import STATE, Decoder
 from allm_actors.engine.dialects.body import check_turns, flat_text, json_body, parameters
 from allm_actors.engine.dialects.chat import ChatDialect
-from allm_actors.engine.dialects.claude import BETA, binds_thoughts, is_disabled, leaving_out_stale
+from allm_actors.engine.dialects.claude import (
+    BETA,
+    binds_thoughts,
+    constrained,
+    is_disabled,
+    leaving_out_stale,
+)
 from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, text_of
 from allm_actors.engine.dialects.parts import check_parts
@@ -151,7 +157,7 @@ def _inference(request: Request) -> dict[str, Any]:
 
 
 def _format(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    schema = {"schema": json_text(wanted["schema"])}
+    schema = {"schema": json_text(constrained(wanted["schema"]) or wanted["schema"])}
     schema |= {name: wanted[name] for name in ("name", "description") if wanted.get(name)}
     return {"type": "json_schema", "structure": {"jsonSchema": schema}}
 

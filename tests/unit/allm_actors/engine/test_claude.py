@@ -1,4 +1,4 @@
-"""Thoughts that are bound to what came before them: a conversation whose beginning has changed goes on without them."""
+"""What Claude wants at every provider: thoughts that fit what came before them, and schemas that it can be held to."""
 
 import json
 
@@ -8,7 +8,7 @@ from allm_actors.data import Message, Request, ToolCall
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.anthropic import chat as anthropic
 from allm_actors.engine.dialects.bedrock import chat as bedrock
-from allm_actors.engine.dialects.claude import BETA, binds_thoughts
+from allm_actors.engine.dialects.claude import BETA, binds_thoughts, constrained
 
 DROPPING = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
 THOUGHTS = {
@@ -97,3 +97,103 @@ def test_a_request_without_thinking_has_no_thoughts_either(provider):
 def test_other_beta_features_stay_at_bedrock():
     http = sent("bedrock", anthropic_beta=["context-1m-2025-08-07"])
     assert told("bedrock", http) == (DROPPING, f"context-1m-2025-08-07,{BETA}")
+
+
+# --- schemas ------------------------------------------------------------------------------------------------------
+
+TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+CITY = {"type": "object", "properties": {"name": TEXT}, "required": ["name"]}
+
+
+def closed(**properties):
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "form"),
+    [
+        (CITY, {**CITY, "additionalProperties": False}),
+        (closed(a={**NUMBER, "default": 3}), closed(a=NUMBER)),
+        (closed(a={**NUMBER, "minimum": 1}), closed(a={**NUMBER, "description": "minimum: 1"})),
+        (
+            closed(a={**TEXT, "pattern": "^x", "maxLength": 3, "description": "A."}),
+            closed(a={**TEXT, "description": "A. (pattern: ^x, maxLength: 3)"}),
+        ),
+        (closed(a={**TEXT, "format": "date"}), closed(a={**TEXT, "format": "date"})),
+        (closed(a={**TEXT, "format": "iri"}), closed(a={**TEXT, "description": "format: iri"})),
+        (
+            closed(a={"type": "array", "items": TEXT, "minItems": 1}),
+            closed(a={"type": "array", "items": TEXT, "minItems": 1}),
+        ),
+        (
+            closed(a={"type": "array", "items": TEXT, "minItems": 2}),
+            closed(a={"type": "array", "items": TEXT, "description": "minItems: 2"}),
+        ),
+        (closed(a={"oneOf": [TEXT, NUMBER]}), closed(a={"anyOf": [TEXT, NUMBER]})),
+        (closed(minimum=NUMBER), closed(minimum=NUMBER)),  # a property of that name
+        (
+            {"$ref": "#/$defs/City", "$defs": {"City": CITY}},
+            {"$ref": "#/$defs/City", "$defs": {"City": {**CITY, "additionalProperties": False}}},
+        ),
+        (
+            {**closed(a={"$ref": "#/$defs/N", "description": "A."}), "$defs": {"N": NUMBER}},
+            {**closed(a={"anyOf": [{"$ref": "#/$defs/N"}], "description": "A."}), "$defs": {"N": NUMBER}},
+        ),
+    ],
+)
+def test_what_a_schema_cannot_say_is_said_in_words(schema, form):
+    assert constrained(schema) == form
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "additionalProperties": NUMBER},
+        {"type": "object"},
+        {**CITY, "additionalProperties": True},
+        closed(a={}),
+        closed(a={"type": "array"}),
+        {"$ref": "#/$defs/T", "$defs": {"T": closed(next={"anyOf": [{"$ref": "#/$defs/T"}, TEXT]})}},
+        closed(child={"$ref": "#"}),
+    ],
+    ids=str,
+)
+def test_a_schema_that_no_answer_can_be_held_to(schema):
+    assert constrained(schema) is None
+
+
+def wanted(schema, provider="anthropic", model="claude-opus-5-5", **options):
+    """The body of a request for an answer in this form."""
+    form = {"type": "json_schema", "name": "n", "schema": schema}
+    asked = Request(
+        messages=[Message(role="user", content="a")], model=model, response_format=form, options=options
+    )
+    return json.loads(DIALECTS[provider].encode(asked, PROVIDERS[provider], "https://x").body)
+
+
+def test_a_model_that_always_thinks_is_held_to_a_schema():
+    form = {"type": "json_schema", "schema": {**CITY, "additionalProperties": False}}
+    body = wanted(CITY, output_config={"effort": "low"})
+    assert body["output_config"] == {"effort": "low", "format": form}
+    assert not {"tools", "tool_choice"} & body.keys()
+    own = {"format": {"type": "json_schema", "schema": {}}}
+    assert wanted(CITY, output_config=own)["output_config"] == own
+
+
+def test_where_it_cannot_be_held_to_it_there_is_a_tool():
+    body = wanted({"type": "object"}, output_config={"effort": "low"})
+    assert body["output_config"] == {"effort": "low"}
+    assert [tool["name"] for tool in body["tools"]] == ["respond_with_json_n"]
+    assert "output_config" not in wanted(CITY, model="claude-opus-4-8")
+
+
+def test_bedrock_gets_what_it_takes_of_a_schema():
+    def sent_schema(schema):
+        text = wanted(schema, "bedrock", "m")["outputConfig"]["textFormat"]["structure"]["jsonSchema"][
+            "schema"
+        ]
+        return json.loads(text)
+
+    told = closed(a={**NUMBER, "description": "minimum: 1"})
+    assert sent_schema(closed(a={**NUMBER, "minimum": 1})) == told
+    assert sent_schema({"type": "object"}) == {"type": "object"}  # its refusal says more than we could
