@@ -69,7 +69,7 @@ class DynamicChildren:
             yield Report("child_terminated", spec.id, ref, reason)
         if restart:
             return (yield from (self._restart if spec.backoff is None else self._back_off)(entry, now))
-        del self._entries[ref]
+        self._forget(entry)  # or whoever started it has already: see `forgets`
         return None
 
     def retry(self, retry: Retry, now: float) -> Operation[Stop | None]:

@@ -408,6 +408,16 @@ class TestChildrenThatAreTakenIn:
         assert not children.forgets("stranger", NORMAL)
         assert refs(children) == ["r1", b]
 
+    def test_its_starter_may_forget_it_while_its_end_is_told(self):
+        children = dynamic()
+        children.take_in(spec("a", restart="temporary"), "r1", 0.0)
+        end = children.exited("r1", "interrupted", 1.0)
+        assert next(end) == Report("child_terminated", "a", "r1", "interrupted")
+        assert children.forgets("r1", SHUTDOWN)  # on the thread that Ctrl-C struck
+        with pytest.raises(StopIteration):
+            next(end)
+        assert refs(children) == []
+
     @pytest.mark.parametrize(
         "look",
         [
