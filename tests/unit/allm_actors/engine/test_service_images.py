@@ -67,7 +67,7 @@ ALWAYS = {"prompt": "a cat", "n": 1, "size": "1024x512", "user": "u", "output_fo
         ("dall-e-2", {"response_format": "b64_json"}),
         ("dall-e-3", {"response_format": "b64_json", "quality": "high", "style": "vivid"}),
         ("gpt-image-1", {"quality": "high", "background": "opaque"}),
-        ("gpt-image-1.5-mini", {"quality": "high", "background": "opaque"}),
+        ("gpt-image-2.6-sunburst", {"quality": "high", "background": "opaque"}),
         ("another", {"response_format": "b64_json", "quality": "high", "style": "vivid"}),
     ],
 )
@@ -81,7 +81,7 @@ def test_each_of_openais_models_is_sent_its_own_fields(model, more):
 def test_openai_without_a_model_is_asked_for_its_newest():
     assert sent("openai") == (
         "http://x/images/generations",
-        {"model": "gpt-image-1", "prompt": "a cat", "n": 1},
+        {"model": "gpt-image-2.6-flare", "prompt": "a cat", "n": 1},
     )
 
 
@@ -206,7 +206,7 @@ def test_a_change_of_nothing_is_refused(name):
 
 def test_what_gemini_is_sent():
     assert sent("gemini") == (
-        "http://x/models/gemini-3.1-flash-image-preview:generateContent",
+        "http://x/models/gemini-3.1-flash-image:generateContent",
         {
             "contents": [{"role": "user", "parts": [{"text": "a cat"}]}],
             "generationConfig": {"responseModalities": ["TEXT", "IMAGE"]},
@@ -285,7 +285,7 @@ def test_our_own_exchange_of_openai_is_read():
         "usage_details": {"text_tokens": 12, "image_tokens": 0},
         "openai_request_id": "req_1",
     }
-    assert response.model == "gpt-image-1"
+    assert response.model == row("openai").model
 
 
 def test_our_own_exchange_of_gemini_is_read_without_what_cannot_be():
