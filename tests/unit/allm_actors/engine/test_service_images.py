@@ -310,6 +310,30 @@ def test_a_url_is_taken_as_it_comes_and_so_is_a_picture_instead_of_one():
     assert image.to_bytes() == b"p"
 
 
+def test_a_url_beside_empty_data_is_the_picture():
+    (image,) = read("openai", {"data": [{"url": "https://x/1.png", "b64_json": ""}]}).images
+    assert image.source == ("url", "https://x/1.png")
+
+
+@pytest.mark.parametrize(
+    ("named", "data", "kind"),
+    [
+        ("gif", b"GIF89a...", "image/gif"),
+        ("svg", b"<svg/>", "image/svg+xml"),
+        ("jpeg", b"p", "image/jpeg"),
+        ("avif", b"p", None),
+        ("new", b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
+        (None, b"\xff\xd8\xff\xe0..", "image/jpeg"),
+        (None, b"\x89PNG\r\n\x1a\n..", "image/png"),
+        (None, b"p", "image/png"),
+    ],
+)
+def test_a_picture_has_the_type_that_is_named_or_that_its_bytes_show(named, data, kind):
+    wire = {"data": [{"b64_json": base64.b64encode(data).decode()}], "output_format": named}
+    (image,) = read("openai", wire).images
+    assert (image.to_bytes(), image.mime_type) == (data, kind)
+
+
 @pytest.mark.parametrize("options", [{"output_format": "jpeg"}, {"output_format": ["x"]}, {}])
 def test_the_type_is_what_was_asked_where_the_answer_does_not_say(options):
     text = base64.b64encode(b"p").decode()
@@ -326,6 +350,7 @@ def test_the_type_is_what_was_asked_where_the_answer_does_not_say(options):
         {"data": [{}]},
         {"data": ["x"]},
         {"data": [{"b64_json": "?"}]},
+        {"data": [{"b64_json": ""}]},
         {"data": [{"b64_json": 1}]},
         {"data": [{"b64_json": "é"}]},
     ],
