@@ -1,6 +1,8 @@
 """What is sent for vectors, and what is made of the answers where no recording shows it."""
 
+import base64
 import json
+import struct
 
 import pytest
 
@@ -180,6 +182,32 @@ def test_our_own_exchange_is_read(name):
 def test_base64_is_read_as_numbers():
     response = dialect("openai").decode(answer("openai_embeddings"), REQUESTS["embed"], row("openai"))
     assert response.vectors()[1] == [1.0, -2.0]
+
+
+@pytest.mark.parametrize("name", ["voyage", "mistral"])
+@pytest.mark.parametrize(
+    ("kind", "packed", "numbers"),
+    [
+        (None, struct.pack("<2f", 1, -2), [1, -2]),
+        ("float", struct.pack("<2f", 1, -2), [1, -2]),
+        ("int8", bytes([1, 255, 3, 128]), [1, -1, 3, -128]),
+        ("binary", bytes([1, 255, 3, 128]), [1, -1, 3, -128]),
+        ("uint8", bytes([1, 255, 3, 128]), [1, 255, 3, 128]),
+        ("ubinary", bytes([1, 255, 3, 128, 5]), [1, 255, 3, 128, 5]),
+    ],
+)
+def test_base64_is_read_as_numbers_of_the_type_that_was_asked_for(name, kind, packed, numbers):
+    wire = {"data": [{"index": 0, "embedding": base64.b64encode(packed).decode()}]}
+    options = {"encoding_format": "base64", "output_dtype": kind}
+    assert read(name, wire, options=options).vectors() == [numbers]
+
+
+@pytest.mark.parametrize("kind", ["float64", ["int8"], 8])
+def test_base64_of_an_unknown_type_is_not_guessed(kind):
+    wire = {"data": [{"index": 0, "embedding": "AAAAAAAAAAA="}]}
+    with pytest.raises(EmbeddingAdapterError, match="output_dtype") as raised:
+        read("voyage", wire, options={"encoding_format": "base64", "output_dtype": kind})
+    assert raised.value.reason == "malformed_response"
 
 
 def test_cut_vectors_of_gemini_get_length_one():
