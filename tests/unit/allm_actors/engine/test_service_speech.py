@@ -114,6 +114,14 @@ def test_what_a_provider_has_no_word_for_is_refused(name, fields, field):
     assert (error.reason, error.metadata["field"]) == ("unsupported_feature", field)
 
 
+def test_elevenlabs_streams_no_wav():
+    error = refused("elevenlabs", streamed=True, format="wav")
+    assert (error.reason, error.metadata["field"]) == ("unsupported_feature", "format")
+    assert "mp3, opus, pcm" in error.message
+    for format in ("mp3", "opus", "pcm"):
+        sent("elevenlabs", streamed=True, format=format)
+
+
 def test_characters_are_counted_and_not_bytes():
     sent("openai", "猫" * 4096)
     error = refused("openai", "猫" * 4097)
