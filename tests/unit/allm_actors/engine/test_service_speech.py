@@ -53,6 +53,12 @@ def test_what_openai_is_sent():
     assert sent("openai", format="wav", sample_rate=24000, options=options, **said)[1] == body
 
 
+def test_a_voice_of_ones_own_comes_before_the_default_and_behind_the_field():
+    own = {"voice": {"id": "voice_1234"}}
+    assert sent("openai", options=own)[1]["voice"] == {"id": "voice_1234"}
+    assert sent("openai", options=own, voice="nova")[1]["voice"] == "nova"
+
+
 def test_what_elevenlabs_is_sent():
     url = f"http://x/v1/text-to-speech/{DEFAULT_VOICE}"
     plain = {"text": "hi", "model_id": "eleven_flash_v2_5"}
