@@ -126,6 +126,13 @@ def test_what_vectors_are_for_is_said_in_each_ones_words(task, voyage, cohere, g
     assert "input_type" not in sent("openai", task_type=task)[1]
 
 
+@pytest.mark.parametrize("task", ["bogus", ["clustering"]])
+def test_a_purpose_that_gemini_has_no_word_for_is_refused(task):
+    with pytest.raises(EmbeddingAdapterError, match="search_document") as refused:
+        sent("gemini", task_type=task)
+    assert (refused.value.reason, refused.value.metadata["field"]) == ("invalid_request", "task_type")
+
+
 @EVERY
 def test_a_model_that_is_not_named_is_the_servers_or_a_refusal(name):
     if name != "gemini":
@@ -288,6 +295,15 @@ def test_vectors_that_are_too_few_are_a_malformed_response(name):
         ("openai", 404, {"error": {"message": "no", "code": "model_not_found"}}, "invalid_request"),
         ("voyage", 400, {"detail": "exceeds the context window of 32000"}, "context_length_exceeded"),
         ("voyage", 400, {"detail": "too many tokens"}, "context_length_exceeded"),
+        (
+            "voyage",
+            400,
+            {
+                "detail": "Request to model 'voyage-3' failed. The max allowed tokens per submitted batch is 120000. "
+                "Your batch has 124302 tokens after truncation. Please lower the number of tokens in the batch."
+            },
+            "context_length_exceeded",
+        ),
         ("voyage", 401, {"detail": "pa-1234567890 is no key"}, "authentication_failed"),
         ("gemini", 400, {"error": {"details": [{"reason": "API_KEY_INVALID"}]}}, "authentication_failed"),
         ("gemini", 429, {"error": {"details": [{"retryDelay": "12s"}]}}, "rate_limited"),
