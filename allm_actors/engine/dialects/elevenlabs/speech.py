@@ -48,10 +48,10 @@ def encode(request: SpeechRequest, row: Service, base_url: str, *, streamed: boo
     if request.instructions is not None:
         message = f"{row.provider.label} takes no instructions; choose a voice, or write it into the text"
         raise row.error("unsupported_feature", message, metadata={"field": "instructions"})
+    rate = _rate(request, row)
     if streamed and request.format not in (None, *_STREAMED):
         message = f"{row.provider.label} streams no {request.format}; it streams: {', '.join(_STREAMED)}"
         raise row.error("unsupported_feature", message, metadata={"field": "format"})
-    rate = _rate(request, row)
     body: dict[str, Any] = {k: v for k, v in request.options.items() if k not in _RESERVED}
     body |= {"text": request.input, "model_id": request.model or row.model}
     if request.speed is not None:
