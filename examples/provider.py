@@ -3,7 +3,7 @@
     ALLM_PROVIDER="openai:gpt-4.1-mini" OPENAI_API_KEY=… .venv/bin/python examples/one_tool.py
 
 A real model says what it likes, so what it said is compared with a script only when there is one: `said`. Pictures are
-drawn by whom ALLM_IMAGE_PROVIDER names, such as "openai:gpt-image-1".
+drawn by whom ALLM_IMAGE_PROVIDER names, such as "openai:gpt-image-2.6-flare".
 """
 
 import os

@@ -65,7 +65,7 @@ class Engine:
     `{"max_attempts": 5, "max_delay": 60.0}`; delays are seconds. `model` is a name, or a `ModelRef` of your
     own: then a request that the model cannot serve is refused before it is sent, and costs are filled in.
     Capabilities besides chat have slots of their own, an adapter and a model each: `image_adapter` and
-    `image_model`, `embed_adapter`, …; `"openai:gpt-image-1"` as an adapter sets both.
+    `image_model`, `embed_adapter`, …; `"openai:gpt-image-2.6-flare"` as an adapter sets both.
 
     Raises TypeError for an unknown field, a value of the wrong kind, or a key (pass `api_key=` with the call), and
     `EngineError("invalid_engine")` for two tools of one name.

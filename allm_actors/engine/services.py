@@ -133,14 +133,14 @@ _ROWS = (
         provider=_OPENAI,
         span="image",
         dialect="openai_images",
-        model="gpt-image-1",
+        model="gpt-image-2.6-flare",
         operations=("generate", "edit", "variation"),
     ),
     Service(
         provider=_GEMINI,
         span="image",
         dialect="gemini_images",
-        model="gemini-3.1-flash-image-preview",
+        model="gemini-3.1-flash-image",
         operations=("generate", "edit"),
     ),
     Service(

@@ -223,6 +223,17 @@ def test_a_response_of_a_stream_that_says_no_id_has_that_of_the_request(name: st
 
 
 @STREAMS
+def test_a_stream_costs_what_its_model_is_known_to_cost(name: str) -> None:
+    used = allm.Usage(input_tokens=1_000_000, output_tokens=500_000)
+    clip = [allm.SpeechStarted(), allm.AudioDelta(b"x"), allm.SpeechCompleted(usage=used)]
+    heard = [allm.TranscriptionStarted(), allm.TranscriptionCompleted(text="x", usage=used)]
+    events: Any = clip if name == "speech" else heard
+    engine = streaming(name, lambda _request, _call: iter(events))
+    known = allm.ModelRef(id="m", pricing={"input": 2.0, "output": 8.0})
+    assert stream(name, allm, engine, model=known).result().usage.total_cost == 6.0
+
+
+@STREAMS
 def test_what_is_no_event_of_such_a_stream_is_not_shown(name: str) -> None:
     event = allm.AudioDelta(b"x") if name == "speech" else allm.PartialTranscript("x")
     other = allm.PartialTranscript("x") if name == "speech" else allm.AudioDelta(b"x")

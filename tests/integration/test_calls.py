@@ -555,6 +555,48 @@ def test_a_catalogue_may_know_that_a_model_makes_no_pictures(capabilities: Any, 
     assert (refused.value.reason, refused.value.errors) == ("unsupported_capability", errors)
 
 
+# --- costs --------------------------------------------------------------------------------------------------------
+
+PRICES = {"input": 2.0, "output": 8.0}
+MILLION = 1_000_000
+
+
+def costing(name: str, usage: Any, pricing: Any = PRICES) -> Any:
+    response = CAPABILITIES[name].response(usage=usage, **FITTING.get(name, {}))
+    engine = scripted(name, script.ok(response))
+    return CALLS[name](allm, engine, model=allm.ModelRef(id="m", pricing=pricing)).usage
+
+
+@pytest.mark.parametrize("name", ["image", "transcribe", "classify"])
+def test_costs_that_the_provider_does_not_tell_come_from_the_prices_of_the_model(name: str) -> None:
+    kind = allm.ImageUsage if name == "image" else allm.Usage
+    usage = costing(name, kind(input_tokens=MILLION, output_tokens=MILLION // 2))
+    assert (usage.input_cost, usage.output_cost, usage.total_cost) == (2.0, 4.0, 6.0)
+    told = costing(name, kind(input_tokens=MILLION, output_tokens=MILLION, input_cost=9.0, total_cost=7.0))
+    assert (told.input_cost, told.output_cost, told.total_cost) == (9.0, 8.0, 7.0)
+    assert costing(name, kind(input_tokens=MILLION), None).input_cost is None
+    assert costing(name, kind()).total_cost is None
+
+
+@pytest.mark.parametrize("pricing", [{"input": 2.0}, PRICES])
+@pytest.mark.parametrize("count", ["input_tokens", "total_tokens"])
+def test_vectors_cost_what_was_read(pricing: Any, count: str) -> None:
+    usage = costing("embed", allm.Usage(**{count: MILLION}), pricing)
+    assert (usage.input_cost, usage.output_cost, usage.total_cost) == (2.0, None, 2.0)
+    assert costing("embed", allm.Usage(), pricing).total_cost is None
+
+
+def test_the_costs_of_all_chunks_are_counted_once_and_measured() -> None:
+    chunk = allm.EmbeddingResponse(
+        embeddings=[allm.Embedding(vector=[1.0], index=0)], usage=allm.Usage(input_tokens=MILLION)
+    )
+    engine = in_chunks(1, script.ok(chunk), script.ok(chunk))
+    with measured() as heard:
+        response = allm.embed(engine, ["a", "b"], model=allm.ModelRef(id="m", pricing={"input": 2.0}))
+    assert response.usage.total_cost == 4.0
+    assert heard[-1].metadata["usage"] == response.usage
+
+
 # --- embeddings in chunks -----------------------------------------------------------------------------------------
 
 

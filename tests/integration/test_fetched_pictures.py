@@ -95,6 +95,14 @@ def test_every_picture_of_an_edit_is_fetched(row):
         assert sorted(target for method, target in asked_for(server) if method == "GET") == ["/one", "/two"]
 
 
+def test_a_picture_that_is_given_more_than_once_is_fetched_once():
+    with serving({"/cat": Reply(body=b"the cat", headers=PNG)}) as server:
+        cat = Image.from_url(f"{server.url}/cat")
+        edit(server, [cat, PICTURE, cat], mask=cat)
+        assert asked_for(server) == [("GET", "/cat"), ("POST", "/images/edits")]
+        assert server.requests[-1].body.count(b"the cat") == 3
+
+
 def test_pictures_that_would_not_be_sent_are_not_fetched():
     pages = {f"/{name}": Reply(body=name.encode(), headers=PNG) for name in ("one", "two")}
     with serving(pages, OPENAI) as server:

@@ -49,7 +49,9 @@ _OPTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSpec:
-    """One call, checked and resolved. `opened` is the adapter's stream, if it has one; `patience` is in seconds."""
+    """One call, checked and resolved. `opened` is the adapter's stream, if it has one; `patience` is in seconds, and
+    `pricing` in USD per million tokens.
+    """
 
     capability: Capability
     adapter: Any
@@ -58,6 +60,7 @@ class CallSpec:
     policy: RetryPolicy
     patience: float | None
     batch_size: int | None
+    pricing: Mapping[str, Any]
     span: Span
     channel: Channel
     opened: Any = None
@@ -120,6 +123,7 @@ def call_spec(
         policy=policy,
         patience=patience,
         batch_size=batch_size,
+        pricing=(model.pricing or {}) if isinstance(model, ModelRef) else {},
         span=span,
         channel=Channel(),
         opened=opened,

@@ -36,6 +36,7 @@ from supervisors import SHUTDOWN, Process, ProcessRef, TimerRef, is_clean
 
 from .attempt import awaited, blocking
 from .call import DIED, CallSpec, failed, signed
+from .costs import priced
 
 __all__ = ["CallActor", "Expired", "end_call"]
 
@@ -183,6 +184,7 @@ class CallActor(Process):
     def _succeed(self, response: Any) -> NoReturn:
         if response.request_id is None:
             response = msgspec.structs.replace(response, request_id=self.spec.call.request_id)
+        response = priced(response, self.spec.pricing)
         measured = {"image_count": len(response.images)} if self.spec.capability.span == "image" else {}
         usage = getattr(response, "usage", None)
         self.spec.span.stop(measured, response=response, usage=usage, error=None)

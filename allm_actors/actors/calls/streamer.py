@@ -20,6 +20,7 @@ from supervisors import ProcessRef
 
 from .call import CallSpec, failed, signed
 from .caller import CallActor, Expired
+from .costs import priced
 
 __all__ = ["StreamCallActor"]
 
@@ -137,6 +138,7 @@ class StreamCallActor(CallActor):
         else:
             if outcome.request_id is None:
                 outcome = msgspec.structs.replace(outcome, request_id=self.spec.call.request_id)
+            outcome = priced(outcome, self.spec.pricing)
             self.spec.span.stop(response=outcome, usage=outcome.usage, error=None)
         self.spec.channel.end(outcome)
         self._let_go()

@@ -26,6 +26,9 @@ FORMATS: dict[str, str] = {
 }
 _MIME = {f".{format}": mime for format, mime in FORMATS.items()} | {
     ".ogg": "audio/ogg",
+    ".oga": "audio/ogg",
+    ".aiff": "audio/aiff",
+    ".aif": "audio/aiff",
     ".m4a": "audio/mp4",
     ".webm": "audio/webm",
 }

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+import re
+from typing import Any, Final
 
 from allm_actors.data import AdapterError, Image, ImageRequest
 from allm_actors.engine.services import Service
 
 __all__ = ["check_operation", "check_pictures_given", "made_image", "picture_bytes"]
+
+_BEGINNINGS: Final = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"GIF8[79]a"), "image/gif"),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
+)
 
 
 def check_operation(request: ImageRequest, model: str | None, operations: Any, row: Service) -> None:
@@ -46,16 +54,23 @@ def picture_bytes(image: Image, field: str, row: Service) -> bytes:
     raise problem
 
 
-def made_image(text: Any, mime_type: str, wanted: str, row: Service, **about: Any) -> Image:
-    """The image in Base64 `text`, as bytes, or undecoded if `wanted` is `base64`. Raises `malformed_response`."""
+def made_image(text: Any, mime_type: str | None, wanted: str, row: Service, **about: Any) -> Image:
+    """The image in Base64 `text`, as bytes, or undecoded if `wanted` is `base64`. Raises `malformed_response`.
+
+    Without a `mime_type` it has the one that its first bytes show, or None.
+    """
     problem: AdapterError | None = None
     try:
         data = base64.b64decode(text, validate=True)
         source: Any = ("base64", text) if wanted == "base64" else ("binary", data)
-        return Image(source=source, mime_type=mime_type, **about)
+        return Image(source=source, mime_type=mime_type or _shown(data), **about)
     except (binascii.Error, ValueError, TypeError):
         problem = row.malformed("a picture is not Base64")
     raise problem
+
+
+def _shown(data: bytes) -> str | None:
+    return next((kind for begins, kind in _BEGINNINGS if begins.match(data)), None)
 
 
 def _unusable(why: str, field: str, row: Service) -> AdapterError:

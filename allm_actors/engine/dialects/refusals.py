@@ -26,7 +26,8 @@ _MARKS: Final[Mapping[str, tuple[tuple[re.Pattern[str], str], ...]]] = {
     "embed": (
         (
             re.compile(
-                r"max_tokens_per_request|context_length|context window|too many tokens", re.IGNORECASE
+                r"max_tokens_per_request|context_length|context window|too many tokens|max allowed tokens",
+                re.IGNORECASE,
             ),
             "context_length_exceeded",
         ),

@@ -3,7 +3,8 @@
 Rule of this file: an unusable vector is `malformed_response`: empty, with anything but finite numbers, for no
 text, or a second one for the same text.
 
-Source: https://platform.openai.com/docs/api-reference/embeddings (`encoding_format`: Base64 of little-endian float32).
+Source: https://platform.openai.com/docs/api-reference/embeddings (`encoding_format`: Base64 of little-endian float32),
+https://docs.voyageai.com/reference/embeddings-api (`output_dtype`: the other numbers, which Mistral has, too).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import binascii
 import math
 import struct
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -25,6 +26,9 @@ from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpFailure
 
 __all__ = ["check_texts", "embedded", "read_numbers"]
+
+# What `output_dtype` says of the numbers in Base64, as `struct` names them.
+_PACKED: Final = {"float": "f", "int8": "b", "binary": "b", "uint8": "B", "ubinary": "B"}
 
 
 def check_texts(request: EmbeddingRequest, row: Service) -> None:
@@ -61,10 +65,11 @@ def embedded(
 ) -> EmbeddingResponse:
     """The response of vectors with their indices; with `unit` they get length 1. Raises `malformed_response`."""
     found: dict[int, Embedding] = {}
+    dtype = request.options.get("output_dtype")
     for index, value in vectors:
         if type(index) is not int or not 0 <= index < len(request.input) or index in found:
             raise row.malformed("a vector has no index, or its index is repeated or out of range")
-        embedding = Embedding(vector=_vector(value, row), index=index)
+        embedding = Embedding(vector=_vector(value, dtype, row), index=index)
         found[index] = embedding.normalize() if unit else embedding
     if len(found) != len(request.input):
         raise row.malformed(f"it has {len(found)} vectors for {len(request.input)} inputs")
@@ -79,8 +84,8 @@ def embedded(
     )
 
 
-def _vector(value: Any, row: Service) -> list[float]:
-    numbers = _unpacked(value, row) if isinstance(value, str) else value
+def _vector(value: Any, dtype: Any, row: Service) -> list[float]:
+    numbers = _unpacked(value, dtype, row) if isinstance(value, str) else value
     if not isinstance(numbers, list) or not numbers or not {type(each) for each in numbers} <= {int, float}:
         raise row.malformed("a vector is not a list of numbers")
     try:
@@ -92,11 +97,14 @@ def _vector(value: Any, row: Service) -> list[float]:
     return floats
 
 
-def _unpacked(text: str, row: Service) -> list[float]:
+def _unpacked(text: str, dtype: Any, row: Service) -> list[float]:
+    kind = _PACKED.get(dtype or "float") if isinstance(dtype, str | None) else None
+    if kind is None:
+        raise row.malformed(f"a vector is Base64, and its output_dtype is none of {', '.join(_PACKED)}")
     problem: AdapterError | None = None
     try:
         data = base64.b64decode(text, validate=True)
-        return list(struct.unpack(f"<{len(data) // 4}f", data))
+        return list(struct.unpack(f"<{len(data) // struct.calcsize(f'<{kind}')}{kind}", data))
     except (binascii.Error, ValueError, struct.error):
-        problem = row.malformed("a vector is not Base64 of float32 numbers")
+        problem = row.malformed(f"a vector is not Base64 of {dtype or 'float'} numbers")
     raise problem

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -20,8 +20,6 @@ from allm_actors.engine.services import Service
 from allm_actors.engine.wire import Deadlines, HttpRequest, HttpResponse, Transport
 
 __all__ = ["is_remote", "with_pictures", "without_pictures"]
-
-T = TypeVar("T")
 
 SECONDS: Final = 30.0
 MOST_BYTES: Final = 25 * 1024 * 1024
@@ -57,37 +55,45 @@ async def with_pictures(
     places = [("input_images", image) for image in request.input_images]
     if request.operation == "edit" and request.mask is not None:
         places.append(("mask", request.mask))
-    had = await _together([_had(image, field, row, transport, kept) for field, image in places])
-    pictures = [image for (field, _), image in zip(places, had, strict=True) if field != "mask"]
+    fields: dict[str, str] = {}  # where each URL is first
+    for field, image in places:
+        if is_remote(image):
+            fields.setdefault(str(image.source[1]), field)
+    await _together([_keep(url, field, row, transport, kept) for url, field in fields.items()])
     return msgspec.structs.replace(
         request,
-        input_images=pictures,
-        mask=had[-1] if places and places[-1][0] == "mask" else request.mask,
+        input_images=[_kept(image, kept) for image in request.input_images],
+        mask=_kept(request.mask, kept),
     )
 
 
-async def _together(wanted: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run them concurrently and return their results in order. Raises the first exception and cancels the others."""
+async def _together(wanted: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run them concurrently. Raises the first exception and cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in wanted]
+            for each in wanted:
+                group.create_task(each)
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
-async def _had(image: Image, field: str, row: Service, transport: Transport, kept: dict[Any, Any]) -> Image:
-    if not is_remote(image):
+def _kept(image: Any, kept: dict[Any, Any]) -> Any:
+    """The image with the bytes that were fetched for it, if there are any."""
+    had = kept.get(("picture", str(image.source[1]))) if is_remote(image) else None
+    if had is None:
         return image
-    url = str(image.source[1])
+    kind, data = had
+    return msgspec.structs.replace(image, source=("binary", data), mime_type=kind)
+
+
+async def _keep(url: str, field: str, row: Service, transport: Transport, kept: dict[Any, Any]) -> None:
     try:
         if ("picture", url) not in kept:
             kept["picture", url] = await _fetch(url, transport)
-        kind, data = kept["picture", url]
     except AdapterError as error:
         failure = error
     else:
-        return msgspec.structs.replace(image, source=("binary", data), mime_type=kind)
+        return
     metadata = {**failure.metadata, "field": field, "cause": "unfetchable_image"}
     raise row.error(
         failure.reason, f"the picture in {field} cannot be fetched: {failure.message}", metadata=metadata

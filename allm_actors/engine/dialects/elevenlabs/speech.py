@@ -7,9 +7,9 @@ Our fields override `options`; in `voice_settings` only the speed is ours, and `
     mp3     22050, 24000, 44100 (default)      mp3_22050_32, mp3_24000_48, mp3_44100_128
     opus    48000                              opus_48000_64
     pcm     8000 … 48000 (default 24000)       pcm_24000
-    wav     8000 … 48000 (default 24000)       wav_24000
+    wav     8000 … 48000 (default 24000)       wav_24000, but not in a stream
 
-Source: https://elevenlabs.io/docs/api-reference/text-to-speech/convert.
+Source: https://elevenlabs.io/docs/api-reference/text-to-speech/convert, …/stream.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _WORDS: Final[dict[str, dict[int, str]]] = {
     "wav": {rate: f"wav_{rate}" for rate in _RATES},
 }
 
+_STREAMED: Final = ("mp3", "opus", "pcm")
+
 
 def encode(request: SpeechRequest, row: Service, base_url: str, *, streamed: bool = False) -> HttpRequest:
     """See `ServiceDialect.encode`."""
@@ -47,6 +49,9 @@ def encode(request: SpeechRequest, row: Service, base_url: str, *, streamed: boo
         message = f"{row.provider.label} takes no instructions; choose a voice, or write it into the text"
         raise row.error("unsupported_feature", message, metadata={"field": "instructions"})
     rate = _rate(request, row)
+    if streamed and request.format not in (None, *_STREAMED):
+        message = f"{row.provider.label} streams no {request.format}; it streams: {', '.join(_STREAMED)}"
+        raise row.error("unsupported_feature", message, metadata={"field": "format"})
     body: dict[str, Any] = {k: v for k, v in request.options.items() if k not in _RESERVED}
     body |= {"text": request.input, "model_id": request.model or row.model}
     if request.speed is not None:

@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from allm_actors.data import AdapterError, Usage
-from allm_actors.engine.dialects.gemini.chunks import FINISHES
+from allm_actors.engine.dialects.gemini.chunks import FINISHES, usage_fields
 from allm_actors.engine.dialects.gemini.request import MOST_BYTES, TOP_LEVEL, too_large
-from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, text_of
+from allm_actors.engine.dialects.lenient import dict_of, dicts_of, text_of
 from allm_actors.engine.dialects.refusals import sent_json
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpRequest
@@ -77,14 +77,5 @@ def blocked(wire: Mapping[str, Any], row: Service, status: int) -> AdapterError 
 
 
 def usage_of(wire: Mapping[str, Any]) -> Usage:
-    """The token usage that an answer reports."""
-    counts = dict_of(wire.get("usageMetadata"))
-    written = [count_of(counts.get(name)) for name in ("candidatesTokenCount", "thoughtsTokenCount")]
-    known = [count for count in written if count is not None]
-    return Usage(
-        input_tokens=count_of(counts.get("promptTokenCount")),
-        output_tokens=sum(known) if known else None,
-        cached_input_tokens=count_of(counts.get("cachedContentTokenCount")),
-        reasoning_tokens=written[1],
-        total_tokens=count_of(counts.get("totalTokenCount")),
-    )
+    """The token usage that an answer reports, counted as in chat."""
+    return Usage(**usage_fields(dict_of(wire.get("usageMetadata"))))

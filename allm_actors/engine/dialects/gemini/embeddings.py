@@ -45,7 +45,7 @@ def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpReques
     if request.dimensions is not None:
         common["outputDimensionality"] = request.dimensions
     if request.task_type is not None:
-        common["taskType"] = _TASKS[request.task_type]
+        common["taskType"] = _task(request, row)
     if not request.truncate:
         common["embedContentConfig"] = {
             **dict_of(common.get("embedContentConfig")),
@@ -70,6 +70,14 @@ def decode(answer: HttpFailure, request: EmbeddingRequest, row: Service) -> Embe
     usage = Usage(input_tokens=count, total_tokens=count)
     cut = request.dimensions not in (None, _FULL)
     return embedded(vectors, request, row, answer, wire, usage, unit=cut)
+
+
+def _task(request: EmbeddingRequest, row: Service) -> str:
+    task: Any = request.task_type  # the annotation is only the caller's promise
+    if not isinstance(task, str) or task not in _TASKS:
+        message = f"task_type must be one of {', '.join(_TASKS)}, got: {task!r}"
+        raise row.error("invalid_request", message, metadata={"field": "task_type"})
+    return _TASKS[task]
 
 
 DIALECT: Final = ServiceDialect(encode=encode, decode=decode, decode_error=refusal)

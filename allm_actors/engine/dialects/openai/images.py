@@ -1,7 +1,8 @@
 """OpenAI's images: generations as JSON, edits and variations as forms.
 
 Rule of this file: pure. Which fields a model takes is a table; a field of ours that its model does not take
-is not sent. `options` are sent unchanged; our fields override them.
+is not sent. `options` are sent unchanged; our fields override them. A picture has the type that the answer or
+the request names, else the one that its bytes show; PNG is only the default of a format that nobody names.
 
     model        operations                  fields besides model, prompt, n, size
     dall-e-2     generate, edit, variation   response_format; an edit takes one image, as any variation does
@@ -17,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from allm_actors.data import Image, ImageRequest, ImageResponse, ImageUsage
 from allm_actors.engine.dialects.failures import provider_request_id
@@ -36,7 +39,10 @@ __all__ = ["DIALECT"]
 
 _PATHS: Final = {"generate": "generations", "edit": "edits", "variation": "variations"}
 _PNG = "image/png"
-_MIME: Final = {"png": _PNG, "jpeg": "image/jpeg", "webp": "image/webp"}
+_MIME: Final = {
+    **{name: f"image/{name}" for name in ("png", "jpeg", "webp", "gif")},
+    "svg": "image/svg+xml",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +114,8 @@ def decode(answer: HttpFailure, request: ImageRequest, row: Service) -> ImageRes
     if not items:
         message = f"{row.provider.label} made no picture: its policy refuses this prompt"
         raise row.error("content_filter", message, status=answer.status)
-    format = text_of(wire.get("output_format")) or request.options.get("output_format")
-    mime = _MIME.get(format, _PNG) if isinstance(format, str) else _PNG
-    images = [_image(item, mime, request, row) for item in items]
+    format = text_of(wire.get("output_format")) or text_of(request.options.get("output_format"))
+    images = [_image(item, format, request, row) for item in items]
     counts = dict_of(wire.get("usage"))
     told = provider_request_id(answer.headers)
     extra = {
@@ -175,13 +180,15 @@ def _file(name: str, image: Image, filename: str, row: Service) -> FilePart:
     return FilePart(name=name, filename=own or filename, content_type=image.mime_type or _PNG, data=data)
 
 
-def _image(item: Any, mime: str, request: ImageRequest, row: Service) -> Image:
+def _image(item: Any, format: str | None, request: ImageRequest, row: Service) -> Image:
     item = dict_of(item)
     revised = text_of(item.get("revised_prompt"))
     about: dict[str, Any] = {"prompt": request.prompt, "revised_prompt": revised}
     text, url = item.get("b64_json"), text_of(item.get("url"))
-    if text is not None:
-        return made_image(text, mime, request.response_format, row, **about)
+    if text:  # some gateways send both keys, and one of them empty
+        image = made_image(text, _MIME.get(format or ""), request.response_format, row, **about)
+        unnamed = image.mime_type is None and format is None
+        return msgspec.structs.replace(image, mime_type=_PNG) if unnamed else image
     if url is None:
         raise row.malformed("a picture has neither data nor a URL")
     return Image(source=("url", url), **about)

@@ -1,7 +1,8 @@
 """OpenAI's speech: a text to its JSON; the answer is the clip.
 
 Rule of this file: pure. Raw PCM comes at 24 000 Hz only; other formats contain their own rate. Our fields
-override `options`; `stream_format` among them is not sent, because an answer in events is not read here.
+override `options`, and these override the default voice. `stream_format` is not sent, because an answer in events
+is not read here.
 
 Source: https://platform.openai.com/docs/api-reference/audio/createSpeech.
 """
@@ -42,12 +43,13 @@ def encode(
     fields = {
         "model": request.model or row.model,
         "input": request.input,
-        "voice": request.voice or _VOICE,
+        "voice": request.voice or None,
         "response_format": request.format,
         "instructions": request.instructions,
         "speed": request.speed,
     }
-    body: dict[str, Any] = {name: value for name, value in request.options.items() if name != "stream_format"}
+    options = {name: value for name, value in request.options.items() if name != "stream_format"}
+    body: dict[str, Any] = {"voice": _VOICE, **options}
     body |= {name: value for name, value in fields.items() if value is not None}
     headers = {"content-type": "application/json"}
     return HttpRequest(url=f"{base_url}/audio/speech", body=sent_json(body, row), headers=headers)

@@ -69,8 +69,16 @@ def test_a_verdict_on_several_items():
 class TestAudio:
     @pytest.mark.parametrize(
         ("path", "mime"),
-        [("a.mp3", "audio/mpeg"), ("A.WAV", "audio/wav"), ("a.ogg", "audio/ogg"), ("a.txt", None)],
-        ids=["mp3", "wav", "ogg", "unknown"],
+        [
+            ("a.mp3", "audio/mpeg"),
+            ("A.WAV", "audio/wav"),
+            ("a.ogg", "audio/ogg"),
+            ("a.oga", "audio/ogg"),
+            ("a.aiff", "audio/aiff"),
+            ("a.aif", "audio/aiff"),
+            ("a.txt", None),
+        ],
+        ids=["mp3", "wav", "ogg", "oga", "aiff", "aif", "unknown"],
     )
     def test_the_extension_says_the_type_and_nothing_is_read(self, path, mime):
         assert Audio.from_file(path) == Audio(source=("file", path), mime_type=mime)

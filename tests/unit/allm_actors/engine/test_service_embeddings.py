@@ -1,6 +1,8 @@
 """What is sent for vectors, and what is made of the answers where no recording shows it."""
 
+import base64
 import json
+import struct
 
 import pytest
 
@@ -124,6 +126,13 @@ def test_what_vectors_are_for_is_said_in_each_ones_words(task, voyage, cohere, g
     assert "input_type" not in sent("openai", task_type=task)[1]
 
 
+@pytest.mark.parametrize("task", ["bogus", ["clustering"]])
+def test_a_purpose_that_gemini_has_no_word_for_is_refused(task):
+    with pytest.raises(EmbeddingAdapterError, match="search_document") as refused:
+        sent("gemini", task_type=task)
+    assert (refused.value.reason, refused.value.metadata["field"]) == ("invalid_request", "task_type")
+
+
 @EVERY
 def test_a_model_that_is_not_named_is_the_servers_or_a_refusal(name):
     if name != "gemini":
@@ -180,6 +189,32 @@ def test_our_own_exchange_is_read(name):
 def test_base64_is_read_as_numbers():
     response = dialect("openai").decode(answer("openai_embeddings"), REQUESTS["embed"], row("openai"))
     assert response.vectors()[1] == [1.0, -2.0]
+
+
+@pytest.mark.parametrize("name", ["voyage", "mistral"])
+@pytest.mark.parametrize(
+    ("kind", "packed", "numbers"),
+    [
+        (None, struct.pack("<2f", 1, -2), [1, -2]),
+        ("float", struct.pack("<2f", 1, -2), [1, -2]),
+        ("int8", bytes([1, 255, 3, 128]), [1, -1, 3, -128]),
+        ("binary", bytes([1, 255, 3, 128]), [1, -1, 3, -128]),
+        ("uint8", bytes([1, 255, 3, 128]), [1, 255, 3, 128]),
+        ("ubinary", bytes([1, 255, 3, 128, 5]), [1, 255, 3, 128, 5]),
+    ],
+)
+def test_base64_is_read_as_numbers_of_the_type_that_was_asked_for(name, kind, packed, numbers):
+    wire = {"data": [{"index": 0, "embedding": base64.b64encode(packed).decode()}]}
+    options = {"encoding_format": "base64", "output_dtype": kind}
+    assert read(name, wire, options=options).vectors() == [numbers]
+
+
+@pytest.mark.parametrize("kind", ["float64", ["int8"], 8])
+def test_base64_of_an_unknown_type_is_not_guessed(kind):
+    wire = {"data": [{"index": 0, "embedding": "AAAAAAAAAAA="}]}
+    with pytest.raises(EmbeddingAdapterError, match="output_dtype") as raised:
+        read("voyage", wire, options={"encoding_format": "base64", "output_dtype": kind})
+    assert raised.value.reason == "malformed_response"
 
 
 def test_cut_vectors_of_gemini_get_length_one():
@@ -260,6 +295,15 @@ def test_vectors_that_are_too_few_are_a_malformed_response(name):
         ("openai", 404, {"error": {"message": "no", "code": "model_not_found"}}, "invalid_request"),
         ("voyage", 400, {"detail": "exceeds the context window of 32000"}, "context_length_exceeded"),
         ("voyage", 400, {"detail": "too many tokens"}, "context_length_exceeded"),
+        (
+            "voyage",
+            400,
+            {
+                "detail": "Request to model 'voyage-3' failed. The max allowed tokens per submitted batch is 120000. "
+                "Your batch has 124302 tokens after truncation. Please lower the number of tokens in the batch."
+            },
+            "context_length_exceeded",
+        ),
         ("voyage", 401, {"detail": "pa-1234567890 is no key"}, "authentication_failed"),
         ("gemini", 400, {"error": {"details": [{"reason": "API_KEY_INVALID"}]}}, "authentication_failed"),
         ("gemini", 429, {"error": {"details": [{"retryDelay": "12s"}]}}, "rate_limited"),

@@ -67,7 +67,7 @@ ALWAYS = {"prompt": "a cat", "n": 1, "size": "1024x512", "user": "u", "output_fo
         ("dall-e-2", {"response_format": "b64_json"}),
         ("dall-e-3", {"response_format": "b64_json", "quality": "high", "style": "vivid"}),
         ("gpt-image-1", {"quality": "high", "background": "opaque"}),
-        ("gpt-image-1.5-mini", {"quality": "high", "background": "opaque"}),
+        ("gpt-image-2.6-sunburst", {"quality": "high", "background": "opaque"}),
         ("another", {"response_format": "b64_json", "quality": "high", "style": "vivid"}),
     ],
 )
@@ -81,7 +81,7 @@ def test_each_of_openais_models_is_sent_its_own_fields(model, more):
 def test_openai_without_a_model_is_asked_for_its_newest():
     assert sent("openai") == (
         "http://x/images/generations",
-        {"model": "gpt-image-1", "prompt": "a cat", "n": 1},
+        {"model": "gpt-image-2.6-flare", "prompt": "a cat", "n": 1},
     )
 
 
@@ -206,7 +206,7 @@ def test_a_change_of_nothing_is_refused(name):
 
 def test_what_gemini_is_sent():
     assert sent("gemini") == (
-        "http://x/models/gemini-3.1-flash-image-preview:generateContent",
+        "http://x/models/gemini-3.1-flash-image:generateContent",
         {
             "contents": [{"role": "user", "parts": [{"text": "a cat"}]}],
             "generationConfig": {"responseModalities": ["TEXT", "IMAGE"]},
@@ -285,7 +285,7 @@ def test_our_own_exchange_of_openai_is_read():
         "usage_details": {"text_tokens": 12, "image_tokens": 0},
         "openai_request_id": "req_1",
     }
-    assert response.model == "gpt-image-1"
+    assert response.model == row("openai").model
 
 
 def test_our_own_exchange_of_gemini_is_read_without_what_cannot_be():
@@ -310,6 +310,30 @@ def test_a_url_is_taken_as_it_comes_and_so_is_a_picture_instead_of_one():
     assert image.to_bytes() == b"p"
 
 
+def test_a_url_beside_empty_data_is_the_picture():
+    (image,) = read("openai", {"data": [{"url": "https://x/1.png", "b64_json": ""}]}).images
+    assert image.source == ("url", "https://x/1.png")
+
+
+@pytest.mark.parametrize(
+    ("named", "data", "kind"),
+    [
+        ("gif", b"GIF89a...", "image/gif"),
+        ("svg", b"<svg/>", "image/svg+xml"),
+        ("jpeg", b"p", "image/jpeg"),
+        ("avif", b"p", None),
+        ("new", b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
+        (None, b"\xff\xd8\xff\xe0..", "image/jpeg"),
+        (None, b"\x89PNG\r\n\x1a\n..", "image/png"),
+        (None, b"p", "image/png"),
+    ],
+)
+def test_a_picture_has_the_type_that_is_named_or_that_its_bytes_show(named, data, kind):
+    wire = {"data": [{"b64_json": base64.b64encode(data).decode()}], "output_format": named}
+    (image,) = read("openai", wire).images
+    assert (image.to_bytes(), image.mime_type) == (data, kind)
+
+
 @pytest.mark.parametrize("options", [{"output_format": "jpeg"}, {"output_format": ["x"]}, {}])
 def test_the_type_is_what_was_asked_where_the_answer_does_not_say(options):
     text = base64.b64encode(b"p").decode()
@@ -326,6 +350,7 @@ def test_the_type_is_what_was_asked_where_the_answer_does_not_say(options):
         {"data": [{}]},
         {"data": ["x"]},
         {"data": [{"b64_json": "?"}]},
+        {"data": [{"b64_json": ""}]},
         {"data": [{"b64_json": 1}]},
         {"data": [{"b64_json": "é"}]},
     ],

@@ -53,6 +53,12 @@ def test_what_openai_is_sent():
     assert sent("openai", format="wav", sample_rate=24000, options=options, **said)[1] == body
 
 
+def test_a_voice_of_ones_own_comes_before_the_default_and_behind_the_field():
+    own = {"voice": {"id": "voice_1234"}}
+    assert sent("openai", options=own)[1]["voice"] == {"id": "voice_1234"}
+    assert sent("openai", options=own, voice="nova")[1]["voice"] == "nova"
+
+
 def test_what_elevenlabs_is_sent():
     url = f"http://x/v1/text-to-speech/{DEFAULT_VOICE}"
     plain = {"text": "hi", "model_id": "eleven_flash_v2_5"}
@@ -112,6 +118,14 @@ def test_format_and_rate_are_one_word_to_elevenlabs(format, rate, word):
 def test_what_a_provider_has_no_word_for_is_refused(name, fields, field):
     error = refused(name, **fields)
     assert (error.reason, error.metadata["field"]) == ("unsupported_feature", field)
+
+
+def test_elevenlabs_streams_no_wav():
+    error = refused("elevenlabs", streamed=True, format="wav")
+    assert (error.reason, error.metadata["field"]) == ("unsupported_feature", "format")
+    assert "mp3, opus, pcm" in error.message
+    for format in ("mp3", "opus", "pcm"):
+        sent("elevenlabs", streamed=True, format=format)
 
 
 def test_characters_are_counted_and_not_bytes():

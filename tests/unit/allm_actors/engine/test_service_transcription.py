@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from allm_actors.data import Audio, TranscriptionAdapterError, TranscriptionRequest
+from allm_actors.data import Audio, TranscriptionAdapterError, TranscriptionRequest, Usage
 from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.services import SERVICES
 from allm_actors.engine.wire import HttpFailure
@@ -164,13 +164,36 @@ def test_our_own_exchange_is_read(name):
             assert (response.language, response.duration_seconds, response.id) == ("en", None, "req_3")
             assert (response.usage.input_tokens, response.usage.total_tokens) == (14, 20)
         case "gemini":
-            assert (response.id, response.usage.output_tokens, response.usage.reasoning_tokens) == (
-                "r2",
-                15,
-                9,
+            assert response.id == "r2"
+            assert response.usage == Usage(
+                input_tokens=40, output_tokens=6, reasoning_tokens=9, total_tokens=55
             )
         case _:
             assert (response.language, response.duration_seconds, response.id) == ("en", 1.8, "t1")
+
+
+@pytest.mark.parametrize(("other", "language"), [("en", "en"), ("de", None), (None, None)])
+def test_the_channels_of_elevenlabs_are_lines_of_one_text(other, language):
+    channels = [
+        {"text": "Good morning.", "channel_index": 0, "language_code": "en"},
+        {"text": "Hello.", "channel_index": 1, "language_code": other},
+    ]
+    wire = {"transcripts": channels, "transcription_id": "t1", "audio_duration_secs": 1.5}
+    response = read("elevenlabs", wire, options={"use_multi_channel": True})
+    assert (response.text, response.language) == ("Good morning.\nHello.", language)
+    assert (response.id, response.duration_seconds, response.raw) == ("t1", 1.5, wire)
+
+
+@pytest.mark.parametrize("value", [True, "true", 1])
+def test_a_transcript_that_would_go_to_a_webhook_is_not_asked_for(value):
+    error = refused("elevenlabs", options={"webhook": value})
+    assert (error.reason, error.metadata["field"]) == ("unsupported_feature", "options")
+    assert "webhook" in error.message
+
+
+@pytest.mark.parametrize("value", [False, "false", None])
+def test_no_webhook_is_no_reason_to_refuse(value):
+    encoded("elevenlabs", options={"webhook": value})
 
 
 def test_what_is_billed_by_its_length_says_how_long_it_is():
@@ -209,6 +232,10 @@ def test_an_answer_that_was_cut_says_so():
         ("openai", {}, "malformed_response"),
         ("openai", {"text": None}, "malformed_response"),
         ("elevenlabs", {"text": 1}, "malformed_response"),
+        ("elevenlabs", {"transcripts": []}, "malformed_response"),
+        ("elevenlabs", {"transcripts": {"text": "a"}}, "malformed_response"),
+        ("elevenlabs", {"transcripts": [{"text": "a"}, {}]}, "malformed_response"),
+        ("elevenlabs", {"transcripts": [{"text": "a"}, None]}, "malformed_response"),
         ("elevenlabs", [], "malformed_response"),
     ],
 )
