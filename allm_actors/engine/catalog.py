@@ -70,6 +70,11 @@ _NONE = r"(?!)"
 # Which tool call ids providers accept, according to their error messages.
 _SHORT_IDS, _WORD_IDS, _NINE_LETTERS = r".{1,40}", r"[a-zA-Z0-9_-]{1,64}", r"[a-zA-Z0-9]{9}"
 _DOTTED_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
+# The thoughts of an answer without any, where a model that thinks refuses the conversation if one answer has none, or
+# an empty text. Source: https://github.com/vercel/ai/pull/14740,
+# https://github.com/NousResearch/hermes-agent/pull/18263 (DeepSeek), https://github.com/theopenco/llmgateway/pull/2093
+# (Moonshot).
+_NO_THOUGHTS = " "
 
 _ROWS = (
     Provider(
@@ -134,7 +139,7 @@ _ROWS = (
         base_url="https://api.deepseek.com/v1",
         key_names=("DEEPSEEK_API_KEY",),
         base_url_name="DEEPSEEK_BASE_URL",
-        quirks=Quirks(thoughts_back="reasoning_content"),
+        quirks=Quirks(thoughts_back="reasoning_content", no_thoughts=_NO_THOUGHTS),
     ),
     Provider(
         name="openrouter",
@@ -254,7 +259,11 @@ _ROWS = (
         base_url="https://api.moonshot.ai/v1",
         key_names=("MOONSHOT_API_KEY", "MOONSHOTAI_API_KEY"),
         base_url_name="MOONSHOT_BASE_URL",
-        quirks=Quirks(thoughts_back="reasoning_content", blank_answers=False),
+        quirks=Quirks(
+            thoughts_back="reasoning_content",
+            no_thoughts=_NO_THOUGHTS,
+            blank_answers=False,
+        ),
     ),
     Provider(
         name="alibaba",

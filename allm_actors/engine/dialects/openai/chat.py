@@ -176,16 +176,15 @@ def _message(message: Message, row: Provider) -> dict[str, Any]:
         wire["tool_calls"] = [call_made(call) for call in message.tool_calls]
     field = row.quirks.thoughts_back
     if field is not None and message.role == "assistant":
-        wire |= _thoughts(message, field)
+        thoughts = _thoughts(message, field, row.quirks.no_thoughts)
+        wire |= {} if thoughts is None else {field: thoughts}
     return wire
 
 
-def _thoughts(message: Message, field: str) -> dict[str, Any]:
+def _thoughts(message: Message, field: str, without: str | None) -> Any:
+    """What the model thought; `without`, if it did not, or another model or the caller made the answer."""
     state = provider_state(message, STATE)
-    if isinstance(state, Mapping) and field in state:
-        return {field: state[field]}
-    # DeepSeek refuses a call without the field; it is empty if another model, or the caller, made the call.
-    return {field: ""} if field == "reasoning_content" and message.tool_calls else {}
+    return state.get(field, without) if isinstance(state, Mapping) else without
 
 
 def _content(message: Message, row: Provider) -> str | list[dict[str, Any]]:

@@ -236,8 +236,18 @@ def test_thoughts_go_back_to_those_who_want_them():
     assert thought("deepseek", kept)["reasoning_content"] == "hm"
     assert thought("openrouter", kept)["reasoning_details"] == [{"text": "hm"}]
     assert not set(kept) & set(thought("groq", kept))
-    assert thought("deepseek", calls=[call])["reasoning_content"] == ""
-    assert not set(kept) & (set(thought("deepseek")) | set(thought("openrouter", calls=[call])))
+    for silent in ("openrouter", "zai"):
+        assert not set(kept) & set(thought(silent, calls=[call]))
+
+
+@pytest.mark.parametrize("provider", ["deepseek", "moonshotai"])
+def test_an_answer_without_thoughts_has_a_blank_one_where_none_and_an_empty_one_are_refused(provider):
+    call = ToolCall(id="c", name="f", arguments={})
+    plain = Message(role="assistant", content="x")
+    calling = Message(role="assistant", content="", metadata={"tool_calls": [call]})
+    other = Message(role="assistant", content="x", metadata={"provider_state": {"cohere": {}}})
+    told = body(provider, messages=[plain, calling, other, Message(role="user", content="y")])["messages"]
+    assert [message.get("reasoning_content") for message in told] == [" ", " ", " ", None]
 
 
 def test_text_that_is_no_unicode_is_refused_by_name():
