@@ -75,6 +75,10 @@ _DOTTED_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
 # https://github.com/NousResearch/hermes-agent/pull/18263 (DeepSeek), https://github.com/theopenco/llmgateway/pull/2093
 # (Moonshot).
 _NO_THOUGHTS = " "
+# Whose names are taken. Source: https://console.groq.com/docs/openai ("messages[].name" among the refused fields),
+# https://github.com/Gage-Technologies/mistral-go/issues/3, https://github.com/BerriAI/litellm/issues/9720 (xAI).
+_NOBODY: frozenset[str] = frozenset()
+_USERS = frozenset({"user"})
 
 _ROWS = (
     Provider(
@@ -126,6 +130,7 @@ _ROWS = (
         key_names=("GROQ_API_KEY",),
         base_url_name="GROQ_BASE_URL",
         quirks=Quirks(
+            names=_NOBODY,
             refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
             most={"stop": 4},
             words={"n": (1,)},
@@ -166,6 +171,7 @@ _ROWS = (
             after_answers="Noted.",
             blank_answers=False,
             system_first=True,
+            names=_NOBODY,
             include_usage=False,
             prompt_cache=frozenset({"key"}),
             documents="document_url",
@@ -180,6 +186,7 @@ _ROWS = (
         base_url="https://api.x.ai/v1",
         key_names=("XAI_API_KEY",),
         base_url_name="XAI_BASE_URL",
+        quirks=Quirks(names=_USERS),
     ),
     Provider(
         name="together",

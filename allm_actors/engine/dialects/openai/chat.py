@@ -14,6 +14,7 @@ no field for are in `request.options`, which override every field, as far as the
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
     reasoning_effort, verbosity       unchanged, only to models that reason; see the row
     what the model thought            reasoning_content or reasoning_details, if the server wants it back; see the row
+    a message's name                  name, to servers that take one from that role; see the row
     a user's message after a tool's   with an assistant's in between, if the server requires one; see the row
 
 Source: https://platform.openai.com/docs/api-reference/chat/create.
@@ -168,7 +169,7 @@ def _in_turn(messages: Iterable[Message]) -> list[Message]:
 
 def _message(message: Message, row: Provider) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role, "content": _content(message, row)}
-    if message.name is not None and message.role != "tool":
+    if message.name is not None and message.role in row.quirks.names:
         wire["name"] = message.name
     if message.role == "tool":
         wire["tool_call_id"] = message.tool_call_id

@@ -179,6 +179,21 @@ def test_messages():
     }
 
 
+@pytest.mark.parametrize(
+    ("provider", "named"),
+    [
+        ("openai", ["system", "user", "assistant"]),
+        ("xai", ["user"]),
+        ("groq", []),
+        ("mistral", []),
+    ],
+)
+def test_a_name_is_sent_where_it_is_not_refused(provider, named):
+    said = [Message(role=role, content="x", name="bob") for role in ("system", "user", "assistant")]
+    told = body(provider, messages=said)["messages"]
+    assert [message["role"] for message in told if message.get("name") == "bob"] == named
+
+
 def test_pictures():
     url = ImagePart(image=Image.from_url("https://x/y.png"), detail="low")
     data = ImagePart(image=Image.from_bytes(b"ab", "image/png"))
