@@ -82,9 +82,14 @@ _CODES = {
     "TIMEOUT": "timeout",
 }
 # The wording of providers that have no code for it.
+# Source: their answers, as quoted in https://github.com/earendil-works/pi/issues/4943 (OpenRouter),
+# https://github.com/ggml-org/llama.cpp/pull/15780, and in the clients of the others.
 _TOO_LONG = re.compile(
     r"prompt is too long|context window|context length|exceed context limit"
-    r"|input token count|input is too long|exceeds the maximum number of tokens",
+    r"|input token count|input is too long|exceeds the maximum number of tokens"
+    r"|maximum prompt length is|exceeds the available context size|exceeded model token limit"
+    r"|maximum allowed input length|too many tokens:|max input tokens|`inputs` tokens \+ `max_new_tokens` must be"
+    r"|longer than the maximum model length|range of input length should be",
     re.IGNORECASE,
 )
 _WRONG_KEY = re.compile(r"(?:incorrect|invalid) api[ _-]?key", re.IGNORECASE)
@@ -271,7 +276,11 @@ def _status_in(wire: Mapping[str, Any]) -> int | None:
 def _reason(status: int | None, code: str | None, kind: str | None, words: str) -> str:
     marks = f"{code or ''} {kind or ''}".lower()
     if status in (None, 400, 413, 422, 403) or (status < 500 and status not in _STATUSES):
-        if "context_length" in marks or (status != 403 and _TOO_LONG.search(words)):
+        if (
+            "context_length" in marks
+            or "context_size" in marks
+            or (status != 403 and _TOO_LONG.search(words))
+        ):
             return "context_length_exceeded"
         if "content_filter" in marks or "policy" in marks or "moderation" in marks:
             return "content_filter"
