@@ -131,6 +131,7 @@ _ROWS = (
         base_url_name="GROQ_BASE_URL",
         quirks=Quirks(
             names=_NOBODY,
+            reasons={498: "provider_unavailable"},  # https://console.groq.com/docs/errors: no flex capacity
             refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
             most={"stop": 4},
             words={"n": (1,)},
@@ -287,7 +288,10 @@ _ROWS = (
         base_url="https://api.z.ai/api/paas/v4",
         key_names=("ZAI_API_KEY",),
         base_url_name="ZAI_BASE_URL",
-        quirks=Quirks(thoughts_back="reasoning_content"),
+        quirks=Quirks(
+            thoughts_back="reasoning_content",
+            reasons={"1301": "content_filter"},  # https://github.com/langchain4j/langchain4j/issues/1079
+        ),
     ),
     Provider(
         name="fireworks",
@@ -360,6 +364,7 @@ _ROWS = (
         base_url="https://api.cohere.com",
         key_names=("CO_API_KEY", "COHERE_API_KEY"),
         base_url_name="COHERE_BASE_URL",
+        quirks=Quirks(reasons={498: "content_filter"}),  # a word on its blocklist
     ),
     Provider(
         name="bedrock",

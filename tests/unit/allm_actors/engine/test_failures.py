@@ -97,6 +97,33 @@ def test_too_many_tokens_a_minute_are_no_prompt_that_is_too_long():
     assert wire_error(wire, PROVIDERS["bedrock"]).reason == "rate_limited"
 
 
+@pytest.mark.parametrize(
+    ("provider", "status", "wire"),
+    [
+        ("openrouter", 403, {"message": "flagged", "metadata": {"reasons": ["x"], "flagged_input": "y"}}),
+        ("openrouter", 403, {"message": "no", "metadata": {"error_type": "content_policy_violation"}}),
+        ("xai", 403, "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO"),
+        ("alibaba", 400, {"message": "inappropriate", "code": "data_inspection_failed"}),
+        ("alibaba", 400, {"message": "inappropriate", "code": "DataInspectionFailed"}),
+        ("zai", 400, {"message": "potentially unsafe or sensitive content", "code": "1301"}),
+        ("deepseek", 400, {"message": "Content Exists Risk", "code": "invalid_request_error"}),
+    ],
+)
+def test_a_prompt_that_moderation_refuses_is_no_wrong_key(provider, status, wire):
+    error = refused(status, {"error": wire}, provider=provider)
+    assert (error.reason, error.status) == ("content_filter", status)
+    assert "key" not in error.message
+    assert refused(403, {"error": "no"}, provider=provider).reason == "authentication_failed"
+
+
+@pytest.mark.parametrize(
+    ("provider", "reason"),
+    [("cohere", "content_filter"), ("groq", "provider_unavailable"), ("openai", "unknown")],
+)
+def test_a_status_of_a_providers_own_means_what_it_says(provider, reason):
+    assert refused(498, {"error": {"message": "no"}}, provider=provider).reason == reason
+
+
 def test_the_context_of_a_server_of_ones_own_is_known_by_its_code():
     wire = {"error": {"message": "no", "code": 400, "type": "exceed_context_size_error"}}
     assert refused(400, wire, provider="llamacpp").reason == "context_length_exceeded"
