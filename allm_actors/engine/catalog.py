@@ -290,6 +290,7 @@ _ROWS = (
         base_url_name="ZAI_BASE_URL",
         quirks=Quirks(
             thoughts_back="reasoning_content",
+            blank_answers=False,  # https://github.com/agentscope-ai/QwenPaw/issues/287: "text cannot be empty"
             reasons={"1301": "content_filter"},  # https://github.com/langchain4j/langchain4j/issues/1079
         ),
     ),

@@ -75,7 +75,7 @@ def roles(provider, *messages):
     return [(wire["role"], wire["content"]) for wire in body(provider, messages=list(messages))["messages"]]
 
 
-@pytest.mark.parametrize("provider", ["moonshotai", "mistral", "perplexity"])
+@pytest.mark.parametrize("provider", ["moonshotai", "mistral", "perplexity", "zai"])
 def test_an_answer_without_anything_is_left_out_where_it_is_refused(provider):
     asked = [Message(role="user", content="a"), EMPTY]
     assert roles(provider, *asked) == [("user", "a")]
