@@ -16,7 +16,7 @@ from types import MappingProxyType
 from allm_actors.data import EngineError
 from allm_actors.engine.quirks import Header, Quirks
 
-__all__ = ["OPENAI_WORDS", "PROVIDERS", "Provider", "near_names", "unknown_adapter"]
+__all__ = ["NEWER_GPT", "OPENAI_WORDS", "PROVIDERS", "Provider", "near_names", "unknown_adapter"]
 
 OPENAI_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -58,11 +58,13 @@ class Provider:
     quirks: Quirks = field(default_factory=Quirks)
 
 
+NEWER_GPT = r"gpt-(?!35)(?:[5-9]|[1-9]\d)"
+"""The beginning of the names of `gpt-5` and newer; `gpt-35-turbo` is what Azure calls GPT-3.5."""
 # OpenAI's reasoning models, which OpenAI wants to be used through its Responses API.
-_REASONING = r"gpt-(?:[5-9]|[1-9]\d)|o[1-9]"
+_REASONING = rf"{NEWER_GPT}|o[1-9]"
 # The chat variants do not reason, and refuse the options of those that do; fine-tuned models of these families reason.
 # Only the newer models take `verbosity`.
-_VERBOSE = r"(?:ft:)?gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)"
+_VERBOSE = rf"(?:ft:)?{NEWER_GPT}(?!.*-chat)"
 _SEALED = rf"{_VERBOSE}|(?:ft:)?o[1-9]"
 # An Azure deployment may have any name: only names of models known not to reason are excluded.
 _PLAIN = r"gpt-(?:4|3\.?5|.*-chat)|chatgpt-"

@@ -37,7 +37,7 @@ from allm_actors.data import (
     TextPart,
     Tool,
 )
-from allm_actors.engine.catalog import Provider
+from allm_actors.engine.catalog import NEWER_GPT, Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, named_schema, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
@@ -61,9 +61,7 @@ _DOCUMENTS = {
     "document_url": Documents(urls=ANYWHERE),
 }
 # The models that refuse `max_tokens`, or will, and their fine-tuned versions.
-_COMPLETION_TOKENS = re.compile(
-    r"(?:ft:)?(?:gpt-4o|gpt-4\.1|gpt-(?:[5-9]|[1-9]\d)|o[1-9]|chatgpt-)", re.IGNORECASE
-)
+_COMPLETION_TOKENS = re.compile(rf"(?:ft:)?(?:gpt-4o|gpt-4\.1|{NEWER_GPT}|o[1-9]|chatgpt-)", re.IGNORECASE)
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:

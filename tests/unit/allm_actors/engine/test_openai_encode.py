@@ -14,7 +14,8 @@ from allm_actors.engine.dialects.openai.chat import encode
 def body(provider="openai", **fields):
     fields.setdefault("messages", [Message(role="user", content="hi")])
     http = encode(Request(**fields), PROVIDERS[provider], "https://host/v1")
-    assert http.url == "https://host/v1/chat/completions"
+    if provider != "azure":  # its deployments are in the path
+        assert http.url == "https://host/v1/chat/completions"
     return json.loads(http.body)
 
 
@@ -40,11 +41,17 @@ def test_the_least_there_is():
         ],
         *[("openai", m, "max_tokens") for m in ("gpt-4", "gpt-3.5-turbo", "gpt-4-turbo", None)],
         ("groq", "openai/gpt-oss-120b", "max_tokens"),
+        ("azure", "gpt-35-turbo-16k", "max_tokens"),
+        ("azure", "gpt-5", "max_completion_tokens"),
         ("cerebras", "zai-glm-4.7", "max_completion_tokens"),
     ],
 )
 def test_the_name_of_the_token_limit(provider, model, name):
     assert body(provider, model=model, max_tokens=5)[name] == 5
+
+
+def test_a_deployment_of_any_name_may_be_given_the_newer_limit():
+    assert body("azure", model="prod", options={"max_completion_tokens": 5})["max_completion_tokens"] == 5
 
 
 def test_tools_and_choices():
