@@ -12,7 +12,8 @@ every field: names of the wire request's own fields stay at its top level, all o
     response_format                   format: "json", or the schema itself
     tool_choice none                  no tools; required, or a name, is refused, because this format has neither
 
-Source: https://github.com/ollama/ollama/blob/main/docs/api.md, and recorded exchanges.
+Source: https://github.com/ollama/ollama/blob/main/docs/api.md and .../main/api/types.go (ChatRequest), and recorded
+exchanges.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _TOP_LEVEL = (
     "model",
     "logprobs",
     "top_logprobs",
+    "truncate",
+    "shift",
 )
 
 

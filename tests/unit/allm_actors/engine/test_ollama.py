@@ -50,8 +50,15 @@ def test_parameters_of_the_model_are_options_and_the_rest_is_the_requests():
         temperature=0.5,
         max_tokens=9,
         response_format={"type": "json_schema", "name": "n", "schema": {"type": "object"}},
-        options={"num_ctx": 4096, "keep_alive": "5m", "options": {"seed": 1}},
+        options={
+            "num_ctx": 4096,
+            "keep_alive": "5m",
+            "truncate": False,
+            "shift": False,
+            "options": {"seed": 1},
+        },
     )
+    assert (body["truncate"], body["shift"]) == (False, False)
     assert body["options"] == {"temperature": 0.5, "num_predict": 9, "num_ctx": 4096, "seed": 1}
     assert (body["keep_alive"], body["format"]) == ("5m", {"type": "object"})
     assert sent(response_format={"type": "json_object"})["format"] == "json"
