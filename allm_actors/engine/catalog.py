@@ -207,7 +207,11 @@ _ROWS = (
         base_url="https://api.cerebras.ai/v1",
         key_names=("CEREBRAS_API_KEY",),
         base_url_name="CEREBRAS_BASE_URL",
-        quirks=Quirks(include_usage=False, max_tokens="max_completion_tokens"),
+        quirks=Quirks(
+            include_usage=False,
+            max_tokens="max_completion_tokens",
+            thoughts_back="reasoning",  # https://github.com/vercel/ai/issues/15042
+        ),
     ),
     Provider(
         name="azure",

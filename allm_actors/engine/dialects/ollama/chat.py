@@ -7,6 +7,7 @@ every field: names of the wire request's own fields stay at its top level, all o
     ours                              on the wire
     max_tokens, temperature           options.num_predict, options.temperature
     tool messages                     role tool, with the tool's name; there are no ids
+    what the model thought            thinking, as it came; see `lines`
     an assistant's calls              tool_calls, with the arguments as an object
     pictures                          images, Base64; a URL is refused
     response_format                   format: "json", or the schema itself
@@ -23,9 +24,10 @@ from typing import Any, Final
 
 from allm_actors.data import AdapterError, ImagePart, Message, Request
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import flat_text, json_body, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
-from allm_actors.engine.dialects.ollama.lines import Decoder
+from allm_actors.engine.dialects.ollama.lines import STATE, Decoder
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
@@ -103,6 +105,9 @@ def _message(message: Message, names: Mapping[str, str], row: Provider) -> dict[
     if message.role == "tool":
         name = message.name or names.get(message.tool_call_id or "")
         return wire if name is None else {**wire, "tool_name": name}
+    state = provider_state(message, STATE)
+    if isinstance(state, Mapping):
+        wire |= state
     if message.tool_calls:
         wire["tool_calls"] = [
             {"function": {"name": call.name, "arguments": call.arguments}} for call in message.tool_calls

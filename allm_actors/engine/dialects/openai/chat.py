@@ -13,7 +13,7 @@ no field for are in `request.options`, which override every field, as far as the
     documents                         file, or what the row calls it
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
     reasoning_effort, verbosity       unchanged, only to models that reason; see the row
-    what the model thought            reasoning_content or reasoning_details, if the server wants it back; see the row
+    what the model thought            reasoning_content, reasoning or reasoning_details, if the server wants it back
     a message's name                  name, to servers that take one from that role; see the row
     a user's message after a tool's   with an assistant's in between, if the server requires one; see the row
 

@@ -73,6 +73,22 @@ def test_calls_and_answers_go_by_name():
     assert body["tools"][0]["function"]["name"] == "look"
 
 
+def test_what_the_model_thought_goes_back_with_its_calls():
+    call = {"function": {"name": "look", "arguments": {"x": 1}}}
+    lines = [{"message": {"thinking": "I "}}, {"message": {"thinking": "look."}}]
+    done = {"message": {"content": "", "tool_calls": [call]}, "done": True, "done_reason": "stop"}
+    said = stream(*lines, done)[-1].message
+    body = sent(user("hi"), said, tools=[TOOL])
+    assert body["messages"][1] == {
+        "role": "assistant",
+        "content": "",
+        "thinking": "I look.",
+        "tool_calls": [call],
+    }
+    silent = stream({**done, "message": {"content": "No."}})[-1].message
+    assert sent(user("hi"), silent)["messages"][1] == {"role": "assistant", "content": "No."}
+
+
 def test_a_forced_call_is_refused_and_none_means_no_tools():
     assert "tools" not in sent(tools=[TOOL], tool_choice="none")
     with pytest.raises(AdapterError, match="cannot force a tool call") as refused:

@@ -257,6 +257,8 @@ def test_thoughts_go_back_to_those_who_want_them():
     call = ToolCall(id="c", name="f", arguments={})
     assert thought("deepseek", kept)["reasoning_content"] == "hm"
     assert thought("openrouter", kept)["reasoning_details"] == [{"text": "hm"}]
+    at_cerebras = thought("cerebras", {"reasoning": "hm"}, calls=[call])
+    assert (at_cerebras["reasoning"], "reasoning_content" in at_cerebras) == ("hm", False)
     assert not set(kept) & set(thought("groq", kept))
     for silent in ("openrouter", "zai"):
         assert not set(kept) & set(thought(silent, calls=[call]))
