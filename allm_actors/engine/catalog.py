@@ -147,7 +147,11 @@ _ROWS = (
         base_url="https://api.deepseek.com/v1",
         key_names=("DEEPSEEK_API_KEY",),
         base_url_name="DEEPSEEK_BASE_URL",
-        quirks=Quirks(thoughts_back="reasoning_content", no_thoughts=_NO_THOUGHTS),
+        quirks=Quirks(
+            thoughts_back="reasoning_content",
+            no_thoughts=_NO_THOUGHTS,
+            schemas=False,  # https://github.com/UKGovernmentBEIS/inspect_ai/issues/4916: 400
+        ),
     ),
     Provider(
         name="openrouter",
@@ -297,6 +301,7 @@ _ROWS = (
         quirks=Quirks(
             thoughts_back="reasoning_content",
             blank_answers=False,  # https://github.com/agentscope-ai/QwenPaw/issues/287: "text cannot be empty"
+            schemas=False,  # https://docs.z.ai/guides/capabilities/struct-output: only json_object
             reasons={"1301": "content_filter"},  # https://github.com/langchain4j/langchain4j/issues/1079
         ),
     ),

@@ -34,8 +34,9 @@ class Quirks:
     `blank_answers`: whether it accepts an assistant's message without text and calls; without, such a message
     is left out. `system_first`: whether it refuses system messages behind others; they are sent before them.
     `alternating`: whether it wants the user and the assistant to take turns. `names`: the roles whose
-    messages may have a name; it is left out of all others. `reasons`: what a status or a code of an error
-    means, where it means something else than elsewhere.
+    messages may have a name; it is left out of all others. `schemas`: whether an answer can be held to a JSON
+    schema; without, JSON is asked for, and the schema is told in the system message. `reasons`: what a status
+    or a code of an error means, where it means something else than elsewhere.
 
     For the fields of a chat completion, by the caller's names: `renames`: the server's name of a field.
     `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that
@@ -57,6 +58,7 @@ class Quirks:
     system_first: bool = False
     alternating: bool = False
     names: frozenset[str] = frozenset({"system", "user", "assistant"})
+    schemas: bool = True
     reasons: Mapping[int | str, str] = field(default_factory=dict)
     documents: Literal["file", "file or URL", "document_url"] | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
