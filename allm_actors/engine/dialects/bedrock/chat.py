@@ -32,7 +32,6 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from allm_actors.data import (
-    AdapterError,
     DocumentPart,
     Message,
     Part,
@@ -70,6 +69,7 @@ _FIELDS = (
     *("performanceConfig", "serviceTier", "outputConfig", "additionalModelResponseFieldPaths"),
     "projectIdentifier",
 )
+_AS_BYTES = frozenset({"user", "tool"})
 _PROMPT = ":prompt/"  # in the ARN of a managed prompt, which has messages of its own
 _BESIDE_A_DOCUMENT = "See the document."
 _KINDS = {"reasoningContent": "thought", "toolUse": "call", "toolResult": "result"}
@@ -81,19 +81,19 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
-    check_parts(request.messages, row, DOCUMENTS)
+    check_parts(request.messages, row, DOCUMENTS, as_bytes=_AS_BYTES)
     model = str(request.options.get("model", request.model))
-    body = _body(request, row)
+    body = _body(request)
     if _PROMPT not in model:
         check_turns(body["messages"], row.label)
     url = f"{base_url}/model/{quote(model, safe='')}/converse-stream"
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 
 
-def _body(request: Request, row: Provider) -> dict[str, Any]:
+def _body(request: Request) -> dict[str, Any]:
     given = request.options
     vendor = vendor_of(str(given.get("model", request.model) or ""))
-    body: dict[str, Any] = {"messages": list(_turns(named(request.messages), row, vendor))}
+    body: dict[str, Any] = {"messages": list(_turns(named(request.messages), vendor))}
     system = [{"text": text} for text in _system(request.messages)]
     if system:
         body["system"] = system
@@ -223,12 +223,12 @@ def _system(messages: Iterable[Message]) -> Iterable[str]:
     return filter(str.strip, (flat_text(message) for message in messages if message.role == "system"))
 
 
-def _turns(messages: Iterable[Message], row: Provider, vendor: str) -> Iterable[dict[str, Any]]:
+def _turns(messages: Iterable[Message], vendor: str) -> Iterable[dict[str, Any]]:
     spoken = [message for message in messages if message.role != "system"]
     told = [
         ("assistant", _assistant(message, vendor, goes_on=message is spoken[-1]))
         if message.role == "assistant"
-        else ("user", _user(message, row))
+        else ("user", _user(message))
         for message in spoken
     ]
     for role, group in groupby(((role, blocks) for role, blocks in told if blocks), key=itemgetter(0)):
@@ -239,32 +239,27 @@ def _turns(messages: Iterable[Message], row: Provider, vendor: str) -> Iterable[
         yield {"role": role, "content": [*content, {"text": _BESIDE_A_DOCUMENT}] if alone else content}
 
 
-def _user(message: Message, row: Provider) -> list[dict[str, Any]]:
+def _user(message: Message) -> list[dict[str, Any]]:
     if message.role == "tool":
-        return [{"toolResult": {"toolUseId": message.tool_call_id, "content": _said(message, row)}}]
-    return _said(message, row)
+        return [{"toolResult": {"toolUseId": message.tool_call_id, "content": _said(message)}}]
+    return _said(message)
 
 
-def _said(message: Message, row: Provider) -> list[dict[str, Any]]:
+def _said(message: Message) -> list[dict[str, Any]]:
     if isinstance(message.content, str):
         return _text(message.content)
-    return [block for part in message.content for block in _part(part, row)]
+    return [block for part in message.content for block in _part(part)]
 
 
 def _text(text: str) -> list[dict[str, Any]]:
     return [{"text": text}] if text.strip() else []  # a blank block is refused
 
 
-def _part(part: Part, row: Provider) -> list[dict[str, Any]]:
+def _part(part: Part) -> list[dict[str, Any]]:
     if isinstance(part, TextPart):
         return _text(part.text)
     if isinstance(part, DocumentPart):
         return [document_block(part.document)]
-    if part.image.source[0] == "url":
-        message = (
-            f"{row.label} takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
-        )
-        raise AdapterError("unsupported_feature", provider=row.name, message=message)
     mime_type, data = picture_data(part.image)
     return [{"image": {"format": mime_type.removeprefix("image/"), "source": {"bytes": data}}}]
 

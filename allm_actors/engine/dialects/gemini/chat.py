@@ -55,6 +55,7 @@ __all__ = ["DIALECT", "encode"]
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 _DOCUMENTS = Documents(urls=ANYWHERE)
+_AS_BYTES = frozenset({"user"})
 _MERGED = ("generationConfig", "toolConfig")
 _OPTIONS = {
     "top_p": "topP",
@@ -90,7 +91,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     Raises: `ValidationError` and `AdapterError`, `unsupported_feature` or, for files that are too large together,
     `invalid_request`, for what cannot be sent.
     """
-    check_parts(request.messages, row, _DOCUMENTS, in_answers=False)
+    check_parts(request.messages, row, _DOCUMENTS, in_answers=False, as_bytes=_AS_BYTES)
     model = quote(str(request.options.get("model", request.model)).removeprefix("models/"), safe="")
     url = f"{base_url}/models/{model}:streamGenerateContent?alt=sse"
     wire = _body(request)
@@ -260,10 +261,6 @@ def _part(part: Part) -> list[dict[str, Any]]:
         return _text(part.text)
     if isinstance(part, DocumentPart):
         return [_document(part.document)]
-    kind, _ = part.image.source
-    if kind == "url":
-        message = "Gemini takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
-        raise AdapterError("unsupported_feature", provider="gemini", message=message)
     mime_type, data = picture_data(part.image)
     return [{"inlineData": {"mimeType": mime_type, "data": data}}]
 

@@ -36,6 +36,7 @@ __all__ = ["DIALECT", "encode"]
 
 _PATH = "/api/chat"
 _HEADERS = {"content-type": "application/json", "accept": "application/x-ndjson"}
+_AS_BYTES = frozenset({"user", "assistant", "tool"})
 _TOP_LEVEL = (
     "format",
     "keep_alive",
@@ -56,14 +57,14 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
-    check_parts(request.messages, row)
+    check_parts(request.messages, row, as_bytes=_AS_BYTES)
     return HttpRequest(url=base_url + _PATH, body=json_body(_body(request, row)), headers=_HEADERS)
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
     names = {call.id: call.name for message in request.messages for call in message.tool_calls}
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
-    body["messages"] = [_message(message, names, row) for message in request.messages]
+    body["messages"] = [_message(message, names) for message in request.messages]
     if request.tools and _wants_tools(request.tool_choice, row):
         body["tools"] = [tool_spec(tool) for tool in request.tools]
     wanted = _format(request.response_format)
@@ -97,11 +98,11 @@ def _format(wanted: Any) -> Any:
     return wanted.get("schema") if isinstance(wanted, Mapping) and kind == "json_schema" else None
 
 
-def _message(message: Message, names: Mapping[str, str], row: Provider) -> dict[str, Any]:
+def _message(message: Message, names: Mapping[str, str]) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role, "content": flat_text(message)}
     pictures = [part for part in message.content if isinstance(part, ImagePart)]
     if pictures:
-        wire["images"] = [_picture(part, row) for part in pictures]
+        wire["images"] = [picture_data(part.image)[1] for part in pictures]
     if message.role == "tool":
         name = message.name or names.get(message.tool_call_id or "")
         return wire if name is None else {**wire, "tool_name": name}
@@ -113,15 +114,6 @@ def _message(message: Message, names: Mapping[str, str], row: Provider) -> dict[
             {"function": {"name": call.name, "arguments": call.arguments}} for call in message.tool_calls
         ]
     return wire
-
-
-def _picture(part: ImagePart, row: Provider) -> str:
-    if part.image.source[0] == "url":
-        message = (
-            f"{row.label} takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
-        )
-        raise AdapterError("unsupported_feature", provider=row.name, message=message)
-    return picture_data(part.image)[1]
 
 
 DIALECT: Final = ChatDialect(

@@ -101,7 +101,7 @@ def test_pictures_are_base64():
     assert sent(user([TextPart(text="what?"), picture]))["messages"] == [
         {"role": "user", "content": "what?", "images": ["AQI="]}
     ]
-    with pytest.raises(AdapterError, match="by URL"):
+    with pytest.raises(AdapterError, match="Ollama takes no picture by URL"):
         sent(user([ImagePart(image=Image.from_url("https://y/z.png"))]))
 
 
