@@ -32,6 +32,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from allm_actors.data import (
+    AdapterError,
     DocumentPart,
     Message,
     Part,
@@ -39,7 +40,6 @@ from allm_actors.data import (
     TextPart,
     Tool,
     ToolCall,
-    ValidationError,
 )
 from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
@@ -83,14 +83,14 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """
     check_parts(request.messages, row, DOCUMENTS, as_bytes=_AS_BYTES)
     model = str(request.options.get("model", request.model))
-    body = _body(request)
+    body = _body(request, row)
     if _PROMPT not in model:
         check_turns(body["messages"], row.label)
     url = f"{base_url}/model/{quote(model, safe='')}/converse-stream"
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _body(request: Request, row: Provider) -> dict[str, Any]:
     given = request.options
     vendor = vendor_of(str(given.get("model", request.model) or ""))
     body: dict[str, Any] = {"messages": list(_turns(named(request.messages), vendor))}
@@ -102,7 +102,7 @@ def _body(request: Request) -> dict[str, Any]:
     inference = _inference(request)
     if inference:
         body["inferenceConfig"] = inference
-    tools = _tool_config(request)
+    tools = _tool_config(request, row)
     if tools:
         body["toolConfig"] = tools
     wanted = request.response_format
@@ -173,8 +173,10 @@ def _mark(body: Mapping[str, Any], cache: Mapping[str, Any]) -> None:
 # --- tools ----------------------------------------------------------------------------------------------------
 
 
-def _tool_config(request: Request) -> dict[str, Any] | None:
-    choice = _tool_choice(request)
+def _tool_config(request: Request, row: Provider) -> dict[str, Any] | None:
+    choice = _tool_choice(request.tool_choice)
+    if not request.tools and (choice is not None or request.tool_choice == "none"):
+        raise _no_choice(row)
     tools = request.tools if request.tool_choice != "none" else []
     if not tools:
         # A conversation with calls in it is refused unless those tools are declared.
@@ -186,34 +188,29 @@ def _tool_config(request: Request) -> dict[str, Any] | None:
     return config if choice is None else {**config, "toolChoice": choice}
 
 
+def _no_choice(row: Provider) -> AdapterError:
+    message = (
+        f"{row.label} takes a tool_choice only beside tools=: with tools in a model's own form, put the choice "
+        "into the request's options, in that form, too"
+    )
+    return AdapterError("unsupported_feature", provider=row.name, message=message)
+
+
 def _tool(tool: Tool) -> dict[str, Any]:
     said = {"description": tool.description} if tool.description else {}  # it may not be empty
     return {"toolSpec": {"name": tool.name, **said, "inputSchema": {"json": parameters(tool)}}}
 
 
-def _tool_choice(request: Request) -> dict[str, Any] | None:
-    choice = request.tool_choice
+def _tool_choice(choice: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     match choice:
         case None | "auto" | "none":
             return None
         case "required":
-            forced: dict[str, Any] = {"any": {}}
+            return {"any": {}}
         case str():
-            forced = {"tool": {"name": choice}}
-        case {"type": "function", "function": {"name": name}} | {"type": "function", "name": name}:
-            forced = {"tool": {"name": name}}
-        case {"auto": _} | {"any": _} | {"tool": _}:
-            forced = dict(choice)
+            return {"tool": {"name": choice}}
         case _:
-            message = f"tool_choice must be 'auto', 'none', 'required' or a tool's name; got: {choice!r}"
-            raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
-    if not request.tools and "auto" not in forced:
-        message = (
-            f"tool_choice {choice!r} forces a call, but the request has no tools; give it tools, or leave "
-            "tool_choice out"
-        )
-        raise ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
-    return forced
+            return choice
 
 
 # --- messages -------------------------------------------------------------------------------------------------

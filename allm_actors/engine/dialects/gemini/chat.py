@@ -57,6 +57,7 @@ _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 _DOCUMENTS = Documents(urls=ANYWHERE)
 _AS_BYTES = frozenset({"user"})
 _MERGED = ("generationConfig", "toolConfig")
+_MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 _OPTIONS = {
     "top_p": "topP",
     "top_k": "topK",
@@ -111,8 +112,8 @@ def _body(request: Request) -> dict[str, Any]:
         body["systemInstruction"] = {"parts": [{"text": "\n\n".join(filter(None, system))}]}
     if request.tools:
         body["tools"] = [{"functionDeclarations": [_tool(tool) for tool in request.tools]}]
-        if request.tool_choice is not None:
-            body["toolConfig"] = {"functionCallingConfig": _tool_choice(request.tool_choice)}
+    if request.tool_choice is not None:
+        body["toolConfig"] = _tool_config(request.tool_choice)
     config = _generation_config(request)
     options = {name: value for name, value in request.options.items() if name != "model"}
     config |= {_OPTIONS.get(name, name): value for name, value in options.items() if name not in TOP_LEVEL}
@@ -193,20 +194,16 @@ def _is_simple_kind(schema: Mapping[str, Any], *, of_all: bool) -> bool:
     )
 
 
-def _tool_choice(choice: str | Mapping[str, Any]) -> Mapping[str, Any]:
+def _tool_config(choice: str | Mapping[str, Any]) -> Mapping[str, Any]:
     match choice:
-        case "auto":
-            return {"mode": "AUTO"}
-        case "none":
-            return {"mode": "NONE"}
-        case "required":
-            return {"mode": "ANY"}
+        case str() if choice in _MODES:
+            return {"functionCallingConfig": {"mode": _MODES[choice]}}
         case str():
-            return {"mode": "ANY", "allowedFunctionNames": [choice]}
-        case {"type": "function", "function": {"name": name}} | {"type": "function", "name": name}:
-            return {"mode": "ANY", "allowedFunctionNames": [name]}
-        case _:
+            return {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": [choice]}}
+        case {"functionCallingConfig": _} | {"function_calling_config": _}:
             return choice
+        case _:
+            return {"functionCallingConfig": choice}
 
 
 # --- contents -----------------------------------------------------------------------------------------------------

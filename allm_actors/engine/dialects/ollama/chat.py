@@ -65,7 +65,8 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     names = {call.id: call.name for message in request.messages for call in message.tool_calls}
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
     body["messages"] = [_message(message, names) for message in request.messages]
-    if request.tools and _wants_tools(request.tool_choice, row):
+    unwanted = () if _wants_tools(request.tool_choice, row) else ("tools",)
+    if request.tools and not unwanted:
         body["tools"] = [tool_spec(tool) for tool in request.tools]
     wanted = _format(request.response_format)
     if wanted is not None:
@@ -81,11 +82,11 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     options |= given.get("options") or {}
     if options:
         body["options"] = options
-    return body | {name: given[name] for name in _TOP_LEVEL if name in given}
+    return body | {name: given[name] for name in _TOP_LEVEL if name in given and name not in unwanted}
 
 
 def _wants_tools(choice: Any, row: Provider) -> bool:
-    if choice is None or choice in ("auto", "none"):
+    if choice in (None, "auto", "none"):
         return bool(choice != "none")
     message = f"{row.label} cannot force a tool call; leave tool_choice out, or make it 'auto'"
     raise AdapterError("unsupported_feature", provider=row.name, message=message)

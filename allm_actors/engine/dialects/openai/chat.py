@@ -39,13 +39,14 @@ from allm_actors.data import (
     Tool,
 )
 from allm_actors.data.encoding import json_text
+from allm_actors.data.tool_choice import CHOICE_WORDS
 from allm_actors.engine.catalog import NEWER_GPT, Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, named_schema, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.openai.chunks import STATE, Decoder
-from allm_actors.engine.dialects.openai.options import forced_name, prompt_cache
+from allm_actors.engine.dialects.openai.options import prompt_cache
 from allm_actors.engine.dialects.parameters import obeying
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
@@ -127,8 +128,8 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _tool_choice(choice: str | Mapping[str, Any]) -> Any:
-    name = forced_name(choice)
-    return choice if name is None else {"type": "function", "function": {"name": name}}
+    named = isinstance(choice, str) and choice not in CHOICE_WORDS
+    return {"type": "function", "function": {"name": choice}} if named else choice
 
 
 def _response_format(wanted: Any) -> Any:

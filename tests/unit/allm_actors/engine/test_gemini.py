@@ -241,13 +241,13 @@ class TestEncode:
             ("required", {"mode": "ANY"}),
             ("look", {"mode": "ANY", "allowedFunctionNames": ["look"]}),
             ({"mode": "VALIDATED"}, {"mode": "VALIDATED"}),
+            ({"functionCallingConfig": {"mode": "VALIDATED"}}, {"mode": "VALIDATED"}),
         ],
         ids=str,
     )
     def test_tool_choice(self, choice, wire):
         body = sent(tools=[tool({"type": "object"})], tool_choice=choice)
         assert body["toolConfig"] == {"functionCallingConfig": wire}
-        assert "toolConfig" not in sent(tool_choice=choice)
 
     def test_options_are_generation_config_unless_they_are_fields_of_the_request(self):
         wanted = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}

@@ -64,8 +64,6 @@ def test_tools_and_choices():
         }
     ]
     assert wire["tool_choice"] == {"type": "function", "function": {"name": "f"}}
-    flat = {"type": "function", "name": "f"}
-    assert body(tools=[tool], tool_choice=flat)["tool_choice"] == wire["tool_choice"]
     assert parameters(msgspec.structs.replace(tool, schema={})) == {"type": "object", "properties": {}}
     whole = {"properties": {"a": {}}, "type": "object"}
     assert parameters(msgspec.structs.replace(tool, schema=whole)) is whole
