@@ -89,7 +89,7 @@ def conduct(
             if len(pieces) == 1:
                 raise
             done = {"completed_chunks": chunk, "completed_inputs": sum(len(p.input) for p in pieces[:chunk])}
-            raise _with_metadata(error, done) from None
+            raise error.replaced(metadata={**error.metadata, **done}) from None
     return responses[0] if len(responses) == 1 else _merged(responses, pieces)
 
 
@@ -139,8 +139,3 @@ def _sum(usages: Sequence[Usage]) -> Usage:
             elif value is not None:
                 total[name] = total.get(name, 0) + value
     return Usage(**total)
-
-
-def _with_metadata(error: AdapterError, more: dict[str, Any]) -> AdapterError:
-    fields = error.to_fields()
-    return type(error).from_fields(fields | {"metadata": {**error.metadata, **more}})

@@ -38,13 +38,7 @@ def with_way_out(error: E, asked: Sequence[Message], earlier: Sequence[Message])
         f"{error}; the session has had {which} since an earlier turn: take it out with "
         "session.replace_messages(…) in a host, allm.session.replace_messages(session, …) for a value"
     )
-    return _saying(error, text)
-
-
-def _saying(error: E, text: str) -> E:
-    """A copy of the error with this message, whatever a class of the user's adds to it or wants to be made with."""
-    told = error.__class__.__new__(error.__class__, *error.args)
-    told.__dict__.update(error.__dict__, message=text)
+    told = error.replaced(message=text)
     told.__cause__, told.__traceback__ = error.__cause__, error.__traceback__
     return told
 
