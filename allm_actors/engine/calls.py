@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import count
 from typing import Any
 
@@ -124,18 +125,6 @@ def _merged(responses: Sequence[EmbeddingResponse], pieces: Sequence[EmbeddingRe
     return msgspec.structs.replace(
         first,
         embeddings=embeddings,
-        usage=_sum([response.usage for response in responses]),
+        usage=reduce(Usage.plus, (response.usage for response in responses)),
         metadata={**first.metadata, "chunk_count": len(responses)},
     )
-
-
-def _sum(usages: Sequence[Usage]) -> Usage:
-    """The sum field by field; a field that no chunk reports stays None."""
-    total: dict[str, Any] = {}
-    for usage in usages:
-        for name, value in msgspec.structs.asdict(usage).items():
-            if isinstance(value, dict):
-                total[name] = {**total.get(name, {}), **value}
-            elif value is not None:
-                total[name] = total.get(name, 0) + value
-    return Usage(**total)
