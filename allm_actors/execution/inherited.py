@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from allm_actors.data import DocumentPart, ImagePart, Message, TextPart, ValidationError
+from allm_actors.data import DocumentPart, ImagePart, Message, ValidationError
 from allm_actors.data.utf8 import is_utf8
+
+from .receiving import text_of
 
 __all__ = ["with_way_out"]
 
@@ -48,19 +50,13 @@ def _about(entry: Any, asked: Sequence[Message]) -> Iterable[Message]:
         case (["content" | "messages", int(index), *_], _) if 0 <= index < len(asked):
             return [asked[index]]
         case ("text", "not_unicode"):
-            return [message for message in asked if not all(map(is_utf8, _texts(message)))]
+            return [message for message in asked if not is_utf8(text_of(message))]
         case (["vision"], "vision_disabled"):
             return [message for message in asked if _holds(message, ImagePart)]
         case (["documents"], "documents_disabled"):
             return [message for message in asked if _holds(message, DocumentPart)]
         case _:
             return []
-
-
-def _texts(message: Message) -> list[str]:
-    if isinstance(message.content, str):
-        return [message.content]
-    return [part.text for part in message.content if isinstance(part, TextPart)]
 
 
 def _holds(message: Message, kind: type[ImagePart | DocumentPart]) -> bool:
