@@ -30,8 +30,8 @@ from supervisors.port.program import ExitStatus, Program, Stderr
 from supervisors.process import NO_REPLY, From, Process
 from supervisors.reasons import NORMAL, Exit, Named, Reason
 from supervisors.registry import Name
-from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.signals import Signal
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.signals import ALIVE, Signal
 
 __all__ = ["EOF", "CommandFailed", "Port", "PortData", "PortRefused"]
 

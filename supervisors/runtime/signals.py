@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
 
 __all__ = [
+    "ALIVE",
     "IGNORE",
     "NO_REPLY",
     "OK",
@@ -59,6 +60,10 @@ OK: Final = Named("OK", __name__)
 
 NO_REPLY: Final = Named("NO_REPLY", __name__)
 """Returned by `on_receive` or `handle_call`: the answer comes later, through the `From`, which is kept."""
+
+
+ALIVE: Final = Named("ALIVE", __name__)
+"""What `Ref.reason` is while there is no reason yet."""
 
 
 class Signal:
@@ -269,8 +274,8 @@ class Ignored:
 class StartFailed:
     """The start failed, and the process is dead."""
 
-    ref: Ref[Any] | None
     reason: Reason
+    ref: Ref[Any] | None
 
 
 Outcome: TypeAlias = Started | Ignored | StartFailed
