@@ -16,6 +16,7 @@ from typing import Any
 
 from allm_actors.data import Tool
 from allm_actors.data.build import tool
+from allm_actors.data.predicates import all_of
 
 from .trouble import Misuse
 
@@ -84,7 +85,7 @@ def _from_file(path: Path) -> ModuleType:
 def _as_tools(place: str, value: Any) -> list[Tool]:
     if isinstance(value, Tool):
         return [value]
-    if isinstance(value, list | tuple) and value and all(isinstance(each, Tool) for each in value):
+    if all_of(value, Tool) and value:
         return list(value)
     if callable(value) and not isinstance(value, type):
         try:

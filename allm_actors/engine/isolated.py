@@ -7,7 +7,6 @@ ends when it has answered, when it is killed, and when its parent is gone for an
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import inspect
@@ -26,6 +25,7 @@ from typing import IO, Any
 from allm_actors.data import Tool
 from allm_actors.data.build import called, context_of
 from allm_actors.engine.adapter import ToolContext
+from allm_actors.engine.awaitable import result_of
 
 __all__ = ["ChildDied", "IsolatedCall", "address_of", "serve"]
 
@@ -214,9 +214,7 @@ def _answer(address: tuple[str, str], call: bytes) -> bytes:
         handler: Any = found.handler if isinstance(found, Tool) else found
         arguments, context = pickle.loads(call)  # noqa: S301 - it comes from our parent
         context = replace(context, cancelled=_NeverCancelled())
-        result = called(handler, context_of(handler), arguments, context)
-        if inspect.isawaitable(result):
-            result = asyncio.run(_awaited(result))
+        result = result_of(called(handler, context_of(handler), arguments, context))
         return pickle.dumps((True, result))
     except BaseException as error:  # noqa: BLE001 - it is the answer, `SystemExit` too, as in a thread
         return _raised(error)
@@ -241,10 +239,6 @@ def _raised(error: BaseException) -> bytes:
     except Exception:  # noqa: BLE001 - pickling runs the exception's own code
         return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
     return written
-
-
-async def _awaited(awaitable: Any) -> Any:
-    return await awaitable
 
 
 def _end_with_parent(source: IO[bytes]) -> None:

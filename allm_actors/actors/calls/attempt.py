@@ -6,14 +6,13 @@ not: whoever waits learns of that from the worker's death.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from allm_actors.data import AllmError
 from allm_actors.engine.adapter import Call
+from allm_actors.engine.awaitable import result_of
 from allm_actors.engine.calls import Answered, Failed
 from allm_actors.engine.capabilities import Capability
 from allm_actors.engine.mismatch import mismatch
@@ -28,9 +27,7 @@ def blocking(
 ) -> Answered | Failed:
     """Call an adapter that may block. Thread: one of the cached threads for blocking work."""
     try:
-        result = method(request, call)
-        if inspect.isawaitable(result):
-            result = asyncio.run(_await(result))
+        result = result_of(method(request, call))
     except Exception as error:  # noqa: BLE001 - it is the outcome
         return Failed(_told(method, without_key(error, call.api_key), capability))
     return _checked(method, request, result, capability)
@@ -69,10 +66,6 @@ def _raiser(error: Exception) -> Callable[[], Any]:
         raise error
 
     return again
-
-
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
 
 
 def _told(method: Callable[..., Any], error: Exception, capability: Capability) -> Exception:
