@@ -71,7 +71,9 @@ def address_of(tool: Tool) -> Address:
     module, name = _own_name(named)
     if not module or not name or "<" in name or module == "__main__":
         where = f"{name or named!r} of {module or 'nowhere'}"
-        raise _unreachable(tool, f"{where} cannot be; define it at the top level of another module")
+        raise _unreachable(
+            tool, f"{where} cannot be imported; define a function at the top level of another module"
+        )
     if not _is_found(module):
         raise _unreachable(tool, f"a new one would find another module {module!r} on sys.path, or none")
     found = _at(module, name)
