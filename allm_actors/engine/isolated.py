@@ -99,19 +99,20 @@ class IsolatedCall:
         self._child: subprocess.Popen[bytes] | None = None
         self._killed = False
         self._ended = threading.Event()  # set when the child is dead but not reaped yet
+        self._how: str | None = None  # how it ended, as far as `_watch` has seen it
 
     def run(self) -> Any:
         """Run the function in the child and return its result.
 
-        Raises what it raises, `ChildDied` when there is no answer, and TypeError and the like for arguments, a context
-        or an answer that cannot be pickled.
+        Raises what it raises, `ChildDied` when there is no answer, TypeError and the like for arguments, a context
+        or an answer that cannot be pickled, and RuntimeError when the function has closed the pipe for its answer.
         """
         child = self._start(self._written())
         if child is None:
             raise ChildDied("it was cancelled before it began")
         assert child.stdin is not None
         assert child.stdout is not None
-        answer, answered = None, threading.Event()
+        answer, lost, answered = None, False, threading.Event()
         try:
             if hasattr(os, "waitid"):
                 # Not above: the child imports this file, and needs nothing of that.
@@ -119,6 +120,7 @@ class IsolatedCall:
 
                 DaemonThread(partial(self._watch, child.pid, answered), "allm-isolated").start()
             answer = _read(child.stdout)
+            lost = answer is None and self._goes_on()
         finally:
             if answer is None:
                 self.kill()
@@ -127,8 +129,10 @@ class IsolatedCall:
             child.stdout.close()
             with contextlib.suppress(OSError):
                 child.stdin.close()
+        if lost:
+            raise RuntimeError("its process closed the pipe for its answer, as if it closed all its files")
         if answer is None:
-            raise ChildDied(f"its process ended with {_ending(code)}")
+            raise ChildDied(f"its process ended with {self._ending(code)}")
         gave, value = pickle.loads(answer)  # noqa: S301 - it comes from the function that we called
         if gave:
             return value
@@ -158,10 +162,22 @@ class IsolatedCall:
                 self.kill()
             self._ended.wait(_LOOK)
 
+    def _goes_on(self) -> bool:
+        """Whether the child lives, and is not killed, though it cannot answer any more. Waits, as it may be dying."""
+        return hasattr(os, "waitid") and not self._ended.wait(_AFTERWARDS) and not self._killed
+
+    def _ending(self, code: int) -> str:
+        if self._how is None and code == 0 and self._ended.is_set():
+            return "an unknown status: another part of this program has waited for it, or ignores SIGCHLD"
+        return self._how or (f"signal {-code}" if code < 0 else f"exit code {code}")
+
     def _watch(self, pid: int, answered: threading.Event) -> None:
         # Processes that the function has started may hold the pipe open, so the child's death may not end the reading.
         with contextlib.suppress(ChildProcessError):  # it was waited for already
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            if ended is not None:
+                kind = "exit code" if ended.si_code == os.CLD_EXITED else "signal"
+                self._how = f"{kind} {ended.si_status}"
         self._ended.set()
         if not answered.wait(_AFTERWARDS):
             self.kill()
@@ -203,9 +219,13 @@ def _read(source: IO[bytes]) -> bytes | None:
 
 def serve() -> None:
     """The child's side: read one call, answer it, end."""
+    while (
+        null := os.open(os.devnull, os.O_RDWR)
+    ) <= 2:  # stderr, if it is closed, before another file gets its number
+        pass
     # Not `sys.stdin`: a forked child closes that, and would wait for ever for the lock of the thread that reads here.
     source = os.fdopen(os.dup(0), "rb", buffering=0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(null, 0)
     (length,) = _LENGTH.unpack(_exactly(source, _LENGTH.size))
     path, address, call = pickle.loads(_exactly(source, length))  # noqa: S301 - it comes from our parent
     sys.path[:] = path
@@ -219,6 +239,8 @@ def serve() -> None:
         flushing = threading.Thread(target=_flush, daemon=True)
         flushing.start()
         flushing.join(_FLUSH)
+    except OSError:  # the function has closed the pipe, and our parent, which has seen that, ends us
+        time.sleep(2 * _AFTERWARDS)
     finally:
         os._exit(0)  # without waiting for threads that the function has left behind
 
@@ -239,6 +261,8 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
 
 
 def _answer(address: Address, call: bytes) -> bytes:
+    """What is told to the parent: nothing by a process that the function has forked, which ends as a script would."""
+    mine = os.getpid()
     try:
         handler = _handler_at(address)
         arguments, context = pickle.loads(call)  # noqa: S301 - it comes from our parent
@@ -246,8 +270,12 @@ def _answer(address: Address, call: bytes) -> bytes:
         result = called(handler, context_of(handler), arguments, context)
         if inspect.isawaitable(result):
             result = asyncio.run(_awaited(result))
+        if os.getpid() != mine:
+            sys.exit()
         return pickle.dumps((True, result))
-    except BaseException as error:  # noqa: BLE001 - it is the answer, `SystemExit` too, as in a thread
+    except BaseException as error:  # it is the answer, `SystemExit` too, as in a thread
+        if os.getpid() != mine:
+            raise
         return _raised(error)
 
 
@@ -267,9 +295,16 @@ def _raised(error: BaseException) -> bytes:
     try:
         written = pickle.dumps((False, error))
         pickle.loads(written)  # noqa: S301 - checks that the parent will be able to unpickle it
-    except Exception:  # noqa: BLE001 - pickling runs the exception's own code
-        return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+    except BaseException:  # noqa: BLE001 - pickling runs the exception's own code
+        return pickle.dumps((False, RuntimeError(_text(error))))
     return written
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # noqa: BLE001 - this, too, is the exception's own code
+        return type(error).__name__
 
 
 async def _awaited(awaitable: Any) -> Any:
@@ -282,10 +317,6 @@ def _end_with_parent(source: IO[bytes]) -> None:
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), 9)  # with every process that the function has started
     os._exit(1)
-
-
-def _ending(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 # --- from a handler to its address, and back ----------------------------------------------------------------------
