@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +21,7 @@ from allm_actors.engine.isolated import address_of
 
 from .trouble import Misuse
 
-__all__ = ["load_tools"]
+__all__ = ["load_tools", "path_of"]
 
 
 def load_tools(places: Iterable[str]) -> list[Tool]:
@@ -31,6 +32,11 @@ def load_tools(places: Iterable[str]) -> list[Tool]:
             _refuse_what_cannot_be_isolated(place, each)
             found[id(each)] = each
     return list(found.values())
+
+
+def path_of(typed: str) -> Path:
+    """The path that was typed, with `~` and `~user` replaced, or left alone if there is no such user."""
+    return Path(os.path.expanduser(typed))  # noqa: PTH111 - that of `Path` raises RuntimeError
 
 
 def _tools_of(place: str) -> list[Tool]:
@@ -54,7 +60,7 @@ def _split(place: str) -> tuple[str, str | None]:
 
 
 def _module(where: str) -> ModuleType:
-    path = Path(where).expanduser()
+    path = path_of(where)
     by_path = path.suffix == ".py" or path.is_file()
     if by_path and not path.is_file():
         raise Misuse(f"there is no file {where}")

@@ -43,6 +43,12 @@ number = 3
 '''
 
 
+@pytest.fixture(autouse=True)
+def _own_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool file leaves its folder on the path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "kit_of_a_test.py"
@@ -87,9 +93,8 @@ def test_a_file_without_the_suffix_is_no_module_of_that_name(file: Path) -> None
 
 
 def test_a_file_may_import_what_is_beside_it_also_when_a_tool_is_called(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "beside_of_a_test.py").write_text(SOURCE)
     (tmp_path / "late_of_a_test.py").write_text("number = 7")
     path = tmp_path / "imports_of_a_test.py"
@@ -102,7 +107,6 @@ def test_a_file_may_import_what_is_beside_it_also_when_a_tool_is_called(
 
 
 def test_a_file_with_isolated_tools_may_be_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "isolated_of_a_test.py").write_text(
         f"{SOURCE}\nisolated = allm.tool(name='isolated', isolation='process')(plain)"
     )
@@ -121,9 +125,8 @@ def test_a_file_with_isolated_tools_may_be_anywhere(tmp_path: Path, monkeypatch:
     ],
 )
 def test_an_isolated_tool_that_cannot_be_imported_is_refused_with_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+    tmp_path: Path, name: str, words: str
 ) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
     made = "partial(plain)" if name.startswith("partial") else "plain"
     path = tmp_path / name
     path.write_text(
@@ -155,6 +158,7 @@ def test_a_module_is_found_by_name(file: Path, monkeypatch: pytest.MonkeyPatch) 
         ("{file}:Kept", "type, not a tool"),
         ("json:nothing", "no 'nothing'; it has: no tools"),
         ("nowhere.py", "no file nowhere.py"),
+        ("~nobody_at_all/kit.py", "no file ~nobody_at_all/kit.py"),
         ("no_such_module_at_all", "cannot be loaded: ModuleNotFoundError"),
         ("json", "has no tools"),
     ],
