@@ -71,9 +71,8 @@ def address_of(tool: Tool) -> Address:
     module, name = _own_name(named)
     if not module or not name or "<" in name or module == "__main__":
         where = f"{name or named!r} of {module or 'nowhere'}"
-        raise _unreachable(
-            tool, f"{where} cannot be imported; define a function at the top level of another module"
-        )
+        why = f"{where} cannot be imported; define a function at the top level of another module"
+        raise _unreachable(tool, why)
     if not _is_found(module):
         raise _unreachable(tool, f"a new one would find another module {module!r} on sys.path, or none")
     found = _at(module, name)
@@ -219,9 +218,8 @@ def _read(source: IO[bytes]) -> bytes | None:
 
 def serve() -> None:
     """The child's side: read one call, answer it, end."""
-    while (
-        null := os.open(os.devnull, os.O_RDWR)
-    ) <= 2:  # stderr, if it is closed, before another file gets its number
+    # Where stderr is closed, it is opened before another file gets its number.
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     # Not `sys.stdin`: a forked child closes that, and would wait for ever for the lock of the thread that reads here.
     source = os.fdopen(os.dup(0), "rb", buffering=0)
@@ -345,7 +343,7 @@ def _is_found(module: str) -> bool:
 
 def _spec(name: str, path: Any) -> Any:
     """As `importlib.util.find_spec`, which would answer from `sys.modules`."""
-    specs = (finder.find_spec(name, path) for finder in sys.meta_path)
+    specs = (each.find_spec(name, path) for each in sys.meta_path if hasattr(each, "find_spec"))
     return next((spec for spec in specs if spec is not None), None)
 
 
