@@ -108,7 +108,11 @@ class Host:
     def start(self) -> Self:
         """Start the tree; harmless when it runs. A tree that has died, alone or with its event loop, is
         replaced, but session handles made before stay with the dead one.
+
+        Raises EngineError in a forked child, for a tree that the parent has started.
         """
+        if self._root is not None:
+            self._refuse_elsewhere()
         with self._lock:
             if self._has_lost_its_loop():
                 self._bury(self._taken()[0])
@@ -176,7 +180,7 @@ class Host:
     async def __aexit__(self, *exc: object) -> None:
         with self._lock:
             system, root = self._taken()
-        if system is None or root is None:
+        if system is None or root is None or self._pid != os.getpid():
             self._given_loop = None
             return
         if self._is_stranded():
@@ -496,14 +500,17 @@ class Host:
 
     def check_home(self) -> None:
         """Raises EngineError where no answer can come: in a forked child, or when the caller's event loop is closed."""
+        self._refuse_elsewhere()
+        if self._is_stranded():
+            raise EngineError("invalid_engine", message=CLOSED)
+
+    def _refuse_elsewhere(self) -> None:
         if self._pid != os.getpid():
             text = (
                 "this host was started by another process, and a forked process does not have its threads; "
                 "start a new host here"
             )
             raise EngineError("invalid_engine", message=text)
-        if self._is_stranded():
-            raise EngineError("invalid_engine", message=CLOSED)
 
 
 def _countdown(seconds: float) -> Callable[[], float]:
