@@ -21,7 +21,7 @@ _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # 
 _EXAMPLES = """\
 examples:
   allm chat                                        chat; needs OPENAI_API_KEY
-  allm chat --adapter groq --model llama-3.3-70b-versatile
+  allm chat --adapter groq --model openai/gpt-oss-120b
   allm chat --base-url http://localhost:11434/v1 --model llama3.2
   allm run "Three names for a grey cat"            ask once
   git diff | allm run "Review this change:" -      ask about piped input

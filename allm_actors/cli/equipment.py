@@ -26,7 +26,7 @@ from .trouble import Misuse
 
 __all__ = ["begin", "data_dir", "engine_for", "place_of", "set_up_log", "store_of", "turn_options"]
 
-_MODELS: Final = {"openai": "gpt-4.1-mini"}
+_MODELS: Final = {"openai": "gpt-6-luna"}
 
 
 def engine_for(options: Options) -> Engine:

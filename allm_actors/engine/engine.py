@@ -179,7 +179,7 @@ class Engine:
     def merge(self, **options: Any) -> Self:
         """This engine with `options` over its fields: mappings are merged, tools of the same name replaced in place.
 
-        `adapter="groq:llama-3.3-70b-versatile"` replaces the model, too; `adapter="groq"` keeps it.
+        `adapter="groq:openai/gpt-oss-120b"` replaces the model, too; `adapter="groq"` keeps it.
         """
         merged = dict(options)
         for name in _MAPPINGS:
