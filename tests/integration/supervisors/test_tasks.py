@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -622,7 +623,11 @@ def test_a_process_that_streams_is_sent_no_messages(tasks: TaskSupervisorRef, ag
 
 
 def test_nonsense_is_refused_before_anything_runs(tasks: TaskSupervisorRef) -> None:
-    for wrong in ({"max_concurrency": 0}, {"max_concurrency": True}, {"on_timeout": "pray"}):
+    for wrong in (
+        *({"max_concurrency": count} for count in (0, True, 1.5, math.nan, "2")),
+        *({"timeout": seconds} for seconds in ("5", True, math.nan)),
+        {"on_timeout": "pray"},
+    ):
         with pytest.raises(BadSpec):
             tasks.async_stream(crash, [1], **wrong)  # type: ignore[arg-type]
 
