@@ -72,9 +72,9 @@ class TaskSupervisorRef(DynamicSupervisorRef):
 
         Yields `Returned(value)`, or, if a task crashes, `Ended(reason)`; with `zip_input_on_exit`,
         `Ended((item, reason))`. A task that takes longer than `timeout` seconds makes the iterator raise
-        `pykka.Timeout`, or, with `on_timeout="kill_task"`, is killed and gives `Ended("timeout")`. Results
-        come in the order of the items unless `ordered` is False. Closing the iterator stops what still runs.
-        Raises: `BadSpec`, at once.
+        `pykka.Timeout` when it is advanced, or, with `on_timeout="kill_task"`, is killed in time and gives
+        `Ended("timeout")`. Results come in the order of the items unless `ordered` is False. Closing the
+        iterator stops what still runs. Raises: `BadSpec`, at once.
         """
         most = max_concurrency if max_concurrency is not None else os.cpu_count() or 1
         if not is_count(most) or most < 1:

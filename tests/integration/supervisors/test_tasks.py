@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 import pykka
 import pytest
@@ -26,6 +28,7 @@ from supervisors.task import (
     callers,
     current_process,
 )
+from supervisors.task.work import Work
 from supervisors.testing import Event, Sim
 
 from .conftest import SOON, Log, Watcher
@@ -357,7 +360,6 @@ def test_a_task_whose_owner_dies_before_it_is_told_what_to_do_ends(
 ) -> None:
     from supervisors.spec import child
     from supervisors.supervisor import DynamicSupervisorRef
-    from supervisors.task.work import Work
 
     work: Any = DynamicSupervisorRef.start_child(tasks, child(Work, None, agent))
     end = dead(work)
@@ -523,6 +525,75 @@ def test_what_takes_too_long_is_told_with_its_item_where_that_is_wanted(
         gate, [7], timeout=0.0, on_timeout="kill_task", zip_input_on_exit=True, max_concurrency=1
     )
     assert list(results) == [Ended((7, "timeout"))]
+
+
+def test_what_takes_too_long_is_killed_in_time_even_if_nobody_advances_the_stream(
+    system: System, tasks: TaskSupervisorRef, gate: Gate
+) -> None:
+    results = tasks.async_stream(
+        lambda n: gate(n) if n else n, [0, 1], max_concurrency=2, timeout=0.1, on_timeout="kill_task"
+    )
+    first = next(results)
+    for ref in [each for each in system.processes() if each.actor_class is Work]:
+        assert dead(ref).wait(SOON)
+    assert [first, *results] in ([Returned(0), Ended("timeout")], [Ended("timeout")] * 2)
+
+
+def test_a_stream_keeps_no_task_whose_result_was_taken(tasks: TaskSupervisorRef, log: Log) -> None:
+    class Result:
+        pass
+
+    there: WeakSet[Result] = WeakSet()
+
+    def work(n: int) -> Result:
+        process = current_process()
+        assert process is not None
+        process.ref.add_exit_callback(log)
+        result = Result()
+        there.add(result)
+        return result
+
+    def items() -> Iterator[int]:
+        for n in range(40):
+            yield n
+            log.next()  # each task is done before anybody has to wait for it
+
+    results = tasks.async_stream(work, items(), max_concurrency=2, timeout=SOON)
+    for _ in range(30):
+        next(results)
+    gc.collect()
+    assert len(there) <= 4
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_stream_and_a_task_of_it_that_asks_its_consumer_are_told(
+    tasks: TaskSupervisorRef, agent: Any, ordered: bool
+) -> None:
+    def stream(self: Agent) -> Any:
+        ask_back = lambda n: agent.ask("x", timeout=SOON)  # noqa: E731
+        try:
+            [ended] = tasks.async_stream(ask_back, [1], ordered=ordered, timeout=None)
+            return ended.reason.exc  # type: ignore[union-attr]
+        except Deadlock as deadlock:  # whoever is the last to wait is told
+            return deadlock
+
+    assert isinstance(ask(agent, stream), Deadlock)
+
+
+def test_a_stream_that_takes_whichever_is_done_first_is_in_no_circle_while_others_run(
+    tasks: TaskSupervisorRef, agent: Any, gate: Gate
+) -> None:
+    def work(n: int) -> Any:
+        return gate(n) if n == 0 else agent.ask("x", timeout=None)
+
+    def stream(self: Agent) -> Any:
+        results = tasks.async_stream(work, [0, 1], ordered=False, max_concurrency=2, timeout=None)
+        return next(results)
+
+    answer = agent.ask(stream, block=False)
+    assert gate.entered.wait(SOON)
+    gate.open.set()
+    assert answer.get(timeout=SOON) == Returned(0)
 
 
 @pytest.mark.real(STOPPING)
