@@ -7,7 +7,7 @@ import gc
 import math
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import pykka
@@ -31,7 +31,7 @@ from supervisors.task import (
 from supervisors.task.work import Work
 from supervisors.testing import Event, Sim
 
-from .conftest import SOON, Log, Watcher
+from .conftest import SOON, Log, Watcher, beside
 from .supervision.family import deaf
 
 STOPPING = "`Process.stopping` is a `threading.Event`: waiting for it blocks the thread"
@@ -210,6 +210,30 @@ def test_shutting_down_returns_what_came_first(tasks: TaskSupervisorRef) -> None
     task = tasks.async_nolink(crash)
     task.outcome()
     assert isinstance(task.shutdown(), Ended)
+
+
+@pytest.mark.parametrize("patience", [SOON, "brutal_kill"])
+def test_shutting_down_returns_an_end_that_came_from_somebody_else(
+    tasks: TaskSupervisorRef, gate: Gate, patience: Any
+) -> None:
+    task = tasks.async_nolink(gate)
+    exit(task.ref, "kill")
+    assert task.shutdown(patience) == Ended(KILLED)
+    task = tasks.async_nolink(lambda: cast(Process, current_process()).exit(SHUTDOWN))
+    assert task.outcome() == Ended(SHUTDOWN)
+    assert task.shutdown(patience) == Ended(SHUTDOWN)
+
+
+@pytest.mark.real("it is killed while somebody waits for its end")
+def test_who_waits_for_the_end_of_a_task_is_told_that_somebody_else_has_killed_it(
+    tasks: TaskSupervisorRef, gate: Gate
+) -> None:
+    task = tasks.async_nolink(gate)
+    assert gate.entered.wait(SOON)
+    answer = beside(task.shutdown)
+    assert cast(Process, task.ref.actor_inbox.owner).stopping.wait(SOON)
+    exit(task.ref, "kill")
+    assert answer.get(timeout=SOON) == Ended(KILLED)
 
 
 def test_there_may_be_only_so_many(system: System, gate: Gate) -> None:
