@@ -27,7 +27,11 @@ Name: TypeAlias = Hashable
 
 
 class NamesLike(Protocol):
-    """The interface of a registry that a `Via` can point to."""
+    """The interface of a registry that a `Via` can point to.
+
+    A registry that has an attribute `unique` which is False may have several processes under a key: none of its
+    keys is a name.
+    """
 
     def register(self, key: Hashable, ref: Ref[Any]) -> bool:
         """Give `key` to `ref`; False if a living process has it."""
@@ -68,7 +72,7 @@ def check_key(key: Hashable) -> None:
 
 
 def check_name(name: Name) -> None:
-    """Refuse what cannot be a name: an unhashable value, a ref, a `Via` without a proper registry.
+    """Refuse what cannot be a name: an unhashable value, a ref, a `Via` whose registry gives no names.
 
     Raises: `BadSpec("invalid_name")`.
     """
@@ -83,6 +87,12 @@ def check_name(name: Name) -> None:
             "invalid_name",
             kind,
             f"a via needs a registry with the methods {_REGISTRY_METHODS}; {kind} lacks some of them",
+        )
+    elif getattr(name.registry, "unique", True) is False:
+        raise BadSpec(
+            "invalid_name",
+            name.key,
+            "a via needs a registry whose keys are unique; to reach all processes under a key, use dispatch",
         )
 
 
