@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, cast, final
 
 from supervisors.errors import BadSpec, ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC, NORMAL, Reason, shown
+from supervisors.runtime.forks import begin_empty
 from supervisors.runtime.log import log
 from supervisors.runtime.names import Name, Names, NamesLike, Via, check_key, check_name
 from supervisors.runtime.news import News
@@ -197,6 +198,10 @@ class Registry:
             raise BadSpec("badarg", keys, f'keys must be "unique" or "duplicate", not {keys!r}')
         self.unique: Final = keys == "unique"
         self._listeners = _checked(listeners)
+        begin_empty(self)
+
+    def begin(self) -> None:
+        """See `forks.Table`."""
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._news = News(self._lock, self._forget)
         # Entries are numbered, so that one of many can be removed while the others keep their order.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from supervisors.errors import ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC
+from supervisors.runtime.forks import begin_empty
 from supervisors.runtime.names import check_key
 from supervisors.runtime.news import News
 from supervisors.runtime.running import guard, running
@@ -59,6 +60,10 @@ class Groups:
     """The groups of one scope; scopes know nothing of each other. Thread: any."""
 
     def __init__(self) -> None:
+        begin_empty(self)
+
+    def begin(self) -> None:
+        """See `forks.Table`."""
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._news = News(self._lock, self._forget)
         self._members: dict[Hashable, dict[Ref[Any], int]] = {}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, final
 import pykka
 
 from supervisors.errors import BadSpec
+from supervisors.runtime.forks import begin_empty
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -103,6 +104,10 @@ class Names:
     """The names of one system. None is never anybody's name."""
 
     def __init__(self) -> None:
+        begin_empty(self)
+
+    def begin(self) -> None:
+        """See `forks.Table`."""
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._owners: dict[Hashable, Ref[Any]] = {}
 
