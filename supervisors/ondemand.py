@@ -22,6 +22,7 @@ from typing import Any
 from supervisors.errors import AlreadyStarted, BadSpec, NotFound, ProcessDown, StartError, SupervisorError
 from supervisors.reasons import NOPROC, Crash
 from supervisors.registry import Name, resolve
+from supervisors.runtime.forks import begin_empty
 from supervisors.runtime.log import log
 from supervisors.runtime.names import Via, check_key, check_name
 from supervisors.runtime.ref import Ref
@@ -59,6 +60,10 @@ class OnDemand:
             )
         self._supervisor = supervisor
         self._spec = spec
+        begin_empty(self)
+
+    def begin(self) -> None:
+        """See `forks.Table`."""
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._refs: dict[Hashable, Ref[Any]] = {}
         self._left: dict[Hashable, list[Any]] = {}

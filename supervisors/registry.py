@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, cast, final
 
 from supervisors.errors import BadSpec, ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC, NORMAL, Reason, shown
+from supervisors.runtime.forks import begin_empty
 from supervisors.runtime.log import log
 from supervisors.runtime.names import Name, Names, NamesLike, Via, check_key, check_name
 from supervisors.runtime.news import News
@@ -55,7 +56,8 @@ T = TypeVar("T")
 def via(registry: NamesLike, key: Hashable) -> Via:
     """A name for whichever process `registry` has under `key` at each use.
 
-    Raises: `BadSpec("invalid_name")` if `registry` is no registry, or `key` is not hashable.
+    Raises: `BadSpec("invalid_name")` if `registry` is no registry, or one whose keys are not unique, or `key`
+    is not hashable.
     """
     check_key(key)
     named = Via(registry, key)
@@ -184,6 +186,7 @@ class Registry:
 
     An entry belongs to its process, and is gone before anyone hears of that process's death. `listeners` are
     refs or names, which are sent `Registered` and `Unregistered`. Note that 1 and 1.0 are the same key.
+    `unique` says whether the keys are.
     Thread: any; reads take no lock. Raises: `BadSpec`.
     """
 
@@ -192,8 +195,12 @@ class Registry:
     ) -> None:
         if keys not in ("unique", "duplicate"):
             raise BadSpec("badarg", keys, f'keys must be "unique" or "duplicate", not {keys!r}')
-        self._unique = keys == "unique"
+        self.unique: Final = keys == "unique"
         self._listeners = _checked(listeners)
+        begin_empty(self)
+
+    def begin(self) -> None:
+        """See `forks.Table`."""
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._news = News(self._lock, self._forget)
         # Entries are numbered, so that one of many can be removed while the others keep their order.
@@ -213,13 +220,13 @@ class Registry:
         guard()
         check_key(key)
         ref = _me(ref)
-        if self._unique and key in self._entries:
+        if self.unique and key in self._entries:
             return False
         if ref not in self._keys and not ref.hold(self._news.died):
             raise ProcessDown(NOPROC, ref)
         with self._lock:
             known = self._entries.get(key)
-            free = known is None or not self._unique
+            free = known is None or not self.unique
             if free:
                 number, entry = next(self._count), RegistryEntry(ref, value)
                 self._keys.setdefault(ref, {}).setdefault(key, []).append(number)
@@ -239,7 +246,7 @@ class Registry:
         Without a `ref`: the owner's entry, if keys are unique; else the entries of the calling process.
         """
         guard()
-        owner = self.whereis(key) if ref is None and self._unique else _me(ref)
+        owner = self.whereis(key) if ref is None and self.unique else _me(ref)
         if owner is not None:
             with self._lock:
                 self._drop(key, owner)
@@ -250,8 +257,8 @@ class Registry:
 
         Raises: `SupervisorError` if the keys of this registry are not unique.
         """
-        if not self._unique:
-            raise SupervisorError("the keys of this registry are not unique: use lookup, not whereis or via")
+        if not self.unique:
+            raise SupervisorError("the keys of this registry are not unique: use lookup, not whereis")
         entries = self.lookup(key)
         return entries[0].ref if entries else None
 
@@ -269,7 +276,7 @@ class Registry:
         Raises: `SupervisorError` if keys here are not unique, or if this one is not the caller's.
         """
         guard()
-        if not self._unique:
+        if not self.unique:
             raise SupervisorError(
                 "the keys of this registry are not unique: use unregister and register instead"
             )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from supervisors.errors import ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC
+from supervisors.runtime.forks import begin_empty
 from supervisors.runtime.names import check_key
 from supervisors.runtime.news import News
 from supervisors.runtime.ref import a_ref
@@ -59,6 +60,10 @@ class Groups:
     """The groups of one scope; scopes know nothing of each other. Thread: any."""
 
     def __init__(self) -> None:
+        begin_empty(self)
+
+    def begin(self) -> None:
+        """See `forks.Table`."""
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._news = News(self._lock, self._forget)
         self._members: dict[Hashable, dict[Ref[Any], int]] = {}
@@ -85,8 +90,13 @@ class Groups:
         self._news.tell()
 
     def leave(self, group: Hashable, ref: Ref[Any]) -> bool:
-        """Undo one `join`; False if `ref` was no member."""
+        """Undo one `join`; False if `ref` was no member.
+
+        Raises: `BadSpec` as for `join`.
+        """
         guard()
+        check_key(group)
+        a_ref(ref)
         with self._lock:
             is_member = ref in self._members.get(group, {})
             if is_member:
@@ -95,7 +105,11 @@ class Groups:
         return is_member
 
     def members(self, group: Hashable) -> list[Ref[Any]]:
-        """All members, each as often as it joined, in no order."""
+        """All members, each as often as it joined, in no order.
+
+        Raises: `BadSpec` if `group` is not hashable.
+        """
+        check_key(group)
         return [ref for ref, times in list(self._members.get(group, {}).items()) for _ in range(times)]
 
     def which_groups(self) -> list[Hashable]:
@@ -106,9 +120,10 @@ class Groups:
         """Send the calling process a `GroupJoined` or `GroupLeft` for each change from now on.
 
         Returns the monitor and the current members.
-        Raises: `SupervisorError` outside a process.
+        Raises: `SupervisorError` outside a process; `BadSpec` if `group` is not hashable.
         """
         guard()
+        check_key(group)
         process = running.process
         if process is None:
             raise SupervisorError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, final
 import pykka
 
 from supervisors.errors import BadSpec
+from supervisors.runtime.forks import begin_empty
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -27,7 +28,11 @@ Name: TypeAlias = Hashable
 
 
 class NamesLike(Protocol):
-    """The interface of a registry that a `Via` can point to."""
+    """The interface of a registry that a `Via` can point to.
+
+    A registry that has an attribute `unique` which is False may have several processes under a key: none of its
+    keys is a name.
+    """
 
     def register(self, key: Hashable, ref: Ref[Any]) -> bool:
         """Give `key` to `ref`; False if a living process has it."""
@@ -68,7 +73,7 @@ def check_key(key: Hashable) -> None:
 
 
 def check_name(name: Name) -> None:
-    """Refuse what cannot be a name: an unhashable value, a ref, a `Via` without a proper registry.
+    """Refuse what cannot be a name: an unhashable value, a ref, a `Via` whose registry gives no names.
 
     Raises: `BadSpec("invalid_name")`.
     """
@@ -84,6 +89,12 @@ def check_name(name: Name) -> None:
             kind,
             f"a via needs a registry with the methods {_REGISTRY_METHODS}; {kind} lacks some of them",
         )
+    elif getattr(name.registry, "unique", True) is False:
+        raise BadSpec(
+            "invalid_name",
+            name.key,
+            "a via needs a registry whose keys are unique; to reach all processes under a key, use dispatch",
+        )
 
 
 _REGISTRY_METHODS = ("register", "unregister", "whereis")
@@ -93,6 +104,10 @@ class Names:
     """The names of one system. None is never anybody's name."""
 
     def __init__(self) -> None:
+        begin_empty(self)
+
+    def begin(self) -> None:
+        """See `forks.Table`."""
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._owners: dict[Hashable, Ref[Any]] = {}
 

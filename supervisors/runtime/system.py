@@ -25,6 +25,7 @@ import pykka
 
 from supervisors.errors import BadSpec, SupervisorError
 from supervisors.reasons import SHUTDOWN, Reason, Shutdown
+from supervisors.runtime import mailbox
 from supervisors.runtime.birth import PAUSE, DaemonThread
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.future import Future
@@ -383,6 +384,9 @@ def _in_a_fork() -> None:
     _default.clear()
     forget_everybody()
     _making.release()
+    # Locks that each start takes, and that a thread which does not exist here may have held.
+    mailbox._making = threading.RLock()  # noqa: SLF001 - same package
+    pykka.ActorRegistry._actor_refs_lock = threading.RLock()  # noqa: SLF001 - there is no other way
     for system in list(_all):
         system._stay_behind()  # noqa: SLF001 - same package
     _all.clear()

@@ -100,21 +100,17 @@ class Task:
     def shutdown(self, timeout: float | Literal["brutal_kill"] | None = 5.0) -> Returned | Ended | None:
         """Stop the task: ask it to end, and kill it after `timeout` seconds. Returns None if that ended it.
 
-        Else it returns the outcome that came first, `Returned` or `Ended`. A running function is not
-        interrupted: it may look (`current_process().check_stop()`), or be told of a kill (`on_kill`).
+        Else it returns the outcome that came first, `Returned` or `Ended`, also if somebody else has stopped
+        it. A running function is not interrupted: it may look (`current_process().check_stop()`), or be told
+        of a kill (`on_kill`).
         """
         self._only_for_the_owner()
         self._forget()
         if self._owner is not None:
             self._owner.unlink(self.ref)
-        if timeout == "brutal_kill":
-            exit(self.ref, "kill")
-        else:
-            exit(self.ref, SHUTDOWN)
-            self._wait_or_kill(timeout)
+        ours = self._stop(timeout) if self.ref.is_alive() else ()
         outcome = self.outcome()
-        stopped = isinstance(outcome, Ended) and outcome.reason in (SHUTDOWN, KILLED)
-        return None if stopped else outcome
+        return None if isinstance(outcome, Ended) and outcome.reason in ours else outcome
 
     def outcome(self) -> Returned | Ended:
         """How it went; waits if it is not `done`. Thread: any."""
@@ -123,13 +119,20 @@ class Task:
         except ProcessDown as down:
             return Ended(down.reason)
 
-    def _wait_or_kill(self, timeout: float | None) -> None:
+    def _stop(self, timeout: float | Literal["brutal_kill"] | None) -> tuple[Reason, ...]:
+        # The reasons that it ends with if this has ended it.
+        if timeout == "brutal_kill":
+            exit(self.ref, "kill")
+            return (KILLED,)
+        exit(self.ref, SHUTDOWN)
         dead: Future[None] = Future(self.ref, self.ref.dispatcher)
         self.ref.add_exit_callback(lambda _: dead.set())
         try:
             dead.get(timeout=timeout)
         except (pykka.Timeout, Deadlock):  # a deadlock: it waits for us, and always would
             exit(self.ref, "kill")
+            return SHUTDOWN, KILLED
+        return (SHUTDOWN,)
 
     def _only_for_the_owner(self) -> None:
         guard()

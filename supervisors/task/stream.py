@@ -9,16 +9,14 @@ Source: Elixir `Task.Supervisor.async_stream_nolink/4`.
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import pykka
 
-from supervisors.process import Future, exit
-from supervisors.reasons import SHUTDOWN
+from supervisors.process import Future, TimerRef
+from supervisors.reasons import KILLED, SHUTDOWN
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
 from supervisors.runtime.signals import ExitNotice
@@ -39,8 +37,12 @@ _PATIENCE: Final = 5.0  # seconds for the tasks of a stream that was given up
 class _Running:
     item: Any
     task: Task
-    deadline: float
-    late: bool = False
+    timer: TimerRef | None = None
+    killed: bool = False
+
+    def overdue(self) -> bool:
+        """Whether its time is over; the timer may be about to say so."""
+        return self.timer is not None and self.timer.due <= self.task.ref.system.clock.monotonic()
 
 
 class Stream:
@@ -61,12 +63,12 @@ class Stream:
         self._items = iter(items)
         self._most = max_concurrency
         self._ordered = ordered
-        self._timeout = math.inf if timeout is None else timeout
+        self._timeout = timeout
         self._on_timeout = on_timeout
         self._zip = zip_input_on_exit
         self._running: list[_Running] = []
-        self._finished: deque[Task] = deque()
-        self._alarm: Future[None] = Future()
+        self._expired: _Running | None = None
+        self._bell: Future[None] = Future()
 
     def results(self) -> Iterator[Returned | Ended]:
         """Run the tasks; yields one result for each item."""
@@ -75,13 +77,19 @@ class Stream:
             # Not only in `finally`: a crash's traceback may keep this generator, a zombie never resume it.
             consumer.add_exit_callback(self._give_up)
         try:
-            while self._fill():
+            while True:
+                # The new bell first, then a look: a task that is done after the look rings this one.
+                self._bell = Future()
+                self._fill()
                 ready = self._ready()
-                if ready is None:
+                if ready is not None:
+                    result = self._result(ready)
+                    self._running.remove(ready)
+                    yield result
+                elif self._running:
                     self._wait()
                 else:
-                    self._running.remove(ready)
-                    yield self._result(ready)
+                    return
         finally:
             if consumer is not None and consumer.is_alive():
                 consumer.remove_exit_callback(self._give_up)
@@ -92,65 +100,70 @@ class Stream:
         for each in self._busy():
             _stop(each.task.ref)
 
-    def _fill(self) -> bool:
-        # Whether anything is left to wait for or yield. Items may be endless, or depend on earlier results.
-        while self._ready() is None and len(busy := self._busy()) < self._most and not _overdue(busy):
+    def _fill(self) -> None:
+        # Items may be endless, or depend on earlier results.
+        while self._ready() is None and self._has_room():
             try:
                 item = next(self._items)
             except StopIteration:
-                break
-            task = self._start(item)
-            self._running.append(_Running(item, task, _now(task.ref) + self._timeout))
-            task.add_done_callback(self._ring)
+                return
+            self._begin(item)
             guard()  # killed meanwhile: this one was not there when the others were stopped
-        return bool(self._running)
+
+    def _has_room(self) -> bool:
+        busy = self._busy()
+        return not busy or (len(busy) < self._most and not busy[0].overdue())  # the first has begun first
+
+    def _begin(self, item: Any) -> None:
+        each = _Running(item, self._start(item))
+        self._running.append(each)
+        if self._timeout is not None:
+            timers = each.task.ref.system.timers
+            each.timer = timers.after(self._timeout, lambda: self._too_late(each))
+        each.task.add_done_callback(lambda _task: self._done(each))
 
     def _ready(self) -> _Running | None:
-        candidates = self._running[:1] if self._ordered else self._running
-        return next((each for each in candidates if each.task.done()), None)
+        done = (each for each in self._awaited() if each.task.done() and each is not self._expired)
+        return next(done, self._expired)
+
+    def _awaited(self) -> list[_Running]:
+        return self._running[:1] if self._ordered else self._running
 
     def _wait(self) -> None:
-        busy = self._busy()
-        if not busy:
-            return
-        first = min(busy, key=lambda each: each.deadline)
-        ref = first.task.ref
-        # The new alarm first, then a look: a task that finishes after the look rings this one.
-        self._alarm = Future(None, ref.dispatcher)
-        if self._finished:
-            self._finished.clear()
-            return
-        left = None if first.deadline == math.inf else max(0.0, first.deadline - _now(ref))
-        try:
-            self._alarm.get(timeout=left)
-        except pykka.Timeout:
-            self._too_late(first)
+        awaited = [each.task.ref for each in self._awaited() if not each.task.done()]
+        if len(awaited) == 1:  # if any of several will do, a circle through one of them is none
+            self._bell.target = awaited[0]
+        self._bell.host = self._running[0].task.ref.dispatcher
+        self._bell.get()
 
-    def _ring(self, task: Task) -> None:
+    def _done(self, each: _Running) -> None:
         # Thread: the task's.
-        self._finished.append(task)
-        self._alarm.set()
+        if each.timer is not None:
+            each.timer.cancel()
+        self._bell.set()
 
     def _too_late(self, late: _Running) -> None:
+        # Thread: the timer's.
+        if late.task.done():
+            return
         if self._on_timeout == "exit":
-            raise pykka.Timeout(f"{late.task} took longer than {self._timeout} seconds")
-        late.late = True
-        exit(late.task.ref, "kill")
+            self._expired = self._expired or late
+            self._bell.set()
+        else:
+            late.killed = True
+            late.task.ref.kill()
 
     def _result(self, ready: _Running) -> Returned | Ended:
+        if ready is self._expired:
+            raise pykka.Timeout(f"{ready.task} took longer than {self._timeout} seconds")
         outcome = ready.task.outcome()
         if isinstance(outcome, Returned):
             return outcome
-        reason = TIMEOUT if ready.late else outcome.reason
+        reason = TIMEOUT if ready.killed and outcome.reason is KILLED else outcome.reason
         return Ended((ready.item, reason) if self._zip else reason)
 
     def _busy(self) -> list[_Running]:
         return [each for each in self._running if not each.task.done()]
-
-
-def _overdue(busy: list[_Running]) -> bool:
-    first = min((each.deadline for each in busy), default=math.inf)
-    return first < math.inf and first <= _now(busy[0].task.ref)
 
 
 def _stop(ref: Ref[Any]) -> None:
@@ -158,7 +171,3 @@ def _stop(ref: Ref[Any]) -> None:
     ref.receive_exit(ExitNotice(None, SHUTDOWN))
     alarm = ref.system.timers.after(_PATIENCE, ref.kill)
     ref.add_exit_callback(lambda _reason: alarm.cancel())
-
-
-def _now(ref: Ref[Any]) -> float:
-    return ref.system.clock.monotonic()

@@ -24,7 +24,8 @@ from supervisors.errors import BadSpec
 from supervisors.process import Process
 from supervisors.reasons import shown
 from supervisors.runtime.ref import Ref
-from supervisors.spec import EMPTY, Restart, child
+from supervisors.runtime.timers import check_timeout
+from supervisors.spec import EMPTY, Restart, child, is_count
 from supervisors.supervisor import DynamicSupervisor, DynamicSupervisorRef
 from supervisors.task.handle import Task
 from supervisors.task.stream import OnTimeout, Stream
@@ -71,12 +72,13 @@ class TaskSupervisorRef(DynamicSupervisorRef):
 
         Yields `Returned(value)`, or, if a task crashes, `Ended(reason)`; with `zip_input_on_exit`,
         `Ended((item, reason))`. A task that takes longer than `timeout` seconds makes the iterator raise
-        `pykka.Timeout`, or, with `on_timeout="kill_task"`, is killed and gives `Ended("timeout")`. Results
-        come in the order of the items unless `ordered` is False. Closing the iterator stops what still runs.
+        `pykka.Timeout` when it is advanced, or, with `on_timeout="kill_task"`, is killed in time and gives
+        `Ended("timeout")`. Results come in the order of the items unless `ordered` is False. Closing the
+        iterator stops what still runs. Raises: `BadSpec`, at once.
         """
         most = max_concurrency if max_concurrency is not None else os.cpu_count() or 1
-        if isinstance(most, bool) or most < 1:
-            raise BadSpec("badarg", most, f"max_concurrency must be at least 1, not {most!r}")
+        if not is_count(most) or most < 1:
+            raise BadSpec("badarg", most, f"max_concurrency must be a whole number from 1 on, not {most!r}")
         if on_timeout not in ("exit", "kill_task"):
             raise BadSpec(
                 "badarg", on_timeout, f'on_timeout must be "exit" or "kill_task", not {on_timeout!r}'
@@ -86,7 +88,7 @@ class TaskSupervisorRef(DynamicSupervisorRef):
             items,
             max_concurrency=most,
             ordered=ordered,
-            timeout=timeout,
+            timeout=check_timeout(timeout),
             on_timeout=on_timeout,
             zip_input_on_exit=zip_input_on_exit,
         )

@@ -107,6 +107,16 @@ def test_a_key_must_have_a_hash_and_may_be_a_ref() -> None:
         Echo.start(name=Via(registry, []))  # type: ignore[arg-type]
 
 
+def test_a_monitor_of_a_group_that_cannot_be_leaves_nothing_behind() -> None:
+    one, two = Echo.start(), Echo.start()
+    groups = one.system.groups
+    groups.join("group", one)
+    refused("invalid_name", lambda: one.ask(lambda self: groups.monitor([]), timeout=SOON))  # type: ignore[arg-type]
+    one.stop(timeout=SOON)
+    assert groups.which_groups() == []
+    groups.join("others", two)
+
+
 @pytest.mark.parametrize("ref", ["name", None, 3, Echo], ids=repr)
 def test_what_is_no_ref_is_refused(ref: Any) -> None:
     refused("invalid_ref", lambda: exit(ref, "kill"))
@@ -242,8 +252,11 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: tree(3),  # type: ignore[arg-type]
         lambda: Registry().register("key", "name"),  # type: ignore[arg-type]
         lambda: System.current().groups.join("group", "name"),  # type: ignore[arg-type]
+        lambda: System.current().groups.leave("group", "name"),  # type: ignore[arg-type]
     ],
     "invalid_name": [
+        lambda: System.current().groups.leave([], Echo.start()),  # type: ignore[arg-type]
+        lambda: System.current().groups.members([]),  # type: ignore[arg-type]
         lambda: via(3, "key"),  # type: ignore[arg-type]
         lambda: via(Registry(), []),  # type: ignore[arg-type]
         lambda: Registry(listeners=[["name"]]),  # type: ignore[list-item]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from pykka import Timeout
+
 from supervisors import (
     KILLED,
     NORMAL,
@@ -66,6 +69,18 @@ def test_a_result_is_told_once_and_before_the_end_in_every_order(sim: Sim) -> No
     assert squares == [Returned(n * n) for n in range(4)]
     sim.run_until_idle()
     assert get_state(agent)["told"] == {task.ref: [5, NORMAL]}
+
+
+def test_a_task_that_took_too_long_ends_its_stream_even_if_it_is_done_when_somebody_looks(sim: Sim) -> None:
+    def work(seconds: float) -> float:
+        sim.sleep(seconds)
+        return seconds
+
+    results = TaskSupervisor.start().async_stream(work, [0.0, 1.5], max_concurrency=2, timeout=1.0)
+    assert next(results) == Returned(0.0)
+    sim.run_until_idle()
+    with pytest.raises(Timeout, match="took longer than"):
+        next(results)
 
 
 def test_a_killed_task_is_told_of_once_in_every_order(sim: Sim) -> None:

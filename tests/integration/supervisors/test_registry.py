@@ -11,7 +11,17 @@ from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, SupervisorE
 from supervisors.genserver import GenServer, call
 from supervisors.process import Process, exit
 from supervisors.reasons import SHUTDOWN
-from supervisors.registry import Registered, Registry, RegistryEntry, Unregistered, stop, tell, via, whereis
+from supervisors.registry import (
+    Registered,
+    Registry,
+    RegistryEntry,
+    Unregistered,
+    Via,
+    stop,
+    tell,
+    via,
+    whereis,
+)
 from supervisors.runtime.groups import GroupJoined, GroupLeft
 from supervisors.runtime.system import System
 from supervisors.spec import child
@@ -157,7 +167,11 @@ def test_listeners_hear_of_it(system: System, log: Log) -> None:
 
 
 def test_a_listener_whose_look_up_fails_harms_nobody(system: System, log: Log) -> None:
-    lost = [via(Registry(keys="duplicate"), "x"), PartitionSupervisor.via("ears", 0)]
+    class Broken(Registry):
+        def whereis(self, key: Any) -> Any:
+            raise ValueError("as told")
+
+    lost = [via(Broken(), "x"), PartitionSupervisor.via("ears", 0)]
     Echo.start(name="ears")
     registry = Registry(listeners=[*lost, Watcher.start(log)])
     one, two = Echo.start(), Echo.start()
@@ -244,8 +258,14 @@ def test_who_leaves_is_not_looked_for_among_all_who_stay(news: Registry) -> None
 
 
 def test_duplicate_keys_are_no_names(system: System, news: Registry) -> None:
-    with pytest.raises(SupervisorError, match="not unique"):
-        whereis(via(news, "a"))
+    with pytest.raises(BadSpec, match="use dispatch"):
+        via(news, "a")
+    with pytest.raises(BadSpec, match="use dispatch"):
+        Echo.start(name=Via(news, "a"))
+    assert news.lookup("a") == []
+    for use in (lambda: whereis(Via(news, "a")), lambda: news.whereis("a")):
+        with pytest.raises(SupervisorError, match="not unique"):
+            use()
     with pytest.raises(SupervisorError, match="not unique"):
         news.update_value("a", lambda n: n)
     with pytest.raises(BadSpec):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import math
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
+from weakref import WeakSet
 
 import pykka
 import pytest
@@ -25,9 +28,10 @@ from supervisors.task import (
     callers,
     current_process,
 )
+from supervisors.task.work import Work
 from supervisors.testing import Event, Sim
 
-from .conftest import SOON, Log, Watcher
+from .conftest import SOON, Log, Watcher, beside
 from .supervision.family import deaf
 
 STOPPING = "`Process.stopping` is a `threading.Event`: waiting for it blocks the thread"
@@ -208,6 +212,30 @@ def test_shutting_down_returns_what_came_first(tasks: TaskSupervisorRef) -> None
     assert isinstance(task.shutdown(), Ended)
 
 
+@pytest.mark.parametrize("patience", [SOON, "brutal_kill"])
+def test_shutting_down_returns_an_end_that_came_from_somebody_else(
+    tasks: TaskSupervisorRef, gate: Gate, patience: Any
+) -> None:
+    task = tasks.async_nolink(gate)
+    exit(task.ref, "kill")
+    assert task.shutdown(patience) == Ended(KILLED)
+    task = tasks.async_nolink(lambda: cast(Process, current_process()).exit(SHUTDOWN))
+    assert task.outcome() == Ended(SHUTDOWN)
+    assert task.shutdown(patience) == Ended(SHUTDOWN)
+
+
+@pytest.mark.real("it is killed while somebody waits for its end")
+def test_who_waits_for_the_end_of_a_task_is_told_that_somebody_else_has_killed_it(
+    tasks: TaskSupervisorRef, gate: Gate
+) -> None:
+    task = tasks.async_nolink(gate)
+    assert gate.entered.wait(SOON)
+    answer = beside(task.shutdown)
+    assert cast(Process, task.ref.actor_inbox.owner).stopping.wait(SOON)
+    exit(task.ref, "kill")
+    assert answer.get(timeout=SOON) == Ended(KILLED)
+
+
 def test_there_may_be_only_so_many(system: System, gate: Gate) -> None:
     tasks = TaskSupervisor.start_link(max_children=1)
     first = tasks.async_nolink(gate, 1)
@@ -356,7 +384,6 @@ def test_a_task_whose_owner_dies_before_it_is_told_what_to_do_ends(
 ) -> None:
     from supervisors.spec import child
     from supervisors.supervisor import DynamicSupervisorRef
-    from supervisors.task.work import Work
 
     work: Any = DynamicSupervisorRef.start_child(tasks, child(Work, None, agent))
     end = dead(work)
@@ -524,6 +551,75 @@ def test_what_takes_too_long_is_told_with_its_item_where_that_is_wanted(
     assert list(results) == [Ended((7, "timeout"))]
 
 
+def test_what_takes_too_long_is_killed_in_time_even_if_nobody_advances_the_stream(
+    system: System, tasks: TaskSupervisorRef, gate: Gate
+) -> None:
+    results = tasks.async_stream(
+        lambda n: gate(n) if n else n, [0, 1], max_concurrency=2, timeout=0.1, on_timeout="kill_task"
+    )
+    first = next(results)
+    for ref in [each for each in system.processes() if each.actor_class is Work]:
+        assert dead(ref).wait(SOON)
+    assert [first, *results] in ([Returned(0), Ended("timeout")], [Ended("timeout")] * 2)
+
+
+def test_a_stream_keeps_no_task_whose_result_was_taken(tasks: TaskSupervisorRef, log: Log) -> None:
+    class Result:
+        pass
+
+    there: WeakSet[Result] = WeakSet()
+
+    def work(n: int) -> Result:
+        process = current_process()
+        assert process is not None
+        process.ref.add_exit_callback(log)
+        result = Result()
+        there.add(result)
+        return result
+
+    def items() -> Iterator[int]:
+        for n in range(40):
+            yield n
+            log.next()  # each task is done before anybody has to wait for it
+
+    results = tasks.async_stream(work, items(), max_concurrency=2, timeout=SOON)
+    for _ in range(30):
+        next(results)
+    gc.collect()
+    assert len(there) <= 4
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_stream_and_a_task_of_it_that_asks_its_consumer_are_told(
+    tasks: TaskSupervisorRef, agent: Any, ordered: bool
+) -> None:
+    def stream(self: Agent) -> Any:
+        ask_back = lambda n: agent.ask("x", timeout=SOON)  # noqa: E731
+        try:
+            [ended] = tasks.async_stream(ask_back, [1], ordered=ordered, timeout=None)
+            return ended.reason.exc  # type: ignore[union-attr]
+        except Deadlock as deadlock:  # whoever is the last to wait is told
+            return deadlock
+
+    assert isinstance(ask(agent, stream), Deadlock)
+
+
+def test_a_stream_that_takes_whichever_is_done_first_is_in_no_circle_while_others_run(
+    tasks: TaskSupervisorRef, agent: Any, gate: Gate
+) -> None:
+    def work(n: int) -> Any:
+        return gate(n) if n == 0 else agent.ask("x", timeout=None)
+
+    def stream(self: Agent) -> Any:
+        results = tasks.async_stream(work, [0, 1], ordered=False, max_concurrency=2, timeout=None)
+        return next(results)
+
+    answer = agent.ask(stream, block=False)
+    assert gate.entered.wait(SOON)
+    gate.open.set()
+    assert answer.get(timeout=SOON) == Returned(0)
+
+
 @pytest.mark.real(STOPPING)
 def test_giving_up_a_stream_stops_its_tasks(tasks: TaskSupervisorRef, log: Log, gate: Gate) -> None:
     def watch(n: int) -> int:
@@ -622,7 +718,11 @@ def test_a_process_that_streams_is_sent_no_messages(tasks: TaskSupervisorRef, ag
 
 
 def test_nonsense_is_refused_before_anything_runs(tasks: TaskSupervisorRef) -> None:
-    for wrong in ({"max_concurrency": 0}, {"max_concurrency": True}, {"on_timeout": "pray"}):
+    for wrong in (
+        *({"max_concurrency": count} for count in (0, True, 1.5, math.nan, "2")),
+        *({"timeout": seconds} for seconds in ("5", True, math.nan)),
+        {"on_timeout": "pray"},
+    ):
         with pytest.raises(BadSpec):
             tasks.async_stream(crash, [1], **wrong)  # type: ignore[arg-type]
 

@@ -141,9 +141,12 @@ def test_a_forked_child_has_a_default_system_of_its_own():
 
 
 def forking(program):
-    """What a program prints whose functions are these, after `child(work)` has done `work` in a forked child."""
+    """What a program prints in which `child(work)` does `work` in a forked child.
+
+    `hold(*locks)` has another thread hold locks, until the event that it returns is set.
+    """
     beginning = (
-        "import os, sys, signal, threading\n"
+        "import contextlib, os, sys, signal, threading\n"
         "from supervisors import *\n"
         "class Echo(Process):\n"
         "    def on_receive(self, message): return message(self) if callable(message) else message\n"
@@ -156,6 +159,16 @@ def forking(program):
         "        sys.stdout.flush()\n"
         "        os._exit(0)\n"
         "    assert os.waitpid(pid, 0)[1] == 0, 'the child was ended'\n"
+        "def hold(*locks):\n"
+        "    held, over = threading.Event(), threading.Event()\n"
+        "    def wait():\n"
+        "        with contextlib.ExitStack() as stack:\n"
+        "            for lock in locks: stack.enter_context(lock)\n"
+        "            held.set()\n"
+        "            over.wait()\n"
+        "    threading.Thread(target=wait, daemon=True).start()\n"
+        "    held.wait()\n"
+        "    return over\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", beginning + textwrap.dedent(program)],
@@ -296,6 +309,60 @@ def test_a_foreign_supervisor_starts_nobody():
             print(top.count_children().specs)
         """)
     assert said == ["refused", "0"]
+
+
+@needs_fork
+def test_what_lists_processes_is_empty_in_a_forked_child_whatever_was_locked():
+    said = forking(
+        """
+        from supervisors import child as child_spec
+        class Server(GenServer):
+            def handle_call(self, request, from_):
+                return request
+        def work():
+            print(system.names.names(), groups.which_groups(), rooms.count(), rooms.keys(echo), house.owner("attic"))
+            try:
+                rooms.register("hall", echo)
+            except ProcessDown:
+                print("dead")
+            DynamicSupervisor.start(name="house")
+            mine = Echo.start(name=via(rooms, "kitchen"))
+            groups.join("here", mine)
+            print(whereis(via(rooms, "kitchen")) is mine, groups.members("here") == [mine])
+            print(call(via(house, "attic"), 7))
+        with System() as system:
+            rooms, house, groups = Registry(), OnDemand("house", lambda key: child_spec(Server)), system.groups
+            DynamicSupervisor.start(name="house")
+            echo = Echo.start(name=via(rooms, "kitchen"))
+            call(via(house, "attic"), 1)
+            groups.join("here", echo)
+            over = hold(rooms._lock, house._lock, groups._lock, system.names._lock)
+            child(work)
+            over.set()
+            print(rooms.whereis("kitchen") is echo, groups.members("here") == [echo], call(via(house, "attic"), 2))
+        """
+    )
+    assert said == ["[]", "[]", "0", "[]", "None", "dead", "True", "True", "7", "True", "True", "2"]
+
+
+@needs_fork
+def test_a_forked_child_waits_for_no_lock_that_a_start_of_its_parents_held():
+    said = forking(
+        """
+        import pykka
+        from supervisors.runtime import mailbox
+        class Plain(pykka.ThreadingActor):
+            def on_receive(self, message):
+                return message
+        def work():
+            print(Echo.start().ask(7), supervised(Plain).start().ask(8))
+        supervised(Plain)
+        over = hold(mailbox._making, pykka.ActorRegistry._actor_refs_lock)
+        child(work)
+        over.set()
+        """
+    )
+    assert said == ["7", "8"]
 
 
 def test_dispatchers_are_found_by_name_made_once_and_may_be_added():
