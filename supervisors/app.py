@@ -22,10 +22,8 @@ import logging
 import math
 import os
 import signal
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +40,7 @@ from supervisors.runtime.birth import DaemonThread
 from supervisors.runtime.log import log
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.reports import Report
+from supervisors.runtime.stacks import stack_of
 from supervisors.runtime.system import System
 from supervisors.runtime.timers import Deadline, RealClock
 from supervisors.spec import (
@@ -383,10 +382,9 @@ def _start(spec: ChildSpec) -> Any:
 
 def _stuck(system: System) -> list[str]:
     living = [f"{ref} has not ended" for ref in system.processes()]
-    frames = sys._current_frames()  # noqa: SLF001 - the documented way to another thread's stack
     stacks = [
-        f"thread {thread.name}:\n{''.join(traceback.format_stack(frames[thread.ident]))}"
+        f"thread {thread.name}:\n{stack}"
         for thread in threading.enumerate()
-        if thread.ident in frames and thread is not threading.main_thread()
+        if thread is not threading.main_thread() and (stack := stack_of(thread.ident))
     ]
     return living + stacks

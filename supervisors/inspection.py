@@ -15,9 +15,9 @@ from typing import Any, final
 from supervisors.errors import ReplyError, SupervisorError
 from supervisors.process import From, Future, Process
 from supervisors.registry import Name, resolve
-from supervisors.runtime.ref import ALIVE, Ref
+from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import check_callback, contained
-from supervisors.runtime.signals import Signal, StopRequest
+from supervisors.runtime.signals import ALIVE, Signal, StopRequest
 
 __all__ = ["Inspected", "get_state", "resume", "suspend", "trace"]
 

@@ -41,9 +41,10 @@ from supervisors.runtime.launch import calling_parent, crash_of, launch, start_a
 from supervisors.runtime.life import Life
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig, MailboxLoad
 from supervisors.runtime.names import Name, check_name
-from supervisors.runtime.ref import ALIVE, Ref
+from supervisors.runtime.ref import Ref, a_ref, exit
 from supervisors.runtime.running import check_callback, guard
 from supervisors.runtime.signals import (
+    ALIVE,
     IGNORE,
     NO_REPLY,
     OK,
@@ -62,7 +63,6 @@ from supervisors.runtime.signals import (
 )
 from supervisors.runtime.stash import Stash
 from supervisors.runtime.system import System
-from supervisors.runtime.ties import exit
 from supervisors.runtime.timers import TimerRef
 from supervisors.spec import EMPTY, Restart, ShutdownRule
 
@@ -307,13 +307,13 @@ class Process(Life):
         If `ref` is dead already, that is at once, with `NOPROC`.
         """
         self._actor_guard()
-        ties.a_ref(ref)
+        a_ref(ref)
         ties.link(self._actor_ref, ref)
 
     def unlink(self, ref: Ref[Any]) -> None:
         """Remove the link: no exit signal from `ref` arrives afterwards, not even one already queued."""
         self._actor_guard()
-        ties.a_ref(ref)
+        a_ref(ref)
         ties.unlink(self._actor_ref, ref)
 
     def monitor(self, target: Ref[Any] | Name) -> MonitorRef:
@@ -396,5 +396,5 @@ def _as_signal(tag: Any, outcome: Outcome) -> ChildStarted | ChildIgnored | Chil
             return ChildStarted(tag, ref, info)
         case Ignored(ref):
             return ChildIgnored(tag, ref)
-        case StartFailed(failed, reason):
+        case StartFailed(reason, failed):
             return ChildStartFailed(tag, failed, reason)

@@ -33,34 +33,33 @@ Reason: TypeAlias = object
 
 @final
 class Named:
-    """A reason that is only a name; there is one object per name, so compare with `is`."""
+    """A value that is only a name of its module. There is one object per name, so compare with `is`."""
 
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, module: str) -> None:
         self.name = name
+        self.__module__ = module
 
     def __repr__(self) -> str:
         return self.name
 
     def __reduce__(self) -> str:
-        # pickle and copy look the name up in this module: a copy is the same object.
+        # pickle and copy look the name up in its module: a copy is the same object.
         return self.name
 
 
-NORMAL: Final = Named("NORMAL")
+NORMAL: Final = Named("NORMAL", __name__)
 """The process had nothing left to do, or was stopped by a client."""
 
-SHUTDOWN: Final = Named("SHUTDOWN")
+SHUTDOWN: Final = Named("SHUTDOWN", __name__)
 """The process was asked to stop by its supervisor or its system."""
 
-KILLED: Final = Named("KILLED")
+KILLED: Final = Named("KILLED", __name__)
 """The process was killed: it could not object, delay or clean up."""
 
-PASSIVATED: Final = Named("PASSIVATED")
+PASSIVATED: Final = Named("PASSIVATED", __name__)
 """In `Shutdown(PASSIVATED)`: the server was idle for long; an `OnDemand` starts it again when needed."""
 
-NOPROC: Final = Named("NOPROC")
+NOPROC: Final = Named("NOPROC", __name__)
 """There is no such process: for those who link to, monitor, tell or ask one that is already dead."""
 
 

@@ -26,10 +26,9 @@ from supervisors.reasons import NOPROC, NORMAL, Reason, shown
 from supervisors.runtime.log import log
 from supervisors.runtime.names import Name, Names, NamesLike, Via, check_key, check_name
 from supervisors.runtime.news import News
-from supervisors.runtime.ref import Ref
+from supervisors.runtime.ref import Ref, a_ref
 from supervisors.runtime.running import guard, running, survive
 from supervisors.runtime.system import System
-from supervisors.runtime.ties import a_ref
 
 __all__ = [
     "Name",

@@ -27,9 +27,8 @@ from supervisors.core.entry import View
 from supervisors.errors import BadSpec, ProcessDown
 from supervisors.process import Future
 from supervisors.reasons import shown
-from supervisors.runtime.ref import Ref
+from supervisors.runtime.ref import Ref, a_ref
 from supervisors.runtime.system import System
-from supervisors.runtime.ties import a_ref
 from supervisors.runtime.timers import check_timeout
 from supervisors.spec import is_count
 from supervisors.supervisor import DynamicSupervisorRef, Request, SupervisorRef

@@ -108,7 +108,11 @@ class Host:
     def start(self) -> Self:
         """Start the tree; harmless when it runs. A tree that has died, alone or with its event loop, is
         replaced, but session handles made before stay with the dead one.
+
+        Raises EngineError in a forked child, for a tree that the parent has started.
         """
+        if self._root is not None:
+            self._refuse_elsewhere()
         with self._lock:
             if self._has_lost_its_loop():
                 self._bury(self._taken()[0])
@@ -176,7 +180,7 @@ class Host:
     async def __aexit__(self, *exc: object) -> None:
         with self._lock:
             system, root = self._taken()
-        if system is None or root is None:
+        if system is None or root is None or self._pid != os.getpid():
             self._given_loop = None
             return
         if self._is_stranded():
@@ -279,10 +283,13 @@ class Host:
         when the host does not run, and SessionError when it stops meanwhile.
         """
         check_id(id)
-        self._check_asking()
-        deleted: Future[Any] = Future()
-        forget(self._ports(), id, self._cells.get(id) or Cell(Session(id=id)), deleted)
-        return self._settle(deleted)  # type: ignore[no-any-return]
+
+        def ask() -> Future[Any]:
+            deleted: Future[Any] = Future()
+            forget(self._ports(), id, self._cells.get(id) or Cell(Session(id=id)), deleted)
+            return deleted
+
+        return self.asked(ask)  # type: ignore[no-any-return]
 
     def tree(self) -> str:
         """The living supervision tree, drawn."""
@@ -321,14 +328,7 @@ class Host:
 
         Raises EngineError when no file descriptors are left to create one.
         """
-        if self._given_loop is not None:
-            return self._given_loop
-        dispatcher: Any = self.system.dispatcher("tools")
-        try:
-            loop: asyncio.AbstractEventLoop = dispatcher.loop
-        except OSError as error:
-            raise no_loop(error) from error
-        return loop
+        return self._given_loop if self._given_loop is not None else loop_of(self.system, "tools")
 
     def new_id(self) -> str:
         """The id of the next turn and of its requests."""
@@ -347,20 +347,33 @@ class Host:
         if system is not None and current_loop() is not None:
             refuse_waiting_on(self._io_loop(system))
 
+    def check_asking(self) -> None:
+        """Raises what `check_waiting` does; on an event loop of the caller's, where nothing blocks, what `check_home`
+        does.
+        """
+        if self.attached:
+            self.check_home()
+        else:
+            self.check_waiting()
+
+    def asked(self, ask: Callable[[], Future[Any]]) -> Any:
+        """The answer that the future of `ask()` gets; an awaitable of it in a host that was entered with `async with`.
+
+        Raises as `check_asking`, before `ask` is called.
+        """
+        self.check_asking()
+        answer = ask()
+        return watched(answer, self._given_loop) if self.attached else answer.get()
+
     # Private: in order of use.
 
     def _ask_store(self, message: Any) -> Any:
-        self._check_asking()
-        answer: Future[Any] = Future()
-        self._ports().ask_store(message, partial(_answer, answer))
-        return self._settle(answer)
+        def ask() -> Future[Any]:
+            answer: Future[Any] = Future()
+            self._ports().ask_store(message, partial(_answer, answer))
+            return answer
 
-    def _check_asking(self) -> None:
-        if not self.attached:
-            self.check_waiting()
-
-    def _settle(self, future: Future[Any]) -> Any:
-        return watched(future, self._given_loop) if self.attached else future.get()
+        return self.asked(ask)
 
     def _may_wait(self) -> bool:
         # Allowed on a thread beside the caller's loop, but not where it would block a loop, or if the loop is stopped.
@@ -487,14 +500,17 @@ class Host:
 
     def check_home(self) -> None:
         """Raises EngineError where no answer can come: in a forked child, or when the caller's event loop is closed."""
+        self._refuse_elsewhere()
+        if self._is_stranded():
+            raise EngineError("invalid_engine", message=CLOSED)
+
+    def _refuse_elsewhere(self) -> None:
         if self._pid != os.getpid():
             text = (
                 "this host was started by another process, and a forked process does not have its threads; "
                 "start a new host here"
             )
             raise EngineError("invalid_engine", message=text)
-        if self._is_stranded():
-            raise EngineError("invalid_engine", message=CLOSED)
 
 
 def _countdown(seconds: float) -> Callable[[], float]:

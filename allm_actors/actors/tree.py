@@ -88,9 +88,11 @@ def refuse_simulated() -> None:
         raise EngineError("invalid_engine", message=message)
 
 
-def loop_of(system: System) -> asyncio.AbstractEventLoop:
-    """The event loop of such a system. Raises EngineError when no file descriptors are left for it."""
-    dispatcher: Any = system.dispatcher("loop")
+def loop_of(system: System, name: str = "loop") -> asyncio.AbstractEventLoop:
+    """The event loop of such a system, or that of its `tools`. Raises EngineError when no file descriptors are left
+    for it.
+    """
+    dispatcher: Any = system.dispatcher(name)
     try:
         loop: asyncio.AbstractEventLoop = dispatcher.loop
     except OSError as error:

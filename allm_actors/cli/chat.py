@@ -111,7 +111,12 @@ class Chat:
         lines = [self._ask("? " if asked else "> ")]
         while lines[-1].endswith("\\"):
             lines[-1] = lines[-1][:-1]
-            lines.append(self._ask(". "))
+            try:
+                lines.append(self._ask(". "))
+            except EOFError:
+                if self._terminal.interactive:
+                    raise
+                break  # the end of the input is the end of its last message
         return "\n".join(lines)
 
     def _ask(self, prompt: str) -> str:

@@ -21,7 +21,7 @@ from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.engine import Engine
 
 from .arguments import Options
-from .toolbox import load_tools
+from .toolbox import load_tools, path_of
 from .trouble import Misuse
 
 __all__ = ["begin", "data_dir", "engine_for", "place_of", "set_up_log", "store_of", "turn_options"]
@@ -79,7 +79,7 @@ def place_of(options: Options, environ: Mapping[str, str] = os.environ) -> Path 
     """The file of the store; None for memory."""
     if options.store == ":memory:":
         return None
-    return Path(options.store).expanduser() if options.store else data_dir(environ) / "sessions.db"
+    return path_of(options.store) if options.store else data_dir(environ) / "sessions.db"
 
 
 def store_of(options: Options, environ: Mapping[str, str]) -> Store:
@@ -91,9 +91,17 @@ def store_of(options: Options, environ: Mapping[str, str]) -> Store:
 
 
 def data_dir(environ: Mapping[str, str]) -> Path:
-    """Where this command keeps its files. Source: XDG Base Directory Specification 0.8."""
+    """Where this command keeps its files. Source: XDG Base Directory Specification 0.8.
+
+    Raises Misuse where nothing says which folder is home.
+    """
     given = Path(environ.get("XDG_DATA_HOME") or "")
-    return (given if given.is_absolute() else Path.home() / ".local" / "share") / "allm"
+    if given.is_absolute():
+        return given / "allm"
+    try:
+        return Path.home() / ".local" / "share" / "allm"
+    except RuntimeError:
+        raise Misuse("there is no home folder to keep files in: set HOME or XDG_DATA_HOME") from None
 
 
 def begin(store: Store, name: str, system: str | None) -> Session | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,18 +17,27 @@ from typing import Any
 
 from allm_actors.data import Tool
 from allm_actors.data.build import tool
+from allm_actors.data.predicates import all_of
+from allm_actors.engine.isolated import address_of
 
 from .trouble import Misuse
 
-__all__ = ["load_tools"]
+__all__ = ["load_tools", "path_of"]
 
 
 def load_tools(places: Iterable[str]) -> list[Tool]:
     """The tools of all places, in order; one that two places share is taken once. Raises Misuse."""
     found: dict[int, Tool] = {}
     for place in places:
-        found.update((id(each), each) for each in _tools_of(place))
+        for each in _tools_of(place):
+            _refuse_what_cannot_be_isolated(place, each)
+            found[id(each)] = each
     return list(found.values())
+
+
+def path_of(typed: str) -> Path:
+    """The path that was typed, with `~` and `~user` replaced, or left alone if there is no such user."""
+    return Path(os.path.expanduser(typed))  # noqa: PTH111 - that of `Path` raises RuntimeError
 
 
 def _tools_of(place: str) -> list[Tool]:
@@ -51,7 +61,7 @@ def _split(place: str) -> tuple[str, str | None]:
 
 
 def _module(where: str) -> ModuleType:
-    path = Path(where).expanduser()
+    path = path_of(where)
     by_path = path.suffix == ".py" or path.is_file()
     if by_path and not path.is_file():
         raise Misuse(f"there is no file {where}")
@@ -68,23 +78,22 @@ def _by_name(name: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
+    path = path.parent.resolve() / path.name
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)  # dataclasses and pickle look their module up
-    sys.path.insert(0, str(path.parent.resolve()))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
+    if sys.path[:1] != [str(path.parent)]:
+        sys.path.insert(0, str(path.parent))  # to stay: a tool may import something when it is called
+    spec.loader.exec_module(module)
     return module
 
 
 def _as_tools(place: str, value: Any) -> list[Tool]:
     if isinstance(value, Tool):
         return [value]
-    if isinstance(value, list | tuple) and value and all(isinstance(each, Tool) for each in value):
+    if all_of(value, Tool) and value:
         return list(value)
     if callable(value) and not isinstance(value, type):
         try:
@@ -92,6 +101,14 @@ def _as_tools(place: str, value: Any) -> list[Tool]:
         except TypeError as error:
             raise Misuse(f"{place} cannot be a tool: {error}") from error
     raise Misuse(f"{place} is {type(value).__name__}, not a tool, a list of tools or a function")
+
+
+def _refuse_what_cannot_be_isolated(place: str, tool: Tool) -> None:
+    if tool.isolation == "process" and tool.handler is not None:
+        try:
+            address_of(tool)
+        except ValueError as error:
+            raise Misuse(f"{place}: {error}") from error
 
 
 def _names(module: ModuleType) -> list[str]:

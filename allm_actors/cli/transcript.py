@@ -28,7 +28,7 @@ from .colour import harmless
 from .terminal import Terminal
 from .trouble import is_empty, line, shortcoming
 
-__all__ = ["Transcript", "call_text", "count_text", "cut", "tokens_of"]
+__all__ = ["Transcript", "call_text", "count_text", "cut"]
 
 
 class Transcript:
@@ -87,7 +87,7 @@ class Transcript:
 
     def summary(self, result: ChatResult) -> str:
         """How long the turn took and what it consumed, as far as is known."""
-        tokens = tokens_of(result)
+        tokens = result.usage().total()
         return f"{time.monotonic() - self._begun:.1f} s" + (f" · {tokens} tokens" if tokens else "")
 
     def break_line(self) -> None:
@@ -134,12 +134,6 @@ def cut(text: str, room: int) -> str:
     """The text on one line of at most `room` columns, with an ellipsis where something is missing."""
     flat = harmless(" ".join(text.split()))
     return flat if len(flat) <= max(room, 20) else f"{flat[: max(room, 20) - 1]}…"
-
-
-def tokens_of(result: ChatResult) -> int:
-    """All tokens of all steps, as far as the provider said."""
-    totals = (step.response.usage.total() for step in result.steps if step.response is not None)
-    return sum(total for total in totals if total is not None)
 
 
 def _seconds(started: float | None) -> str:

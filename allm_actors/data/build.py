@@ -16,6 +16,7 @@ import msgspec
 from .encoding import json_text
 from .media.images import ImageRequest
 from .messages import Message, Part, TextPart
+from .predicates import all_of
 from .requests import Request
 from .schemas import docstrings
 from .schemas.handlers import called, context_of, handler_of
@@ -272,4 +273,4 @@ def _check_options(call: str, cls: type[Any], options: Mapping[str, Any]) -> Non
 
 
 def _are_parts(content: Any) -> bool:
-    return isinstance(content, list) and bool(content) and all(isinstance(part, Part) for part in content)
+    return isinstance(content, list) and bool(content) and all_of(content, Part)

@@ -19,15 +19,14 @@ from typing import Any
 import msgspec
 
 from .messages import ToolCall
+from .tool_choice import forced_names
 from .tools import Tool
 
 __all__ = [
     "TOOL_HELP",
     "ToolHelp",
-    "forced_names",
     "is_built_in",
     "missing_arguments",
-    "named_choice",
     "projected",
     "with_help",
 ]
@@ -98,40 +97,6 @@ def missing_arguments(tool: Tool, call: ToolCall) -> str | None:
         return None
     missing = [name for name in _required(tool.schema) if name not in call.arguments]
     return f"missing required argument(s): {', '.join(missing)}\n\n{_described(tool)}" if missing else None
-
-
-def forced_names(choice: Any) -> frozenset[str]:
-    """The names of the tools that a `tool_choice` forces, in any known provider's shape; empty for any other shape."""
-    names: list[Any] = []
-    match choice:
-        case str():
-            names = [choice]
-        case ("tool", name):
-            names = [name]
-        case {"type": "function", "function": {"name": name}}:
-            names = [name]
-        case {"type": "tool" | "function", "name": name}:
-            names = [name]
-        case {"mode": str(mode), "allowedFunctionNames": [*allowed]} if mode.upper() == "ANY":
-            names = allowed
-        case {"function_calling_config": dict(inner)} | {"functionCallingConfig": dict(inner)}:
-            return forced_names(inner)
-        case _:
-            pass
-    return frozenset(name for name in names if isinstance(name, str))
-
-
-def named_choice(choice: Any) -> Any:
-    """A `tool_choice` that forces one tool, in any known shape, as that tool's name; any other unchanged."""
-    match choice:
-        case ("tool", str(name)):
-            return name
-        case {"type": "function", "function": {"name": str(name)}, **rest} if not rest:
-            return name
-        case {"type": "tool" | "function", "name": str(name), **rest} if not rest:
-            return name
-        case _:
-            return choice
 
 
 def _sent(tool: Tool, *, whole: bool) -> Tool:

@@ -86,7 +86,7 @@ class AllmError(Exception):
         return f"{self.kind}: {self.reason}"
 
     def to_fields(self) -> dict[str, Any]:
-        """Every field by name, as plain data; `type(error)(**fields)` gives an equal error."""
+        """Every field by name, as plain data; `type(error).from_fields` gives an equal error."""
         common = {
             "reason": self.reason,
             "message": self.message,
@@ -97,8 +97,19 @@ class AllmError(Exception):
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """The error that `to_fields` described."""
-        return cls(**fields)
+        """The error that `to_fields` described. It is made as one of this file's classes: the `__init__` of a class
+        of the user's takes what it likes.
+        """
+        ours = next(each for each in cls.__mro__ if each.__module__ == __name__)
+        error = cls.__new__(cls)
+        ours.__init__(error, **fields)  # type: ignore[misc]
+        return error
+
+    def replaced(self, **changes: Any) -> Self:
+        """A copy with these fields changed; what a class of the user's adds to it stays."""
+        told = self.from_fields(self.to_fields() | changes)
+        told.__dict__ = vars(self) | vars(told)
+        return told
 
     def __str__(self) -> str:
         return self.message or self.default_message()
@@ -117,7 +128,7 @@ class AllmError(Exception):
         return hash((type(self), self.reason, self.message))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.to_fields()))
+        return (type(self).from_fields, (self.to_fields(),))
 
 
 class EngineError(AllmError):
@@ -186,14 +197,11 @@ class AdapterError(AllmError):
         told: object = self.metadata  # a stored error may hold anything there
         self.request_id = told.get("request_id") if isinstance(told, dict) else None
 
-    def of_call(self, request_id: str | None) -> AdapterError:
+    def of_call(self, request_id: str | None) -> Self:
         """This error with that `request_id`; itself if it has one already, or if `request_id` is None."""
         if request_id is None or self.request_id is not None:
             return self
-        signed = type(self).from_fields(self.to_fields())
-        if "request_id" not in self.fields:
-            signed.metadata = {**signed.metadata, "request_id": request_id}
-        signed.request_id = request_id
+        signed = self.replaced(request_id=request_id)
         signed.__cause__, signed.__traceback__ = self.__cause__, self.__traceback__
         return signed
 
@@ -330,7 +338,7 @@ class ValidationError(AllmError):
         """The error with a message that lists its failures; `words` has a text to add to each, or None."""
         said = [*words, *[None] * (len(self.errors) - len(words))]
         listed = "; ".join(_failure(entry, more) for entry, more in zip(self.errors, said, strict=True))
-        return type(self)(**{**self.to_fields(), "message": f"{self.default_message()} {listed}".rstrip()})
+        return self.replaced(message=f"{self.default_message()} {listed}".rstrip())
 
 
 class SessionError(AllmError):
@@ -417,7 +425,3 @@ def _word(value: Any) -> str:
         return str.__str__(value)
     short = value is None or (type(value) in (int, bool) and abs(value) < 2**64)
     return str(value) if short else f"({type(value).__name__})"
-
-
-def _rebuild(cls: type[AllmError], fields: dict[str, Any]) -> AllmError:
-    return cls.from_fields(fields)

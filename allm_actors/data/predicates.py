@@ -10,14 +10,22 @@ import math
 from collections.abc import Iterable
 from decimal import Decimal
 from numbers import Integral, Real
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
-__all__ = ["as_number", "as_price", "is_async", "is_count", "is_number", "is_positive", "one_of"]
+__all__ = ["all_of", "as_number", "as_price", "is_async", "is_count", "is_number", "is_positive", "one_of"]
 
 
 def one_of(value: object, words: Iterable[str]) -> bool:
     """Whether it is one of these words."""
     return isinstance(value, str) and value in words
+
+
+def all_of(values: object, kind: Any) -> bool:
+    """Whether it is a list or a tuple of nothing but values of this class, or of these, as in `A | B`."""
+    if not isinstance(values, list | tuple):
+        return False
+    # Most are of the class itself, which is quicker to see.
+    return {kind}.issuperset(map(type, values)) or all(isinstance(value, kind) for value in values)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import count
 from typing import Any
 
@@ -89,7 +90,7 @@ def conduct(
             if len(pieces) == 1:
                 raise
             done = {"completed_chunks": chunk, "completed_inputs": sum(len(p.input) for p in pieces[:chunk])}
-            raise _with_metadata(error, done) from None
+            raise error.replaced(metadata={**error.metadata, **done}) from None
     return responses[0] if len(responses) == 1 else _merged(responses, pieces)
 
 
@@ -124,23 +125,6 @@ def _merged(responses: Sequence[EmbeddingResponse], pieces: Sequence[EmbeddingRe
     return msgspec.structs.replace(
         first,
         embeddings=embeddings,
-        usage=_sum([response.usage for response in responses]),
+        usage=reduce(Usage.plus, (response.usage for response in responses)),
         metadata={**first.metadata, "chunk_count": len(responses)},
     )
-
-
-def _sum(usages: Sequence[Usage]) -> Usage:
-    """The sum field by field; a field that no chunk reports stays None."""
-    total: dict[str, Any] = {}
-    for usage in usages:
-        for name, value in msgspec.structs.asdict(usage).items():
-            if isinstance(value, dict):
-                total[name] = {**total.get(name, {}), **value}
-            elif value is not None:
-                total[name] = total.get(name, 0) + value
-    return Usage(**total)
-
-
-def _with_metadata(error: AdapterError, more: dict[str, Any]) -> AdapterError:
-    fields = error.to_fields()
-    return type(error).from_fields(fields | {"metadata": {**error.metadata, **more}})

@@ -44,6 +44,7 @@ from allm_actors.data import (
     TranscriptionResponse,
 )
 from allm_actors.data.media.sources import check_source
+from allm_actors.data.predicates import all_of
 
 __all__ = ["CAPABILITIES", "Capability", "asking", "edit_of", "request_of", "variation_of"]
 
@@ -271,10 +272,6 @@ def _is_size(value: Any) -> bool:
     )
 
 
-def _are_images(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(image, Image) for image in value)
-
-
 _LONGEST = 40
 _DOORS = {"edit": "edit_image", "variation": "image_variations"}
 _Kind = tuple[str, Callable[[Any], bool]]
@@ -286,7 +283,7 @@ _KINDS: Mapping[str, _Kind] = {
     **dict.fromkeys(("options", "metadata"), _MAPPING),
     "n": ("a whole number", lambda value: type(value) is int),
     "size": ("(width, height) in pixels, or a text such as '1024x1024'", _is_size),
-    "input_images": ("a list of Image (see Image.from_file)", _are_images),
+    "input_images": ("a list of Image (see Image.from_file)", lambda value: all_of(value, Image)),
     "mask": ("an Image (see Image.from_file)", lambda value: isinstance(value, Image)),
 }
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from allm_actors.data import EngineError
 from allm_actors.engine.quirks import Header, Quirks
 
-__all__ = ["OPENAI_WORDS", "PROVIDERS", "Provider", "near_names", "unknown_adapter"]
+__all__ = ["NEWER_GPT", "OPENAI_WORDS", "PROVIDERS", "Provider", "near_names", "unknown_adapter"]
 
 OPENAI_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -58,11 +58,13 @@ class Provider:
     quirks: Quirks = field(default_factory=Quirks)
 
 
+NEWER_GPT = r"gpt-(?!35)(?:[5-9]|[1-9]\d)"
+"""The beginning of the names of `gpt-5` and newer; `gpt-35-turbo` is what Azure calls GPT-3.5."""
 # OpenAI's reasoning models, which OpenAI wants to be used through its Responses API.
-_REASONING = r"gpt-(?:[5-9]|[1-9]\d)|o[1-9]"
+_REASONING = rf"{NEWER_GPT}|o[1-9]"
 # The chat variants do not reason, and refuse the options of those that do; fine-tuned models of these families reason.
 # Only the newer models take `verbosity`.
-_VERBOSE = r"(?:ft:)?gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)"
+_VERBOSE = rf"(?:ft:)?{NEWER_GPT}(?!.*-chat)"
 _SEALED = rf"{_VERBOSE}|(?:ft:)?o[1-9]"
 # An Azure deployment may have any name: only names of models known not to reason are excluded.
 _PLAIN = r"gpt-(?:4|3\.?5|.*-chat)|chatgpt-"
@@ -70,6 +72,15 @@ _NONE = r"(?!)"
 # Which tool call ids providers accept, according to their error messages.
 _SHORT_IDS, _WORD_IDS, _NINE_LETTERS = r".{1,40}", r"[a-zA-Z0-9_-]{1,64}", r"[a-zA-Z0-9]{9}"
 _DOTTED_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
+# The thoughts of an answer without any, where a model that thinks refuses the conversation if one answer has none, or
+# an empty text. Source: https://github.com/vercel/ai/pull/14740,
+# https://github.com/NousResearch/hermes-agent/pull/18263 (DeepSeek), https://github.com/theopenco/llmgateway/pull/2093
+# (Moonshot).
+_NO_THOUGHTS = " "
+# Whose names are taken. Source: https://console.groq.com/docs/openai ("messages[].name" among the refused fields),
+# https://github.com/Gage-Technologies/mistral-go/issues/3, https://github.com/BerriAI/litellm/issues/9720 (xAI).
+_NOBODY: frozenset[str] = frozenset()
+_USERS = frozenset({"user"})
 
 _ROWS = (
     Provider(
@@ -121,6 +132,8 @@ _ROWS = (
         key_names=("GROQ_API_KEY",),
         base_url_name="GROQ_BASE_URL",
         quirks=Quirks(
+            names=_NOBODY,
+            reasons={498: "provider_unavailable"},  # https://console.groq.com/docs/errors: no flex capacity
             refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
             most={"stop": 4},
             words={"n": (1,)},
@@ -134,7 +147,11 @@ _ROWS = (
         base_url="https://api.deepseek.com/v1",
         key_names=("DEEPSEEK_API_KEY",),
         base_url_name="DEEPSEEK_BASE_URL",
-        quirks=Quirks(thoughts_back="reasoning_content"),
+        quirks=Quirks(
+            thoughts_back="reasoning_content",
+            no_thoughts=_NO_THOUGHTS,
+            schemas=False,  # https://github.com/UKGovernmentBEIS/inspect_ai/issues/4916: 400
+        ),
     ),
     Provider(
         name="openrouter",
@@ -161,6 +178,7 @@ _ROWS = (
             after_answers="Noted.",
             blank_answers=False,
             system_first=True,
+            names=_NOBODY,
             include_usage=False,
             prompt_cache=frozenset({"key"}),
             documents="document_url",
@@ -175,6 +193,7 @@ _ROWS = (
         base_url="https://api.x.ai/v1",
         key_names=("XAI_API_KEY",),
         base_url_name="XAI_BASE_URL",
+        quirks=Quirks(names=_USERS),
     ),
     Provider(
         name="together",
@@ -192,7 +211,11 @@ _ROWS = (
         base_url="https://api.cerebras.ai/v1",
         key_names=("CEREBRAS_API_KEY",),
         base_url_name="CEREBRAS_BASE_URL",
-        quirks=Quirks(include_usage=False, max_tokens="max_completion_tokens"),
+        quirks=Quirks(
+            include_usage=False,
+            max_tokens="max_completion_tokens",
+            thoughts_back="reasoning",  # https://github.com/vercel/ai/issues/15042
+        ),
     ),
     Provider(
         name="azure",
@@ -254,7 +277,11 @@ _ROWS = (
         base_url="https://api.moonshot.ai/v1",
         key_names=("MOONSHOT_API_KEY", "MOONSHOTAI_API_KEY"),
         base_url_name="MOONSHOT_BASE_URL",
-        quirks=Quirks(thoughts_back="reasoning_content", blank_answers=False),
+        quirks=Quirks(
+            thoughts_back="reasoning_content",
+            no_thoughts=_NO_THOUGHTS,
+            blank_answers=False,
+        ),
     ),
     Provider(
         name="alibaba",
@@ -271,7 +298,12 @@ _ROWS = (
         base_url="https://api.z.ai/api/paas/v4",
         key_names=("ZAI_API_KEY",),
         base_url_name="ZAI_BASE_URL",
-        quirks=Quirks(thoughts_back="reasoning_content"),
+        quirks=Quirks(
+            thoughts_back="reasoning_content",
+            blank_answers=False,  # https://github.com/agentscope-ai/QwenPaw/issues/287: "text cannot be empty"
+            schemas=False,  # https://docs.z.ai/guides/capabilities/struct-output: only json_object
+            reasons={"1301": "content_filter"},  # https://github.com/langchain4j/langchain4j/issues/1079
+        ),
     ),
     Provider(
         name="fireworks",
@@ -344,6 +376,7 @@ _ROWS = (
         base_url="https://api.cohere.com",
         key_names=("CO_API_KEY", "COHERE_API_KEY"),
         base_url_name="COHERE_BASE_URL",
+        quirks=Quirks(reasons={498: "content_filter"}),  # a word on its blocklist
     ),
     Provider(
         name="bedrock",

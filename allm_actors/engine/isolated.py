@@ -1,13 +1,13 @@
 """A handler in an operating system process of its own, which can be killed, and may crash.
 
 Rule of this file: a new interpreter for each call. Only the function's import path, the arguments, and what
-it returned or raised are passed, pickled. Nothing is inherited: no thread, no lock, no open file. The child
-ends when it has answered, when it is killed, and when its parent is gone for any reason.
+it returned or raised are passed, pickled. The path has to lead to this very handler: what wraps a function is
+never left out. Nothing is inherited: no thread, no lock, no open file. The child ends when it has answered,
+when it is killed, and when its parent is gone for any reason.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import inspect
@@ -21,13 +21,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial, reduce
-from typing import IO, Any
+from types import MethodType
+from typing import IO, Any, NamedTuple
 
 from allm_actors.data import Tool
-from allm_actors.data.build import called, context_of
+from allm_actors.data.schemas.handlers import Made, called, context_of, handler_of, made_of
+from allm_actors.data.schemas.signature import Signature, signature_of
 from allm_actors.engine.adapter import ToolContext
+from allm_actors.engine.awaitable import result_of
 
-__all__ = ["ChildDied", "IsolatedCall", "address_of", "serve"]
+__all__ = ["Address", "ChildDied", "IsolatedCall", "address_of", "serve"]
 
 # Its arguments are our `sys.path`. PYTHONPATH would affect every other Python that the function starts, too.
 _SERVE = (
@@ -44,19 +47,46 @@ class ChildDied(RuntimeError):
     """The child ended without an answer: it crashed, or was killed."""
 
 
-def address_of(tool: Tool) -> tuple[str, str]:
-    """The import path of the tool's function: module and name.
+class Address(NamedTuple):
+    """Where another interpreter finds a handler.
 
-    Raises ValueError for a function that another interpreter cannot import.
+    With a `tool_name` it finds the function of which it makes the handler. `layers` are the names in the code of
+    what is found and of all that it wraps: they would differ if one of them was put there at run time.
     """
-    function: Any = inspect.unwrap(tool.handler) if tool.handler is not None else None
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+
+    module: str
+    name: str
+    tool_name: str | None
+    layers: tuple[str, ...]
+
+
+def address_of(tool: Tool) -> Address:
+    """Where another interpreter finds the tool's handler.
+
+    Raises ValueError for a handler that another interpreter cannot import: its own name has to lead to the handler
+    itself, to a tool with this handler, or to the function that `allm.tool(function)` made it of.
+    """
+    made = made_of(tool.handler)
+    named: Any = tool.handler if made is None else made.function
+    module, name = _own_name(named)
     if not module or not name or "<" in name or module == "__main__":
-        raise ValueError(
-            f"tool {tool.name!r}: isolation='process' imports the function in another interpreter, so it has to be a "
-            f"function of a module that can be imported, not {name or function!r} of {module or 'nowhere'}"
+        where = f"{name or named!r} of {module or 'nowhere'}"
+        why = f"{where} cannot be imported; define a function at the top level of another module"
+        raise _unreachable(tool, why)
+    if not _is_found(module):
+        raise _unreachable(tool, f"a new one would find another module {module!r} on sys.path, or none")
+    found = _at(module, name)
+    if _is(found, tool.handler) or (isinstance(found, Tool) and found.handler is tool.handler):
+        return Address(module, name, None, _layers(tool.handler))
+    if made is None or not _is(found, made.function):
+        why = (
+            f"{name!r} of {module} is not what the tool calls (which is bound to an object, or is a wrapper with "
+            "the name of what it wraps); call it in a function at the top level of a module"
         )
-    return module, name
+        raise _unreachable(tool, why)
+    if not _means_the_same(made):
+        raise _unreachable(tool, f"the annotations of {name!r} do not mean there what they mean here")
+    return Address(module, name, made.tool_name, _layers(found))
 
 
 class IsolatedCall:
@@ -68,19 +98,20 @@ class IsolatedCall:
         self._child: subprocess.Popen[bytes] | None = None
         self._killed = False
         self._ended = threading.Event()  # set when the child is dead but not reaped yet
+        self._how: str | None = None  # how it ended, as far as `_watch` has seen it
 
     def run(self) -> Any:
         """Run the function in the child and return its result.
 
-        Raises what it raises, `ChildDied` when there is no answer, and TypeError and the like for arguments, a context
-        or an answer that cannot be pickled.
+        Raises what it raises, `ChildDied` when there is no answer, TypeError and the like for arguments, a context
+        or an answer that cannot be pickled, and RuntimeError when the function has closed the pipe for its answer.
         """
         child = self._start(self._written())
         if child is None:
             raise ChildDied("it was cancelled before it began")
         assert child.stdin is not None
         assert child.stdout is not None
-        answer, answered = None, threading.Event()
+        answer, lost, answered = None, False, threading.Event()
         try:
             if hasattr(os, "waitid"):
                 # Not above: the child imports this file, and needs nothing of that.
@@ -88,6 +119,7 @@ class IsolatedCall:
 
                 DaemonThread(partial(self._watch, child.pid, answered), "allm-isolated").start()
             answer = _read(child.stdout)
+            lost = answer is None and self._goes_on()
         finally:
             if answer is None:
                 self.kill()
@@ -96,8 +128,10 @@ class IsolatedCall:
             child.stdout.close()
             with contextlib.suppress(OSError):
                 child.stdin.close()
+        if lost:
+            raise RuntimeError("its process closed the pipe for its answer, as if it closed all its files")
         if answer is None:
-            raise ChildDied(f"its process ended with {_ending(code)}")
+            raise ChildDied(f"its process ended with {self._ending(code)}")
         gave, value = pickle.loads(answer)  # noqa: S301 - it comes from the function that we called
         if gave:
             return value
@@ -127,10 +161,22 @@ class IsolatedCall:
                 self.kill()
             self._ended.wait(_LOOK)
 
+    def _goes_on(self) -> bool:
+        """Whether the child lives, and is not killed, though it cannot answer any more. Waits, as it may be dying."""
+        return hasattr(os, "waitid") and not self._ended.wait(_AFTERWARDS) and not self._killed
+
+    def _ending(self, code: int) -> str:
+        if self._how is None and code == 0 and self._ended.is_set():
+            return "an unknown status: another part of this program has waited for it, or ignores SIGCHLD"
+        return self._how or (f"signal {-code}" if code < 0 else f"exit code {code}")
+
     def _watch(self, pid: int, answered: threading.Event) -> None:
         # Processes that the function has started may hold the pipe open, so the child's death may not end the reading.
         with contextlib.suppress(ChildProcessError):  # it was waited for already
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            if ended is not None:
+                kind = "exit code" if ended.si_code == os.CLD_EXITED else "signal"
+                self._how = f"{kind} {ended.si_status}"
         self._ended.set()
         if not answered.wait(_AFTERWARDS):
             self.kill()
@@ -172,9 +218,12 @@ def _read(source: IO[bytes]) -> bytes | None:
 
 def serve() -> None:
     """The child's side: read one call, answer it, end."""
+    # Where stderr is closed, it is opened before another file gets its number.
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
     # Not `sys.stdin`: a forked child closes that, and would wait for ever for the lock of the thread that reads here.
     source = os.fdopen(os.dup(0), "rb", buffering=0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(null, 0)
     (length,) = _LENGTH.unpack(_exactly(source, _LENGTH.size))
     path, address, call = pickle.loads(_exactly(source, length))  # noqa: S301 - it comes from our parent
     sys.path[:] = path
@@ -188,6 +237,8 @@ def serve() -> None:
         flushing = threading.Thread(target=_flush, daemon=True)
         flushing.start()
         flushing.join(_FLUSH)
+    except OSError:  # the function has closed the pipe, and our parent, which has seen that, ends us
+        time.sleep(2 * _AFTERWARDS)
     finally:
         os._exit(0)  # without waiting for threads that the function has left behind
 
@@ -207,18 +258,20 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
     return bytes(held)
 
 
-def _answer(address: tuple[str, str], call: bytes) -> bytes:
+def _answer(address: Address, call: bytes) -> bytes:
+    """What is told to the parent: nothing by a process that the function has forked, which ends as a script would."""
+    mine = os.getpid()
     try:
-        module, name = address
-        found: Any = reduce(getattr, name.split("."), importlib.import_module(module))
-        handler: Any = found.handler if isinstance(found, Tool) else found
+        handler = _handler_at(address)
         arguments, context = pickle.loads(call)  # noqa: S301 - it comes from our parent
         context = replace(context, cancelled=_NeverCancelled())
-        result = called(handler, context_of(handler), arguments, context)
-        if inspect.isawaitable(result):
-            result = asyncio.run(_awaited(result))
+        result = result_of(called(handler, context_of(handler), arguments, context))
+        if os.getpid() != mine:
+            sys.exit()
         return pickle.dumps((True, result))
-    except BaseException as error:  # noqa: BLE001 - it is the answer, `SystemExit` too, as in a thread
+    except BaseException as error:  # it is the answer, `SystemExit` too, as in a thread
+        if os.getpid() != mine:
+            raise
         return _raised(error)
 
 
@@ -238,13 +291,16 @@ def _raised(error: BaseException) -> bytes:
     try:
         written = pickle.dumps((False, error))
         pickle.loads(written)  # noqa: S301 - checks that the parent will be able to unpickle it
-    except Exception:  # noqa: BLE001 - pickling runs the exception's own code
-        return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+    except BaseException:  # noqa: BLE001 - pickling runs the exception's own code
+        return pickle.dumps((False, RuntimeError(_text(error))))
     return written
 
 
-async def _awaited(awaitable: Any) -> Any:
-    return await awaitable
+def _text(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # noqa: BLE001 - this, too, is the exception's own code
+        return type(error).__name__
 
 
 def _end_with_parent(source: IO[bytes]) -> None:
@@ -255,5 +311,86 @@ def _end_with_parent(source: IO[bytes]) -> None:
     os._exit(1)
 
 
-def _ending(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+# --- from a handler to its address, and back ----------------------------------------------------------------------
+
+
+def _own_name(function: Any) -> tuple[str | None, str | None]:
+    """The module and the qualified name that a function gives as its own."""
+    if isinstance(function, MethodType) and isinstance(function.__self__, type):  # inherited, perhaps
+        owner = function.__self__
+        return owner.__module__, f"{owner.__qualname__}.{function.__name__}"
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+
+
+def _is_found(module: str) -> bool:
+    """Whether a new interpreter with our `sys.path` would load the module from where we have it."""
+    path: Any = None
+    for end in (index for index, letter in enumerate(f"{module}.") if letter == "."):
+        name = module[:end]
+        loaded = sys.modules.get(name)
+        have, found = getattr(loaded, "__spec__", None), _spec(name, path)
+        if have is None or found is None or have.origin != found.origin:
+            return False
+        path = getattr(loaded, "__path__", ())
+    return True
+
+
+def _spec(name: str, path: Any) -> Any:
+    """As `importlib.util.find_spec`, which would answer from `sys.modules`."""
+    specs = (each.find_spec(name, path) for each in sys.meta_path if hasattr(each, "find_spec"))
+    return next((spec for spec in specs if spec is not None), None)
+
+
+def _at(module: str, name: str) -> Any:
+    try:
+        return reduce(getattr, name.split("."), sys.modules[module])
+    except AttributeError:
+        return None
+
+
+def _is(found: Any, function: Any) -> bool:
+    """Whether they are the same; a class makes its bound methods anew each time, and those are equal."""
+    if isinstance(found, MethodType) and isinstance(function, MethodType):
+        return found == function
+    return found is function
+
+
+def _means_the_same(made: Made) -> bool:
+    """Whether the function has these types anew, without the names of the place where the tool was made of it."""
+    try:
+        return _types(signature_of(made.function)) == _types(made.signature)
+    except TypeError:
+        return False
+
+
+def _types(signature: Signature) -> list[str]:
+    # As texts: what matters is a type's name, and many objects inside of `Annotated` are equal to no other.
+    return [repr(argument.type) for argument in signature.arguments]
+
+
+def _layers(function: Any) -> tuple[str, ...]:
+    layers: list[Any] = []
+    layers.append(inspect.unwrap(function, stop=layers.append))
+    codes = (getattr(layer, "__code__", type(layer)) for layer in layers)
+    return tuple(getattr(code, "co_qualname", None) or code.__qualname__ for code in codes)
+
+
+def _handler_at(address: Address) -> Any:
+    importlib.import_module(address.module)
+    found = _at(address.module, address.name)
+    function: Any = found.handler if isinstance(found, Tool) and address.tool_name is None else found
+    if _layers(function) != address.layers:
+        raise ImportError(
+            f"{address.name!r} of {address.module} is something else when it is imported anew; "
+            "isolation='process' cannot call what is put there at run time"
+        )
+    if address.tool_name is None:
+        return function
+    return handler_of(function, signature_of(function), address.tool_name)
+
+
+def _unreachable(tool: Tool, why: str) -> ValueError:
+    return ValueError(
+        f"tool {tool.name!r}: isolation='process' imports the function in another interpreter, by its module and "
+        f"name, and {why}"
+    )

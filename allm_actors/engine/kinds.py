@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from allm_actors.data import ModelRef, Tool, ValidationError
-from allm_actors.data.predicates import as_price, is_async, is_number
+from allm_actors.data.predicates import all_of, as_price, is_async, is_number
 from allm_actors.data.utf8 import is_utf8
 from allm_actors.engine.retry import policy_of
 from allm_actors.engine.secret import Secret
@@ -139,10 +139,6 @@ def _encodes(value: object) -> bool:
     return _is_plain(value) or (not isinstance(value, str) and callable(getattr(value, "encode", None)))
 
 
-def _are_tools(value: object) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(tool, Tool) for tool in value)
-
-
 def _is_mapping(value: object) -> bool:
     return isinstance(value, Mapping)
 
@@ -166,7 +162,7 @@ _KINDS: Final[dict[str, _Kind]] = {
     **dict.fromkeys(("context", "adapter_opts", "metadata"), _MAPPING),
     **dict.fromkeys(("emit_text_deltas", "emit_tool_deltas", "include_raw_chunks"), _BOOL),
     **dict.fromkeys(_TIMES, _SECONDS),
-    "tools": ("a list of Tool values (see allm.tool)", _are_tools),
+    "tools": ("a list of Tool values (see allm.tool)", lambda value: all_of(value, Tool)),
     "structured_finalize": _BOOL,
     "structured_finalize_nudge": ("a text", lambda value: isinstance(value, str)),
     "halt_when": ("a function of one StepResult", callable),

@@ -24,7 +24,7 @@ from allm_actors.data import (
     ModerationResponse,
     ModerationResult,
 )
-from allm_actors.data.predicates import as_number
+from allm_actors.data.predicates import all_of, as_number
 
 __all__ = ["items_of", "mismatch", "misplaced", "unmatched"]
 
@@ -68,7 +68,7 @@ def misplaced(question: ClassificationQuestion, answer: Any) -> str | None:
 
 
 def _of_vectors(count: int, embeddings: Any) -> str | None:
-    if not _all_are(Embedding, embeddings):
+    if not all_of(embeddings, Embedding):
         return "its embeddings are not a list of Embedding"
     places = [each.index for each in embeddings]
     if len(places) != count or not _are_places(places):
@@ -79,7 +79,7 @@ def _of_vectors(count: int, embeddings: Any) -> str | None:
 
 
 def _of_verdicts(count: int, results: Any) -> str | None:
-    if not _all_are(ModerationResult, results):
+    if not all_of(results, ModerationResult):
         return "its results are not a list of ModerationResult"
     if len(results) != count:
         return f"it has {len(results)} verdicts for {count} items"
@@ -114,10 +114,6 @@ def _belonging(question: ClassificationQuestion, answer: Any) -> str | None:
     if number is not None and -_ROUNDING <= number <= most + _ROUNDING:
         return None
     return f"a number from 0 to {most}"
-
-
-def _all_are(kind: type, values: Any) -> bool:
-    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
 
 
 def _are_places(places: list[Any]) -> bool:

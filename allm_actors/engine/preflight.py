@@ -48,12 +48,11 @@ from allm_actors.data import (
     Request,
     ValidationError,
 )
-from allm_actors.data.compact import named_choice
+from allm_actors.data.tool_choice import CHOICE_WORDS, named_choice
 from allm_actors.engine.catalog import Provider
 
 __all__ = ["check_capabilities", "check_format", "in_common_words", "with_finalize", "without_foreign_words"]
 
-_WORDS = ("auto", "none", "required")
 # Options of OpenAI's reasoning models. Other servers of its format have their own rules (see `catalog`); these dialects
 # have no such fields, and their providers refuse unknown fields, or ignore them.
 _FOREIGN = frozenset({"reasoning_effort", "reasoning_summary", "verbosity"})
@@ -121,7 +120,7 @@ def _with_tool_choice(request: Request) -> Request:
         raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
     names = [tool.name for tool in request.tools]
     unread = "tools" in request.options  # in the provider's own shape, whose names are not read here
-    is_word = choice is request.tool_choice and choice not in names and choice.lower() in _WORDS
+    is_word = choice is request.tool_choice and choice not in names and choice.lower() in CHOICE_WORDS
     if is_word:
         choice = choice.lower()
     if not names and not unread:
@@ -197,7 +196,7 @@ def _without_tools(choice: str) -> ValidationError:
 def _unknown_tool(choice: str, names: list[str]) -> ValidationError:
     message = (
         f"tool_choice {choice!r} is not a tool of the request; it must be one of {', '.join(names)}, or "
-        f"{', '.join(map(repr, _WORDS))}"
+        f"{', '.join(map(repr, CHOICE_WORDS))}"
     )
     return ValidationError("invalid_request", [("tool_choice", "unknown_tool")], message=message)
 

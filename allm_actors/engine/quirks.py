@@ -24,16 +24,19 @@ class Quirks:
     name. `prompt_cache`: which of `key` and `retention` the server has a field for; it may refuse the other.
     `sealed_reasoning`: a pattern of the names of models that return sealed thoughts on request, to be sent
     back. `thoughts_back`: the field of a chat message in which a server wants the model's thoughts back,
-    because it does not keep them. `documents`: how a chat message holds one: as a `file`, or as one that may
-    be a URL, or as a `document_url`; None: not at all. `call_ids`: a pattern of the ids that calls may have;
-    None is any. `call_ids_of`: the same, for vendors whose models accept fewer. `many_vendors`: whether it
-    serves models of several vendors, which do not accept each other's thoughts. `after_answers`: text of an
-    assistant message to insert between a tool's answer and a user's message, for a server that refuses the
-    one directly after the other.
+    because it does not keep them. `no_thoughts`: what it wants there if there were none. `documents`: how a
+    chat message holds one: as a `file`, or as one that may be a URL, or as a `document_url`; None: not at
+    all. `call_ids`: a pattern of the ids that calls may have; None is any. `call_ids_of`: the same, for
+    vendors whose models accept fewer. `many_vendors`: whether it serves models of several vendors, which do
+    not accept each other's thoughts. `after_answers`: text of an assistant message to insert between a tool's
+    answer and a user's message, for a server that refuses the one directly after the other.
 
-    `blank_answers`: whether it accepts an assistant's message without text and calls; without, such a message is left
-    out. `system_first`: whether it refuses system messages behind others; they are sent before them. `alternating`:
-    whether it wants the user and the assistant to take turns.
+    `blank_answers`: whether it accepts an assistant's message without text and calls; without, such a message
+    is left out. `system_first`: whether it refuses system messages behind others; they are sent before them.
+    `alternating`: whether it wants the user and the assistant to take turns. `names`: the roles whose
+    messages may have a name; it is left out of all others. `schemas`: whether an answer can be held to a JSON
+    schema; without, JSON is asked for, and the schema is told in the system message. `reasons`: what a status
+    or a code of an error means, where it means something else than elsewhere.
 
     For the fields of a chat completion, by the caller's names: `renames`: the server's name of a field.
     `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that
@@ -46,6 +49,7 @@ class Quirks:
     prompt_cache: frozenset[str] = frozenset()
     sealed_reasoning: str | None = None
     thoughts_back: str | None = None
+    no_thoughts: str | None = None
     call_ids: str | None = None
     call_ids_of: Mapping[str, str] = field(default_factory=dict)
     many_vendors: bool = False
@@ -53,6 +57,9 @@ class Quirks:
     blank_answers: bool = True
     system_first: bool = False
     alternating: bool = False
+    names: frozenset[str] = frozenset({"system", "user", "assistant"})
+    schemas: bool = True
+    reasons: Mapping[int | str, str] = field(default_factory=dict)
     documents: Literal["file", "file or URL", "document_url"] | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
     refuses: frozenset[str] = frozenset()

@@ -33,7 +33,10 @@ class RetryPolicy:
     respect_retry_after: bool = True
 
 
-_STATUSES = {"rate_limited": 429, "provider_unavailable": 503}  # for errors without an HTTP status
+_STATUSES = {
+    "rate_limited": 429,
+    "provider_unavailable": 503,
+}  # what these count as without an HTTP status, and with a 4xx
 # What `retry_on` may name: reasons of adapters' errors, and the phase of a call that failed.
 _PHASES = ("connect", "first_byte", "idle", "total")
 _KINDS: tuple[type[AdapterError], ...] = (AdapterError, *AdapterError.__subclasses__())
@@ -77,9 +80,9 @@ def _retryable(policy: RetryPolicy, error: AdapterError) -> bool:
         # The error itself says that a retry is useless: an empty account stays empty.
         return False
     status = error.status
-    if status is None and not error.metadata.get("partial"):
-        status = _STATUSES.get(error.reason)
-    marks = (status, error.reason, error.metadata.get("phase"))
+    unsaid = not error.metadata.get("partial") if status is None else status < 500
+    like = _STATUSES.get(error.reason) if unsaid else None
+    marks = (status, like, error.reason, error.metadata.get("phase"))
     return any(mark is not None and mark in policy.retry_on for mark in marks)
 
 

@@ -71,8 +71,7 @@ class AudioFold:
     def _broken(self, error: Any) -> AllmError:
         if not isinstance(error, AllmError):
             error = self.error("unknown", cause=repr(error))
-        fields = error.to_fields() | {"metadata": {**error.metadata, **self._so_far()}}
-        told: AllmError = type(error).from_fields(fields)
+        told: AllmError = error.replaced(metadata={**error.metadata, **self._so_far()})
         return told
 
 

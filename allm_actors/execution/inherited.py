@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from allm_actors.data import DocumentPart, ImagePart, Message, TextPart, ValidationError
+from allm_actors.data import DocumentPart, ImagePart, Message, ValidationError
 from allm_actors.data.utf8 import is_utf8
+
+from .receiving import text_of
 
 __all__ = ["with_way_out"]
 
@@ -38,13 +40,7 @@ def with_way_out(error: E, asked: Sequence[Message], earlier: Sequence[Message])
         f"{error}; the session has had {which} since an earlier turn: take it out with "
         "session.replace_messages(…) in a host, allm.session.replace_messages(session, …) for a value"
     )
-    return _saying(error, text)
-
-
-def _saying(error: E, text: str) -> E:
-    """A copy of the error with this message, whatever a class of the user's adds to it or wants to be made with."""
-    told = error.__class__.__new__(error.__class__, *error.args)
-    told.__dict__.update(error.__dict__, message=text)
+    told = error.replaced(message=text)
     told.__cause__, told.__traceback__ = error.__cause__, error.__traceback__
     return told
 
@@ -54,19 +50,13 @@ def _about(entry: Any, asked: Sequence[Message]) -> Iterable[Message]:
         case (["content" | "messages", int(index), *_], _) if 0 <= index < len(asked):
             return [asked[index]]
         case ("text", "not_unicode"):
-            return [message for message in asked if not all(map(is_utf8, _texts(message)))]
+            return [message for message in asked if not is_utf8(text_of(message))]
         case (["vision"], "vision_disabled"):
             return [message for message in asked if _holds(message, ImagePart)]
         case (["documents"], "documents_disabled"):
             return [message for message in asked if _holds(message, DocumentPart)]
         case _:
             return []
-
-
-def _texts(message: Message) -> list[str]:
-    if isinstance(message.content, str):
-        return [message.content]
-    return [part.text for part in message.content if isinstance(part, TextPart)]
 
 
 def _holds(message: Message, kind: type[ImagePart | DocumentPart]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from allm_actors.data import Tool
+from allm_actors.data.predicates import is_count, is_number, is_positive
 
 __all__ = [
     "DEFAULT_MAX_RETRIES",
@@ -72,12 +73,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         _one_of("on_tool_error", self.on_tool_error, get_args(OnToolError))
         _positive("max_concurrency", self.max_concurrency)
         retries: object = self.max_retries
-        if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        if not is_count(retries):
             raise ValueError(f"max_retries must be 0 or a positive integer; got: {retries!r}")
         timeout: object = self.tool_timeout
         if timeout is None:
             return
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        if not (is_number(timeout) and timeout > 0):
             raise ValueError(f"tool_timeout must be a positive number of seconds or None; got: {timeout!r}")
 
     @property
@@ -97,9 +98,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _positive(name: str, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if value is not None and not is_positive(value):
         raise ValueError(f"{name} must be a positive integer; got: {value!r}")
 
 

@@ -57,7 +57,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.data.build import utf8_parts
-from allm_actors.data.predicates import one_of
+from allm_actors.data.predicates import all_of, one_of
 from allm_actors.data.rules.pairing import open_calls
 from allm_actors.data.rules.validate import has_whole_calls, validate
 
@@ -136,7 +136,7 @@ def opened(start: object) -> Session:
         return start
     if isinstance(start, Thread):
         return Session(thread=start)
-    if isinstance(start, (list, tuple)) and all(isinstance(message, Message) for message in start):
+    if isinstance(start, (list, tuple)) and all_of(start, Message):
         return Session(thread=Thread.from_messages(start))
     raise ValidationError("invalid_session_input", [("session_input", "invalid_type")]).explained(
         [f"expected a list of messages, such as [allm.user('…')], or a Thread, got {type(start).__name__}"]
@@ -314,24 +314,16 @@ def _check(session: object) -> None:
     if not isinstance(session, Session):
         raise TypeError(f"expected a Session, got {type(session).__name__}")
     pending: object = session.pending_tool_calls  # constructors check nothing
-    if not (
-        one_of(session.status, RULES) and _all_are(ToolCall, pending or []) and _is_thread(session.thread)
-    ):
+    if not (one_of(session.status, RULES) and all_of(pending or [], ToolCall) and _is_thread(session.thread)):
         validate(session)
 
 
 def _is_thread(thread: object) -> bool:
     return (
         isinstance(thread, Thread)
-        and _all_are(Message, thread.messages)
+        and all_of(thread.messages, Message)
         and all(map(has_whole_calls, thread.messages))
     )
-
-
-def _all_are(kind: type, values: object) -> bool:
-    if not isinstance(values, list | tuple):
-        return False
-    return {kind}.issuperset(map(type, values)) or all(isinstance(value, kind) for value in values)
 
 
 def _column(operation: Operation, messages: Sequence[Message]) -> str:
@@ -478,7 +470,7 @@ def _settled_status(session: Session) -> SessionStatus:
 def _content(content: object) -> str | list[Any]:
     if isinstance(content, Ok):  # as of a handler that the caller has run himself
         content = content.value
-    if isinstance(content, list) and content and all(isinstance(part, Part) for part in content):
+    if isinstance(content, list) and content and all_of(content, Part):
         return utf8_parts(content)
     try:
         return encode_tool_result(content)

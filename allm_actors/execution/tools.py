@@ -116,7 +116,7 @@ def encode_tool_result(value: Any) -> str:
     """The built-in `tool_result_encoder`: a string unchanged, all else as compact JSON.
 
     Equal values give equal texts, except for sets with items that cannot be ordered, such as numbers and
-    texts, in a field of a class.
+    texts, in a field of a class, and for dataclasses that msgspec has made for you, without their defaults.
 
     Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`; NaN and the infinities, as in JavaScript, null.
     A lone surrogate, as a file name may contain, becomes U+FFFD: it could not be sent, in this or any later

@@ -6,12 +6,12 @@ Rule of this file: a scenario is a function of a `SimHost` and of nothing else. 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from supervisors import Faults, ScenarioFailed, Sim, explore
+from supervisors.runtime.sim import silence
 from supervisors.testing import run_in_sim
 from supervisors.testing.exploration import check_scenario
 
@@ -80,15 +80,6 @@ def _on_a_host(scenario: Callable[[SimHost], T], store: Callable[[], Any] | None
     return run
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> AbstractContextManager[None]:
     """Silence the library's log inside the block, where failures are intended."""
-    logs = [logging.getLogger(name) for name in ("allm_actors", "supervisors")]
-    levels = [log.level for log in logs]
-    for log in logs:
-        log.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
+    return silence("allm_actors")

@@ -16,6 +16,7 @@ the documentation does.
     says its errors    a model call that failed ends the turn as `error`
     tools bracketed    what is answered was started, or refused; what was started is answered before its step is over;
                        no more run at once than may; of several halts the first in the order of calls counts
+    run once           no call's handler runs more often than the call was started
     one value          the events fold to the steps of the result
 """
 
@@ -58,8 +59,7 @@ class Observed:
 
     `limit` is its `max_turns`, `passes` 2 with `structured_finalize`, `retries` its `max_retries` where its answer has
     to fit; `asked` and `failed` count its model calls and those that failed, `ran` the runs of handlers by the calls'
-    ids. `undisturbed` turns were neither cut off
-    nor hit by a crash.
+    ids. `undisturbed` turns were neither cut off nor hit by a crash.
     """
 
     before: Thread

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from supervisors.core.entry import Child, Counts, Entry, View, answer, count, line, taken, view
+from supervisors.core.recovery import Recovery
 from supervisors.core.steps import (
     Ignored,
-    Later,
     Operation,
     Outcome,
     Ref,
@@ -27,7 +27,6 @@ from supervisors.core.steps import (
     Stop,
 )
 from supervisors.core.stopping import stop_in_parallel
-from supervisors.core.window import RestartWindow
 from supervisors.errors import AlreadyStarted, MaxChildren, NotFound
 from supervisors.reasons import SHUTDOWN, Reason, is_clean
 from supervisors.spec import ChildLike, ChildSpec, DynamicFlags, check_child, check_dynamic_flags, child_spec
@@ -35,17 +34,16 @@ from supervisors.spec import ChildLike, ChildSpec, DynamicFlags, check_child, ch
 __all__ = ["DynamicChildren"]
 
 
-class DynamicChildren:
+class DynamicChildren(Recovery):
     """The children of a dynamic supervisor, keyed by ref.
 
     Raises: BadSpec, when the flags are invalid.
     """
 
     def __init__(self, flags: DynamicFlags) -> None:
-        self._flags = check_dynamic_flags(flags)
-        self._entries: dict[Ref, Entry] = {}
+        super().__init__(check_dynamic_flags(flags))
+        self._flags = flags
         self._starting: Entry | None = None  # takes a place already, but is no child yet
-        self._window = RestartWindow(flags.max_restarts, flags.max_seconds)
 
     # what happens to a supervisor
 
@@ -68,16 +66,9 @@ class DynamicChildren:
         if restart or (spec.restart == "temporary" and not is_clean(reason)):
             yield Report("child_terminated", spec.id, ref, reason)
         if restart:
-            return (yield from (self._restart if spec.backoff is None else self._back_off)(entry, now))
+            return (yield from self._recover(entry, now))
         self._forget(entry)  # or whoever started it has already: see `forgets`
         return None
-
-    def retry(self, retry: Retry, now: float) -> Operation[Stop | None]:
-        """Make the restart that was put off, unless the child was stopped meanwhile."""
-        entry = self._entries.get(retry.key)
-        if entry is None or entry.retry is not retry:
-            return None
-        return (yield from self._restart(entry, now))
 
     def forgets(self, ref: Ref, reason: Reason) -> bool:
         """Forget a child whose end needs no reaction (temporary, clean). If True, `exited` need not be run.
@@ -167,13 +158,6 @@ class DynamicChildren:
 
     # restarting
 
-    def _back_off(self, entry: Entry, now: float) -> Operation[Stop | None]:
-        backoff = entry.spec.backoff
-        if backoff is not None and backoff.forgets(now - entry.started_at):
-            entry.streak = 0
-        yield self._put_off(entry)
-        return None
-
     def _restart(self, entry: Entry, now: float) -> Operation[Stop | None]:
         if not self._window.add(now):
             self._forget(entry)
@@ -197,10 +181,9 @@ class DynamicChildren:
         # A client has started another child under its name: each attempt would fail, and count as a restart.
         return other is not None and self._entries.get(other.ref, entry) is not entry
 
-    def _put_off(self, entry: Entry) -> Later:
+    def _awaiting(self, entry: Entry) -> Retry:
         entry.retry = Retry(entry.ref)
-        entry.streak += 1
-        return Later(entry.retry, entry.spec.backoff, entry.streak - 1)
+        return entry.retry
 
     def _check_room(self) -> None:
         # A place is taken first, checked then: of two that take the last one at once, at most one keeps it.

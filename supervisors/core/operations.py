@@ -8,23 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias
 
 from supervisors.core.steps import Operation, Step
 from supervisors.errors import SupervisorError
+from supervisors.reasons import Named
 
 __all__ = ["WAIT", "Done", "Operations", "at_once"]
 
 
-@final
-class _Wait:
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "WAIT"
-
-
-WAIT: Final = _Wait()
+WAIT: Final = Named("WAIT", __name__)
+"""Returned by `perform`: the answer comes later, with `answer`."""
 
 Done: TypeAlias = Callable[[Any, Exception | None], None]
 """Called with the result of the operation and None, or with None and its refusal; see `Operations.run`."""

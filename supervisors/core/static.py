@@ -20,9 +20,9 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import assert_never
 
 from supervisors.core.entry import Child, Counts, Entry, View, answer, count, line, view
+from supervisors.core.recovery import Recovery
 from supervisors.core.steps import (
     Ignored,
-    Later,
     Operation,
     Outcome,
     Ref,
@@ -34,7 +34,6 @@ from supervisors.core.steps import (
     Stop,
 )
 from supervisors.core.stopping import stop_one
-from supervisors.core.window import RestartWindow
 from supervisors.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -49,19 +48,18 @@ from supervisors.spec import ChildLike, ChildSpec, Flags, check_child, check_fla
 __all__ = ["StaticChildren"]
 
 
-class StaticChildren:
+class StaticChildren(Recovery):
     """The children of a supervisor, keyed by id.
 
     Raises: BadSpec, when the flags or the specs are invalid; then nothing has happened.
     """
 
     def __init__(self, flags: Flags, children: Iterable[ChildLike]) -> None:
-        self._flags = check_flags(flags)
-        specs = child_specs(children, flags.auto_shutdown)
-        self._entries: dict[Hashable, Entry] = {spec.id: Entry(spec) for spec in specs}
+        super().__init__(check_flags(flags))
+        self._flags = flags
+        self._entries |= {spec.id: Entry(spec) for spec in child_specs(children, flags.auto_shutdown)}
         self._running: dict[Ref, Entry] = {}
         self._significant = 0  # how many significant children are active
-        self._window = RestartWindow(flags.max_restarts, flags.max_seconds)
 
     # what happens to a supervisor
 
@@ -96,13 +94,6 @@ class StaticChildren:
             if not is_clean(reason):
                 yield Report("child_terminated", spec.id, ref, reason)
         return self._auto_shutdown(spec)
-
-    def retry(self, retry: Retry, now: float) -> Operation[Stop | None]:
-        """Make the restart that was put off, unless the child was stopped or started meanwhile."""
-        entry = self._entries.get(retry.key)
-        if entry is None or entry.retry is not retry:
-            return None
-        return (yield from self._restart(entry, now))
 
     # what clients ask for
 
@@ -207,15 +198,6 @@ class StaticChildren:
 
     # restarting
 
-    def _recover(self, entry: Entry, now: float) -> Operation[Stop | None]:
-        backoff = entry.spec.backoff
-        if backoff is None:
-            return (yield from self._restart(entry, now))
-        if backoff.forgets(now - entry.started_at):
-            entry.streak = 0
-        yield self._put_off(entry)
-        return None
-
     def _restart(self, entry: Entry, now: float) -> Operation[Stop | None]:
         if not self._window.add(now):
             self._move(entry)
@@ -245,11 +227,10 @@ class StaticChildren:
                 return
             entry.restarts += 1
 
-    def _put_off(self, entry: Entry) -> Later:
+    def _awaiting(self, entry: Entry) -> Retry:
         retry = Retry(entry.spec.id)
         self._move(entry, retry=retry)
-        entry.streak += 1
-        return Later(retry, entry.spec.backoff, entry.streak - 1)
+        return retry
 
     def _from(self, entry: Entry) -> list[Entry]:
         suffix = []

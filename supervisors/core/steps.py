@@ -18,7 +18,7 @@ from collections.abc import Generator, Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, TypeVar, final
 
-from supervisors.reasons import Reason
+from supervisors.reasons import Named, Reason
 from supervisors.spec import Backoff, ChildSpec
 
 __all__ = [
@@ -54,15 +54,8 @@ ReportKind: TypeAlias = Literal[
 ]
 
 
-@final
-class _TimedOut:
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "TIMED_OUT"
-
-
-TIMED_OUT: Final = _TimedOut()
+TIMED_OUT: Final = Named("TIMED_OUT", __name__)
+"""The answer to `Exited`: the time that `Signal` gave is over, and the child is not dead."""
 
 
 @final

@@ -28,14 +28,14 @@ from supervisors.errors import BadSpec, ReplyError, SupervisorError
 from supervisors.port.framing import Framing, frames
 from supervisors.port.program import ExitStatus, Program, Stderr
 from supervisors.process import NO_REPLY, From, Process
-from supervisors.reasons import NORMAL, Exit, Reason
+from supervisors.reasons import NORMAL, Exit, Named, Reason
 from supervisors.registry import Name
-from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.signals import Signal, Word
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.signals import ALIVE, Signal
 
 __all__ = ["EOF", "CommandFailed", "Port", "PortData", "PortRefused"]
 
-EOF: Final = Word("EOF")
+EOF: Final = Named("EOF", __name__)
 """Sent to a port: close the input of its program."""
 
 _STDERR: Final = ("inherit", "stdout", "discard")

@@ -30,9 +30,18 @@ from supervisors.runtime.future import Future
 from supervisors.runtime.launch import calling_parent, start_and_wait
 from supervisors.runtime.life import Life
 from supervisors.runtime.mailbox import Mailbox
-from supervisors.runtime.ref import ALIVE, Ref
+from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import Mortal, contained, running, uninterrupted
-from supervisors.runtime.signals import ExitNotice, From, Signal, Started, StartFailed, StopRequest, Terminate
+from supervisors.runtime.signals import (
+    ALIVE,
+    ExitNotice,
+    From,
+    Signal,
+    Started,
+    StartFailed,
+    StopRequest,
+    Terminate,
+)
 from supervisors.runtime.system import System
 from supervisors.runtime.zombies import Zombie
 
@@ -280,7 +289,7 @@ class _Adopted(pykka.ThreadingActor):
             ref.system.names.unregister(ref.name, ref)
         pykka.ActorRegistry.unregister(ref)
         ref.system.remove(ref)
-        tell_starter(ref, StartFailed(ref, KILLED))
+        tell_starter(ref, StartFailed(KILLED, ref))
 
     def _actor_loop_setup(self) -> None:
         ref = self._actor_ref

@@ -12,8 +12,12 @@ from __future__ import annotations
 import threading
 from _thread import allocate_lock
 from collections.abc import Callable
+from typing import Final
 
-__all__ = ["DaemonThread"]
+__all__ = ["PAUSE", "DaemonThread"]
+
+PAUSE: Final = 0.1
+"""Seconds until starting a thread is tried again after the OS had none to give."""
 
 _PATIENCE = 1.0  # seconds that a thread has to begin
 _DOUBT = 0.05  # seconds of grace, in case the process was stopped or the machine asleep meanwhile

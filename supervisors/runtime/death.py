@@ -50,7 +50,7 @@ def conclude(ref: Ref[Any], reason: Reason, verdict: Outcome | None) -> None:
     """Announce the death; the starter, if it still waits, gets `verdict`, or that the start failed."""
     contained("reporting the end of a process failed", _report, ref, reason)
     announce(ref, reason)
-    tell_starter(ref, verdict or StartFailed(ref, reason))
+    tell_starter(ref, verdict or StartFailed(reason, ref))
     ref.actor_inbox.owner = None
 
 

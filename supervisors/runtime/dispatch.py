@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from supervisors.runtime.birth import DaemonThread
+from supervisors.runtime.birth import PAUSE, DaemonThread
 from supervisors.runtime.log import log
 from supervisors.runtime.running import running
 from supervisors.runtime.timers import Deadline, RealClock
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from supervisors.runtime.zombies import Zombie
 
 __all__ = ["Dispatcher", "Worker", "WorkerDispatcher"]
-
-_PAUSE = 0.1  # seconds until starting a thread is tried again after the OS had none to give
 
 
 class Dispatcher(ABC):
@@ -148,7 +146,7 @@ class WorkerDispatcher(Dispatcher):
                 del self._workers[worker]
         try:
             if self._timers is not None:
-                self._timers.after(_PAUSE, lambda: self.schedule(box))
+                self._timers.after(PAUSE, lambda: self.schedule(box))
                 return
         except RuntimeError:
             pass  # no thread for timers
@@ -255,7 +253,7 @@ class WorkerDispatcher(Dispatcher):
         if self._timers is not None and not self._asking:
             with suppress(RuntimeError, MemoryError):
                 # None for timers either: the next `schedule` tries again.
-                self._timers.after(_PAUSE, lambda: self._served_late(name))
+                self._timers.after(PAUSE, lambda: self._served_late(name))
                 self._asking = True
 
     def _served_late(self, name: str) -> None:

@@ -17,8 +17,8 @@ from supervisors.errors import ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC
 from supervisors.runtime.names import check_key
 from supervisors.runtime.news import News
+from supervisors.runtime.ref import a_ref
 from supervisors.runtime.running import guard, running
-from supervisors.runtime.ties import a_ref
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref

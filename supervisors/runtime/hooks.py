@@ -13,15 +13,15 @@ from typing import Any, ClassVar, Final
 import pykka
 
 from supervisors.errors import BadSpec
-from supervisors.reasons import Crash, Reason, shown
+from supervisors.reasons import Crash, Named, Reason, shown
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.signals import Down, ExitMsg, Word
+from supervisors.runtime.signals import Down, ExitMsg
 from supervisors.spec import is_number
 
 __all__ = ["DEFER_START", "Hooks", "check_attributes"]
 
-DEFER_START: Final = Word("DEFER_START")
+DEFER_START: Final = Named("DEFER_START", __name__)
 """Returned by `init`: still starting, until `start_succeeded`, `start_failed` or `start_ignored`."""
 
 

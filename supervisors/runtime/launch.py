@@ -96,9 +96,9 @@ def start_and_wait(
             return ref, info
         case Ignored():
             return IGNORE
-        case StartFailed(_, AlreadyStarted() as taken):
+        case StartFailed(AlreadyStarted() as taken):
             raise taken
-        case StartFailed(_, reason):
+        case StartFailed(reason):
             raise StartError(reason)
 
 

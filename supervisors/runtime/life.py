@@ -30,9 +30,10 @@ from supervisors.runtime.log import log
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.owed import Owed
 from supervisors.runtime.pykka_base import PykkaBase
-from supervisors.runtime.ref import ALIVE, Ref
+from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import contained, label_of, put_off, running, uninterrupted
 from supervisors.runtime.signals import (
+    ALIVE,
     IGNORE,
     NO_REPLY,
     OK,
@@ -434,7 +435,7 @@ class Life(PykkaBase):
     def _actor_stillborn(self, ref: Ref[Any]) -> None:
         # Killed before there was a starter to tell.
         ref.system.remove(ref)
-        tell_starter(ref, StartFailed(ref, KILLED))
+        tell_starter(ref, StartFailed(KILLED, ref))
 
 
 _INTERNAL: dict[type, Callable[[Any, Any], Any]] = {

@@ -19,7 +19,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from supervisors.errors import WouldBlock
-from supervisors.runtime.birth import DaemonThread
+from supervisors.runtime.birth import PAUSE, DaemonThread
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.log import log
 from supervisors.runtime.running import runs_here, uninterrupted
@@ -37,7 +37,6 @@ __all__ = ["LoopDispatcher"]
 # which nobody else can wake up; so without a real sleep the threads of the program could wait for minutes. The kernel
 # makes it about 60 microseconds, a hundredth of a slice. Source: CPython `ceval_gil.c`, `take_gil`.
 _GIVE_WAY = 1e-6
-_PAUSE = 0.1  # seconds until starting a thread is tried again after the OS had none to give
 _FAREWELL = 1.0  # seconds that coroutines of a loop that ends get to end, before somebody is told of them
 
 
@@ -183,7 +182,7 @@ class LoopDispatcher(Dispatcher):
         if self._timers is None:
             return False
         with suppress(RuntimeError):
-            self._timers.after(_PAUSE, self._wake)
+            self._timers.after(PAUSE, self._wake)
             return True
         return False
 

@@ -15,12 +15,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 import pykka
 from pykka import messages
 
-from supervisors.errors import ForeignProcess, MailboxFull, ProcessDown
+from supervisors.errors import BadSpec, ForeignProcess, MailboxFull, ProcessDown
 from supervisors.reasons import NOPROC, NORMAL, Reason, shown
 from supervisors.runtime.future import Future
 from supervisors.runtime.limit import MailboxLoad
-from supervisors.runtime.running import check_callback, contained, fenced, guard, label_of, running
-from supervisors.runtime.signals import ExitNotice, From, Signal, StopRequest, Terminate
+from supervisors.runtime.running import (
+    check_callback,
+    fenced,
+    guard,
+    label_of,
+    run_exit_callback,
+    running,
+)
+from supervisors.runtime.signals import ALIVE, ExitNotice, From, Signal, StopRequest, Terminate
+from supervisors.runtime.ties import Ties, accept, unwatch, watch
 
 if TYPE_CHECKING:
     from supervisors.runtime.dispatch import Dispatcher
@@ -28,17 +36,13 @@ if TYPE_CHECKING:
     from supervisors.runtime.mailbox import Mailbox
     from supervisors.runtime.signals import Starter
     from supervisors.runtime.system import System
-    from supervisors.runtime.ties import Ties
 
-__all__ = ["ALIVE", "Ref", "Stopped"]
+__all__ = ["Ref", "Stopped", "a_ref", "exit"]
 
 A = TypeVar("A", bound=pykka.Actor)
 
 _DEAD: Final = "process is dead"
 _MANY: Final = 10_000  # leftover messages that are disposed of at once; more would delay the killer
-
-ALIVE: Final = object()
-"""What `Ref.reason` is while there is no reason yet."""
 
 
 class Ref(pykka.ActorRef[A]):
@@ -231,16 +235,12 @@ class Ref(pykka.ActorRef[A]):
 
         Thread: the one it dies on, or, if it is dead already, the calling one, at once. It must not block.
         """
-        from supervisors.runtime.ties import watch
-
         check_callback(callback)
         if not watch(self, callback):
             run_exit_callback(callback, self.reason)
 
     def remove_exit_callback(self, callback: Callable[[Reason], object]) -> None:
         """Take back `add_exit_callback`, once; nothing happens if it was called already."""
-        from supervisors.runtime.ties import unwatch
-
         unwatch(self, callback)
 
     def hold(self, give_up: Callable[[Ref[Any]], object]) -> bool:
@@ -282,8 +282,6 @@ class Ref(pykka.ActorRef[A]):
 
         From the parent, or for a process without one from outside any process, it is a shutdown.
         """
-        from supervisors.runtime.ties import accept
-
         owner = self.actor_inbox.owner
         if owner is None:
             return
@@ -394,6 +392,33 @@ class Stopped:
             self._ref.remove_exit_callback(tell)
 
 
-def run_exit_callback(callback: Callable[[Reason], object], reason: Reason) -> None:
-    """Run one observer of a death; what it raises is logged and goes no further, for others must still be told."""
-    contained("an exit callback failed", callback, reason)
+def exit(ref: Ref[Any], reason: Reason | Literal["kill"]) -> None:
+    """Send an exit signal, from the calling process if there is one.
+
+    `"kill"` cannot be trapped or delayed: the process is dead, with reason `KILLED`, when this returns. The
+    kill is *logical*: a Python thread cannot be killed, so a handler that was running goes on, fenced off,
+    until it returns or makes its next call into the runtime. `NORMAL` is ignored by a process that does not
+    trap exits, unless it is its own sender. From the parent (for a process without a parent: from outside any
+    process) the signal is a shutdown.
+
+    Thread: any. Raises: `ProcessKilled` in a killed handler, or if the caller killed itself; `BadSpec` if it is no ref.
+    """
+    guard()
+    a_ref(ref)
+    if reason == "kill":
+        ref.kill()
+        return
+    process = running.process
+    ref.receive_exit(ExitNotice(None if process is None else process.ref, reason))
+
+
+def a_ref(ref: object) -> None:
+    """Refuse what is no ref of a process.
+
+    Raises: `BadSpec("invalid_ref")`.
+    """
+    if not isinstance(ref, Ref):
+        kind = type(ref).__name__
+        raise BadSpec(
+            "invalid_ref", kind, f"expected a ref, not a {kind}; `whereis(name)` returns the ref of a name"
+        )

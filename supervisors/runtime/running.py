@@ -33,6 +33,7 @@ __all__ = [
     "guard",
     "label_of",
     "put_off",
+    "run_exit_callback",
     "running",
     "runs_here",
     "simulated",
@@ -145,6 +146,11 @@ def contained(words: str, callback: Callable[..., object], *args: object) -> obj
     except BaseException as exc:  # noqa: BLE001 - the user's code
         survive(exc, words)
         return None
+
+
+def run_exit_callback(callback: Callable[[Reason], object], reason: Reason) -> None:
+    """Run one observer of a death; what it raises is logged and goes no further, for others must still be told."""
+    contained("an exit callback failed", callback, reason)
 
 
 def _is_ctrl_c(exc: BaseException) -> TypeGuard[KeyboardInterrupt]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
-from supervisors.reasons import NORMAL, Reason
+from supervisors.reasons import NORMAL, Named, Reason
 from supervisors.runtime.future import Future
 from supervisors.runtime.owed import Owed
 from supervisors.runtime.running import guard
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
 
 __all__ = [
+    "ALIVE",
     "IGNORE",
     "NO_REPLY",
     "OK",
@@ -47,35 +48,22 @@ __all__ = [
     "Stop",
     "StopRequest",
     "Terminate",
-    "Word",
 ]
 
 
-@final
-class Word:
-    """A value that is only a name; compare with `is`."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def __reduce__(self) -> str:
-        return self.name
-
-
-Ignore: TypeAlias = Word
-IGNORE: Final = Word("IGNORE")
+Ignore: TypeAlias = Named
+IGNORE: Final = Named("IGNORE", __name__)
 """Returned by `init`: do not start, and that is no error."""
 
-OK: Final = Word("OK")
+OK: Final = Named("OK", __name__)
 """Returned by `init` as `(OK, info)`: started, and `info` is for whoever started it."""
 
-NO_REPLY: Final = Word("NO_REPLY")
+NO_REPLY: Final = Named("NO_REPLY", __name__)
 """Returned by `on_receive` or `handle_call`: the answer comes later, through the `From`, which is kept."""
+
+
+ALIVE: Final = Named("ALIVE", __name__)
+"""What `Ref.reason` is while there is no reason yet."""
 
 
 class Signal:
@@ -286,8 +274,8 @@ class Ignored:
 class StartFailed:
     """The start failed, and the process is dead."""
 
-    ref: Ref[Any] | None
     reason: Reason
+    ref: Ref[Any] | None
 
 
 Outcome: TypeAlias = Started | Ignored | StartFailed

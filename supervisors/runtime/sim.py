@@ -214,15 +214,17 @@ class Sim:
 
 
 @contextmanager
-def silence() -> Iterator[None]:
-    """Log nothing inside the block: whatever ends there is meant to."""
-    log = logging.getLogger("supervisors")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
+def silence(*others: str) -> Iterator[None]:
+    """Log nothing inside the block, nor to the loggers of `others`: whatever ends there is meant to."""
+    logs = [logging.getLogger(name) for name in ("supervisors", *others)]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 class _Client(Future[Any]):

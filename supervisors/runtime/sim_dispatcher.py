@@ -26,7 +26,8 @@ from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.faults import Mishaps
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.running import running
-from supervisors.runtime.sim_thread import Item, SimThread, has_message, stack, target, title
+from supervisors.runtime.sim_thread import Item, SimThread, has_message, target, title
+from supervisors.runtime.stacks import stack_of
 from supervisors.runtime.timers import TimerRef
 from supervisors.runtime.virtual import VirtualClock, VirtualTimers
 
@@ -233,7 +234,7 @@ class SimDispatcher(Dispatcher):
             self.broken = True
             raise SimulationError(
                 f"{self._holder.box or self._holder} blocks its thread, and the simulation cannot see what it "
-                f"waits for; wait with the runtime (ask, Future.get, sim.sleep):\n{stack(self._holder.thread)}"
+                f"waits for; wait with the runtime (ask, Future.get, sim.sleep):\n{stack_of(self._holder.thread.ident)}"
             )
 
     def _hire(self) -> SimThread:

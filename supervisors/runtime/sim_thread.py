@@ -6,9 +6,7 @@ The rule of this file: it says what could run and what to call it, and runs noth
 from __future__ import annotations
 
 import math
-import sys
 import threading
-import traceback
 from _thread import allocate_lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from supervisors.runtime.running import Mortal
     from supervisors.runtime.zombies import Zombie
 
-__all__ = ["Item", "SimThread", "has_message", "stack", "target", "title"]
+__all__ = ["Item", "SimThread", "has_message", "target", "title"]
 
 
 class SimThread:
@@ -98,9 +96,3 @@ def target(wait: Wait | None) -> str:
     """Whom a wait is for, as text."""
     ref: Ref[Any] | None = None if wait is None else wait.target
     return "something that nobody does" if ref is None else str(ref)
-
-
-def stack(thread: threading.Thread) -> str:
-    """The stack of a thread, as text."""
-    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another thread's stack
-    return "" if frame is None else "".join(traceback.format_stack(frame))

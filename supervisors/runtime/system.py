@@ -25,7 +25,7 @@ import pykka
 
 from supervisors.errors import BadSpec, SupervisorError
 from supervisors.reasons import SHUTDOWN, Reason, Shutdown
-from supervisors.runtime.birth import DaemonThread
+from supervisors.runtime.birth import PAUSE, DaemonThread
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.future import Future
 from supervisors.runtime.groups import Groups
@@ -51,7 +51,6 @@ _MAKERS: Final[Mapping[str, type[Dispatcher]]] = {
     "loop": LoopDispatcher,
 }
 _WAIT_LOG = 10.0  # seconds between two lines about whom a stop waits for
-_PAUSE = 0.1  # seconds until starting a thread is tried again after the OS had none to give
 _KILL_GRACE = 1.0  # seconds that threads of killed processes get to end
 
 _entered: ContextVar[System | None] = ContextVar("supervisors_system", default=None)
@@ -168,7 +167,7 @@ class System:
         try:
             DaemonThread(work, "supervisors-stop").start()
         except (RuntimeError, MemoryError):  # the OS has no thread to give now
-            self.timers.after(_PAUSE, lambda: self.apart(work))
+            self.timers.after(PAUSE, lambda: self.apart(work))
 
     def random(self) -> float:
         """A number from 0 up to, not including, 1; for jitter."""

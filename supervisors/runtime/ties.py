@@ -12,22 +12,21 @@ Source: Erlang/OTP reference manual, "Processes: links, monitors".
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from supervisors.errors import BadSpec
 from supervisors.reasons import NOPROC, SHUTDOWN, Reason
-from supervisors.runtime.ref import ALIVE, Ref, run_exit_callback
-from supervisors.runtime.running import contained, guard, running
-from supervisors.runtime.signals import DownNotice, ExitNotice, Letter, Link, MonitorRef
+from supervisors.runtime.running import contained, run_exit_callback
+from supervisors.runtime.signals import ALIVE, DownNotice, ExitNotice, Letter, Link, MonitorRef
+
+if TYPE_CHECKING:
+    from supervisors.runtime.ref import Ref
 
 __all__ = [
     "Ties",
-    "a_ref",
     "accept",
     "adopt",
     "announce",
     "demonitor",
-    "exit",
     "link",
     "monitor",
     "take_over",
@@ -49,38 +48,6 @@ class Ties:
         self.watching: dict[MonitorRef, None] = {}
         self.children: dict[Ref[Any], None] = {}
         self.watchers: list[Callable[[Reason], object]] = []
-
-
-def exit(ref: Ref[Any], reason: Reason | Literal["kill"]) -> None:
-    """Send an exit signal, from the calling process if there is one.
-
-    `"kill"` cannot be trapped or delayed: the process is dead, with reason `KILLED`, when this returns. The
-    kill is *logical*: a Python thread cannot be killed, so a handler that was running goes on, fenced off,
-    until it returns or makes its next call into the runtime. `NORMAL` is ignored by a process that does not
-    trap exits, unless it is its own sender. From the parent (for a process without a parent: from outside any
-    process) the signal is a shutdown.
-
-    Thread: any. Raises: `ProcessKilled` in a killed handler, or if the caller killed itself; `BadSpec` if it is no ref.
-    """
-    guard()
-    a_ref(ref)
-    if reason == "kill":
-        ref.kill()
-        return
-    process = running.process
-    ref.receive_exit(ExitNotice(None if process is None else process.ref, reason))
-
-
-def a_ref(ref: object) -> None:
-    """Refuse what is no ref of a process.
-
-    Raises: `BadSpec("invalid_ref")`.
-    """
-    if not isinstance(ref, Ref):
-        kind = type(ref).__name__
-        raise BadSpec(
-            "invalid_ref", kind, f"expected a ref, not a {kind}; `whereis(name)` returns the ref of a name"
-        )
 
 
 def adopt(parent: Ref[Any], child: Ref[Any]) -> bool:

@@ -8,13 +8,12 @@ Source: none in OTP, where a process cannot keep a scheduler busy; Akka's "dispa
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from supervisors.runtime.reports import Report
+from supervisors.runtime.stacks import stack_of
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -66,9 +65,7 @@ class Watch:
             self._tell()
 
     def _tell(self) -> None:
-        frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - the documented way to another thread's stack
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-        detail = f"a handler takes longer than {self._limit} seconds\n{stack}"
+        detail = f"a handler takes longer than {self._limit} seconds\n{stack_of(self._thread)}"
         self._ref.system.reports.emit(Report("handler_overdue", self._ref, "overdue", detail))
         if self._kill:
             self._ref.kill()

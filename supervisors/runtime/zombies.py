@@ -6,7 +6,6 @@ Python thread cannot be killed; this makes visible which ones go on.
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Callable
 from threading import Thread
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from supervisors.reasons import KILLED
 from supervisors.runtime.reports import Report
 from supervisors.runtime.running import fenced
+from supervisors.runtime.stacks import frame_of
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -37,7 +37,7 @@ class Zombie:
     def begin(self, thread: Thread) -> None:
         """Count `thread`, which runs the killed process. The caller may hold a lock, so no source is read."""
         self.thread = thread
-        frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another thread's stack
+        frame = frame_of(thread.ident)
         calls = () if frame is None else traceback.walk_stack(frame)
         self._calls = [(f.f_code.co_filename, line, f.f_code.co_name, None) for f, line in calls][::-1]
         fenced[self.ref] = None

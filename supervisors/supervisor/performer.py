@@ -50,7 +50,8 @@ from supervisors.reasons import Crash, Reason, shown
 from supervisors.runtime import reports
 from supervisors.runtime.adopted import names_the_process
 from supervisors.runtime.log import log
-from supervisors.runtime.ref import ALIVE, Ref
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.signals import ALIVE
 from supervisors.runtime.signals import Signal as ControlSignal
 from supervisors.runtime.timers import TimerRef
 from supervisors.spec import ChildSpec, class_default

@@ -20,16 +20,16 @@ from supervisors.core.operations import at_once
 from supervisors.core.steps import Stop
 from supervisors.errors import BadSpec, ReplyError, StartError
 from supervisors.process import DEFER_START, IGNORE, NO_REPLY, ExitMsg, From, Future
-from supervisors.reasons import Exit, Reason
+from supervisors.reasons import Exit, Named, Reason
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.signals import DownNotice, Word
+from supervisors.runtime.signals import DownNotice
 from supervisors.spec import ChildType, Restart, ShutdownRule
 from supervisors.supervisor.performer import Again, Children, Performer
 
 __all__ = ["Request", "Supervision", "SupervisionRef"]
 
-_BEGIN: Final = Word("BEGIN")
+_BEGIN: Final = Named("_BEGIN", __name__)
 _TAKE_TIME: Final = frozenset({"start_child", "restart_child", "terminate_child"})
 
 

@@ -42,6 +42,13 @@ def fail(how: str) -> object:
             return open(__file__)  # noqa: PTH123 - what cannot be pickled
         case "odd raise":
             raise Unpicklable("odd", 1)
+        case "mute raise":
+            raise Mute("odd", 1)
+        case "close":
+            os.closerange(0, 100)
+        case "close and go on":
+            os.closerange(0, 100)
+            time.sleep(60)
     return None
 
 
@@ -85,6 +92,34 @@ class Unpicklable(Exception):
 
     def __init__(self, message, needed):
         super().__init__(message)
+
+
+class Mute(Unpicklable):
+    """It cannot even be told."""
+
+    def __str__(self):
+        raise ValueError("no text")
+
+
+@allm.tool(isolation="process")
+def prints() -> str:
+    """Print something, and be sure that it is printed."""
+    sys.stdout.write("printed\n")
+    sys.stdout.flush()
+    return "printed"
+
+
+@allm.tool(isolation="process")
+def forks(how: str) -> int:
+    """Fork, and say how the other process ended."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if how == "exit":
+        sys.exit(3)
+    if how == "raise":
+        raise LookupError("in the other process")
+    return 99
 
 
 @allm.tool(isolation="process", effect="once")

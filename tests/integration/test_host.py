@@ -372,6 +372,43 @@ def test_the_copy_of_a_turn_in_a_forked_child_is_nobodys_to_read(host):
     assert turn.result().text() == "one"
 
 
+def in_a_forked_child(run):
+    """What a function returns in a forked child, as its exit code; 99 if it raises."""
+    child = os.fork()
+    if not child:
+        code = 99
+        try:
+            code = run()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_host_that_the_parent_has_started_is_not_started_in_a_forked_child(host):
+    async def enter():
+        async with host:
+            return 1
+
+    def run():
+        for begin in (host.start, lambda: asyncio.run(enter())):
+            try:
+                begin()
+            except allm.EngineError as error:
+                if "was started by another process" not in str(error):
+                    return 2
+            else:
+                return 1
+        return 0
+
+    assert in_a_forked_child(run) == 0
+    assert host.running
+
+
+def test_a_host_that_nobody_has_started_is_started_in_a_forked_child():
+    host = allm.Host()
+    assert in_a_forked_child(lambda: 0 if host.start().running else 1) == 0
+
+
 # --- one turn at a time -------------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,9 @@ def test_a_coroutine_function():
         ("exit", "exited with SystemExit: 3"),
         ("odd", "cannot pickle"),
         ("odd raise", "Unpicklable: odd"),
+        ("mute raise", "RuntimeError: Mute"),
+        ("close", "closed the pipe for its answer"),
+        ("close and go on", "closed the pipe for its answer"),
         ("nothing", "null"),
     ],
 )
@@ -80,6 +83,31 @@ def test_however_it_ends_the_model_is_told(how, words):
     result = allm.chat(engine("fail", tools.fail, {"how": how}), HI)
     assert words in told(result)
     assert result.halted_reason == "completed"
+
+
+@pytest.mark.parametrize(("how", "code"), [("return", 0), ("exit", 3), ("raise", 1)])
+def test_only_the_process_that_was_started_answers(how, code):
+    assert told(allm.chat(engine("forks", tools.forks, {"how": how}), HI)) == str(code)
+
+
+def test_a_function_may_print_where_stderr_is_closed():
+    code = (
+        "import os; os.close(2); from tests.integration.test_isolation import *\n"
+        "print(told(allm.chat(engine('prints', tools.prints), HI)))"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True, timeout=45)
+    assert ended.stdout == "printed\n"
+
+
+def test_an_ending_that_somebody_else_has_seen_is_unknown():
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        result = allm.chat(engine("fail", tools.fail, {"how": "segfault"}), HI)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert "ended with an unknown status" in told(result)
 
 
 def test_a_policy_sees_what_was_raised_there():

@@ -33,6 +33,7 @@ from allm_actors.actors.turns.turn import thread_of, turn_spec
 from allm_actors.engine.adapter import Delay
 from allm_actors.testing import script
 from allm_actors.testing.loopback import LoopbackServer, Reply
+from supervisors import Future
 from tests.integration.stage import HeldStore, Hold, until
 
 LONG = 20.0
@@ -552,6 +553,7 @@ WAITS: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
     "Host.session_ids": lambda host, _chat, _turn: host.session_ids(),
     "Host.stored_sessions": lambda host, _chat, _turn: host.stored_sessions(),
     "Host.delete_session": lambda host, _chat, _turn: host.delete_session("b"),
+    "Host.asked": lambda host, _chat, _turn: host.asked(Future),
     "Host.stop": lambda host, _chat, _turn: host.stop(),
     "SessionHandle.reply": lambda _host, chat, _turn: chat.reply("y"),
     "SessionHandle.continue_": lambda _host, chat, _turn: chat.continue_("y"),
@@ -586,7 +588,7 @@ WAITS_NOT: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
     "SessionHandle.ensure": lambda _host, chat, _turn: chat.ensure(),
     "Turn.close": lambda _host, _chat, turn: turn.close(),
 }
-REFUSES_BY_TRADE = {"Host.check_waiting"}
+REFUSES_BY_TRADE = {"Host.check_waiting", "Host.check_asking"}
 
 
 def public(*classes: type) -> set[str]:

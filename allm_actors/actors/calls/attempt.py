@@ -7,7 +7,6 @@ worker from outside (see `ends_worker`) is not: whoever waits learns of that fro
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from allm_actors.actors.workers.ends import ends_worker
 from allm_actors.data import AllmError
 from allm_actors.engine.adapter import Call
+from allm_actors.engine.awaitable import result_of
 from allm_actors.engine.calls import Answered, Failed
 from allm_actors.engine.capabilities import Capability
 from allm_actors.engine.mismatch import mismatch
@@ -29,9 +29,7 @@ def blocking(
 ) -> Answered | Failed:
     """Call an adapter that may block. Thread: one of the cached threads for blocking work."""
     try:
-        result = method(request, call)
-        if inspect.isawaitable(result):
-            result = asyncio.run(_await(result))
+        result = result_of(method(request, call))
     except BaseException as error:
         if ends_worker(error):
             raise
@@ -74,10 +72,6 @@ def _raiser(error: Exception) -> Callable[[], Any]:
         raise error
 
     return again
-
-
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
 
 
 def _told(method: Callable[..., Any], error: BaseException, capability: Capability) -> Exception:

@@ -7,7 +7,7 @@ and starts it where there is none, so it works across crashes, restarts and idle
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NoReturn, Protocol, Self
 from weakref import WeakValueDictionary
 
@@ -36,12 +36,8 @@ class Home(Protocol):
     """What a handle needs of its host."""
 
     @property
-    def attached(self) -> bool:
-        """Whether it lives on an event loop that belongs to the caller, where nothing may block."""
-
-    @property
     def given_loop(self) -> AbstractEventLoop | None:
-        """The event loop of the caller's that it lives on, if it does."""
+        """The event loop of the caller's that it lives on, if it does; then nothing may block."""
 
     def check_home(self) -> None:
         """Raises EngineError where no answer can come: see `Host.check_home`."""
@@ -49,8 +45,11 @@ class Home(Protocol):
     def check_turn(self, spec: TurnSpec) -> None:
         """Raises EngineError for a turn that cannot run on this host."""
 
-    def check_waiting(self) -> None:
-        """Raises RuntimeError on the host's own event loop, EngineError where no answer can come."""
+    def check_asking(self) -> None:
+        """Raises where an answer cannot be waited for: see `Host.check_asking`."""
+
+    def asked(self, ask: Callable[[], Future[Any]]) -> Any:
+        """The answer, or an awaitable of it: see `Host.asked`."""
 
     def tool_loop(self) -> AbstractEventLoop | None:
         """Where asynchronous tools run."""
@@ -201,7 +200,7 @@ class SessionHandle:
     def fork(self, id: str) -> SessionHandle:
         """A new session `id` that begins with this one's current value; returns its handle. The name must be free."""
         check_id(id)
-        if self._host.attached:
+        if self._host.given_loop is not None:
             return self._afork(id)  # type: ignore[return-value]
         self._asked(Fork(id))
         return self._forked(id)
@@ -210,14 +209,7 @@ class SessionHandle:
         """Stop the session's actor: the running turn is interrupted, and queued ones end with it. The
         conversation stays in the store. Returns False if there was no actor.
         """
-        self._check_waiting()
-        ref = self._ports.whereis((SESSIONS, self.id))
-        stopped: Any = Future()
-        if ref is None:
-            stopped.set(False)
-        else:
-            stopped = ref.stop(block=False)
-        return self._settle(stopped)  # type: ignore[no-any-return]
+        return self._host.asked(self._stopped)  # type: ignore[no-any-return]
 
     def ensure(self) -> Future[Any]:
         """Have the session's actor started and its state loaded."""
@@ -229,6 +221,13 @@ class SessionHandle:
         return ask(self._ports, self._setup, message)
 
     # Private: in order of use.
+
+    def _stopped(self) -> Future[Any]:
+        ref = self._ports.whereis((SESSIONS, self.id))
+        stopped: Future[Any] = Future() if ref is None else ref.stop(block=False)
+        if ref is None:
+            stopped.set(False)
+        return stopped
 
     def _is_loaded(self) -> bool:
         return self._setup.cell.loads > self._stale
@@ -270,34 +269,25 @@ class SessionHandle:
             new_id=self._host.new_id,
         )
         self._host.check_turn(spec)
-        self._check_waiting()
-        if self._host.attached or needs_its_loop(spec):
+        self._host.check_asking()
+        attached = self._host.given_loop is not None
+        if attached or needs_its_loop(spec):
             spec.channel.home = spec.loop
         spec.channel.io_loop = self._ports.io_loop
         turn: Turn[Any] = Turn(spec.options.request_id or spec.id, spec.channel, view_of(spec))
         self._turns[spec.id], self._asked_for_any = spec.channel, True
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
-        if not self._host.attached:
+        if not attached:
             spec.channel.wait_accepted()
         if self._setup.when_busy == "queue":
             spec.channel.inside = spec.inside
         return turn
 
     def _asked(self, message: Any) -> Any:
-        self._check_waiting()
-        return self._settle(self.ask(message))
-
-    def _check_waiting(self) -> None:
-        if self._host.attached:
-            self._host.check_home()
-        else:
-            self._host.check_waiting()
-
-    def _settle(self, future: Future[Any]) -> Any:
-        return watched(future, self._host.given_loop) if self._host.attached else future.get()
+        return self._host.asked(lambda: self.ask(message))
 
     async def _afork(self, id: str) -> SessionHandle:
-        await self._settle(self.ask(Fork(id)))
+        await self._asked(Fork(id))
         return await self._forked(id)
 
     def _forked(self, id: str) -> SessionHandle:

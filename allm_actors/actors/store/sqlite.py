@@ -15,6 +15,7 @@ import msgspec
 
 from allm_actors.data import Message, Session, StoreError, Thread
 from allm_actors.data.codec import from_msgpack, to_msgpack
+from allm_actors.data.predicates import all_of
 
 from .contract import Save, StoredSession, line_of, name_of
 from .database import Database
@@ -187,7 +188,7 @@ class SQLiteStore:
                 raise self._database.error("newer_schema", advice) from error
             advice = f"holds a session {id!r} that cannot be decoded ({type(error).__name__}: {error})"
             raise self._database.error("corrupt", advice) from error
-        if not isinstance(session, Session) or not all(isinstance(message, Message) for message in messages):
+        if not isinstance(session, Session) or not all_of(messages, Message):
             raise self._database.error(
                 "corrupt", f"holds something other than a session under the name {id!r}"
             )

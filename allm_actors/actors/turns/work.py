@@ -10,7 +10,7 @@ import asyncio
 import copy
 import inspect
 from _thread import allocate_lock
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from allm_actors.data import AllmError, StepResult, Tool, ToolCall
 from allm_actors.data.build import called
 from allm_actors.data.schemas.structured import broken_model, parse
 from allm_actors.engine.adapter import ToolContext
+from allm_actors.engine.awaitable import result_of
 from allm_actors.engine.isolated import ChildDied, IsolatedCall
 from allm_actors.engine.threads import on_thread
 from allm_actors.execution.tool_errors import describe, not_found
@@ -130,8 +131,7 @@ def halt_job(spec: TurnSpec, token: int, session: ProcessRef[Any], step_result: 
     predicate: Callable[[StepResult], Any] = spec.call_options["halt_when"]
 
     def decide() -> bool:
-        answer = predicate(step_result)
-        return bool(asyncio.run(_await(answer)) if inspect.isawaitable(answer) else answer)
+        return bool(result_of(predicate(step_result)))
 
     def ask() -> Any:
         try:
@@ -184,8 +184,8 @@ def _settled(
     try:
         with _inside(spec):
             result = invoke()
-            if type(result) not in _PLAIN and inspect.isawaitable(result):
-                result = asyncio.run(_await(result))
+            if type(result) not in _PLAIN:
+                result = result_of(result)
     except (ChildDied, ProcessKilled):
         raise
     except BaseException as error:  # noqa: BLE001 - it is the outcome
@@ -244,10 +244,6 @@ def _outcome(
     if span is not None:
         span.stop(result=outcome.raw)
     return outcome
-
-
-async def _await(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 def _invoker(form: Form, tool: Tool, call: ToolCall, context: Callable[[], ToolContext]) -> Callable[[], Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import sys
 import threading
 import time
 import traceback
@@ -23,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 from allm_actors.actors.log import log
 from supervisors import System
+from supervisors.runtime.stacks import frame_of
 
 __all__ = ["Cancellation", "LoopWatch", "strays_of"]
 
@@ -147,7 +147,7 @@ def _part(awaited: Any, what: str) -> Any:
 
 def _running(ident: int) -> str:
     """Where a thread is: its frames, the outermost first."""
-    frame = sys._current_frames().get(ident)  # noqa: SLF001 - the documented way to another thread's stack
+    frame = frame_of(ident)
     return "" if frame is None else _shown(list(traceback.walk_stack(frame))[::-1])
 
 

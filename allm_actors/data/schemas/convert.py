@@ -7,6 +7,7 @@ value, so a `Misfit` has a second text without that, for logs.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from enum import Enum
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -17,6 +18,7 @@ from .aliases import UNIONS, behind
 
 __all__ = ["Misfit", "convert", "shown"]
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _EXACT = 2.0**53  # below it every integer has an exact float
 _NAMING = ("Object contains unknown field", "Invalid value")  # they quote what was sent
 _QUOTED = re.compile(r"Invalid enum value .*?(?= - at |$)", re.DOTALL)
@@ -40,12 +42,49 @@ def convert(value: Any, annotation: Any) -> Any:
     """
     try:
         # JSON keys are always text, even where the type wants numbers.
-        return msgspec.convert(value, annotation, str_keys=True, dec_hook=_foreign)
+        made = msgspec.convert(value, annotation, str_keys=True, dec_hook=_foreign)
     except msgspec.ValidationError as error:
         whole = _with_integers(value)
         if whole is not value:
             return convert(whole, annotation)
         raise Misfit(_readable(str(error), annotation), _unquoted(error, annotation)) from None
+    _complete(made)
+    return made
+
+
+def _complete(made: Any) -> None:
+    """Give each dataclass in the value its fields as its constructor would: all of them, in their order.
+
+    msgspec leaves out plain defaults and keeps the order of the JSON, and writes what is there, as it is there.
+    """
+    seen: set[int] = set()
+    rest = [made]
+    while rest:
+        each = rest.pop()
+        if type(each) in _PLAIN or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, dict):
+            rest += each.values()
+        elif isinstance(each, list | tuple | set | frozenset):
+            rest += each
+        elif isinstance(each, msgspec.Struct):
+            rest += [getattr(each, name, None) for name in each.__struct_fields__]
+        elif dataclasses.is_dataclass(each) and not isinstance(each, type):
+            rest += _fields(each)
+
+
+def _fields(made: Any) -> list[Any]:
+    """The values of a dataclass, after its `__dict__`, if it has one, was completed and put into order."""
+    fields = dataclasses.fields(made)
+    own = getattr(made, "__dict__", None)
+    if own is None:
+        return [getattr(made, field.name, None) for field in fields]
+    there = {field.name: own.get(field.name, field.default) for field in fields if field.init}
+    whole = {name: value for name, value in there.items() if value is not dataclasses.MISSING} | own
+    if list(whole) != list(own):
+        object.__setattr__(made, "__dict__", whole)  # it may be frozen
+    return list(whole.values())
 
 
 def _with_integers(value: Any) -> Any:

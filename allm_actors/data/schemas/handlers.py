@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,9 +18,18 @@ from allm_actors.data.errors import ToolError
 from .convert import Misfit, convert, shown
 from .signature import CONTEXT, Signature, names_the_context, signature_as_written
 
-__all__ = ["called", "context_of", "function_behind", "handler_of"]
+__all__ = ["Made", "called", "context_of", "function_behind", "handler_of", "made_of"]
 
 Handler = Callable[..., Any]
+
+
+class Made(NamedTuple):
+    """What `handler_of` made a handler of. `itself` is the handler: a wrapper may have copied its attributes."""
+
+    function: Callable[..., Any]
+    signature: Signature
+    tool_name: str
+    itself: weakref.ref[Any]
 
 
 def handler_of(function: Callable[..., Any], signature: Signature, tool_name: str) -> Handler:
@@ -40,13 +50,20 @@ def handler_of(function: Callable[..., Any], signature: Signature, tool_name: st
     handler: Any = asynchronous if _is_async(function) else plain
     functools.update_wrapper(handler, function)
     handler.takes_context = signature.context is not None
+    handler.made = Made(function, signature, tool_name, weakref.ref(handler))
     return handler  # type: ignore[no-any-return]  # a function that was given an attribute
+
+
+def made_of(handler: object) -> Made | None:
+    """What `handler_of` made this handler of; None for any other handler, even one that wraps such a handler."""
+    made = getattr(handler, "made", None)
+    return made if isinstance(made, Made) and made.itself() is handler else None
 
 
 def function_behind(handler: Handler) -> Callable[..., Any]:
     """The function that `handler_of` made this handler of; any other handler itself, whatever it wraps."""
-    made = isinstance(getattr(handler, "takes_context", None), bool)
-    return getattr(handler, "__wrapped__", handler) if made else handler
+    made = made_of(handler)
+    return handler if made is None else made.function
 
 
 def context_of(handler: Handler) -> str | None:

@@ -107,10 +107,12 @@ class ChatDialect:
     """A wire format: the `DIALECT` of a module.
 
     `encode(request, row, base_url)` returns the streaming request without its key, and raises `ValidationError`
-    for what the format cannot express. `decoder(row)` is for one response. `stream_types` are the content types
-    of its streams; JSON of any other type is an answer that was not streamed. `requires_structured_finalize`
-    says whether a request's tools and its response format need two separate calls in this format.
-    `decode_error(failure, row)` returns the error for an error response.
+    for what the format cannot express. The request is in common words (see `preflight`): its `tool_choice` is
+    None, 'auto', 'none', 'required', a tool's name, or the provider's own mapping, passed on as it is.
+    `decoder(row)` is for one response. `stream_types` are the content types of its streams; JSON of any other
+    type is an answer that was not streamed. `requires_structured_finalize` says whether a request's tools and
+    its response format need two separate calls in this format. `decode_error(failure, row)` returns the error
+    for an error response.
     """
 
     encode: Callable[[Request, Provider, str], HttpRequest]

@@ -82,11 +82,22 @@ _CODES = {
     "TIMEOUT": "timeout",
 }
 # The wording of providers that have no code for it.
+# Source: their answers, as quoted in https://github.com/earendil-works/pi/issues/4943 (OpenRouter),
+# https://github.com/ggml-org/llama.cpp/pull/15780, and in the clients of the others.
 _TOO_LONG = re.compile(
     r"prompt is too long|context window|context length|exceed context limit"
-    r"|input token count|input is too long|exceeds the maximum number of tokens",
+    r"|input token count|input is too long|exceeds the maximum number of tokens"
+    r"|maximum prompt length is|exceeds the available context size|exceeded model token limit"
+    r"|maximum allowed input length|too many tokens:|max input tokens|`inputs` tokens \+ `max_new_tokens` must be"
+    r"|longer than the maximum model length|range of input length should be",
     re.IGNORECASE,
 )
+# Codes of content that a policy refuses, and the wording of providers that have none for it, or that of a wrong key.
+# Source: https://github.com/camel-ai/owl/issues/432 and https://github.com/QwenLM/Qwen/issues/938 (Alibaba),
+# https://openrouter.ai/docs/api/reference/errors-and-debugging (`flagged_input`),
+# https://github.com/deepseek-ai/awesome-deepseek-integration/issues/13; xAI's is from its answers.
+_FILTERED = re.compile(r"content_filter|policy|moderation|data_?inspection|flagged_input")
+_UNWANTED = re.compile(r"violates usage guidelines|content exists risk", re.IGNORECASE)
 _WRONG_KEY = re.compile(r"(?:incorrect|invalid) api[ _-]?key", re.IGNORECASE)
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid")
 _ERROR_TYPE = "x-amzn-errortype"  # AWS names the exception beside the body: `Name`, or `Name:http://…`
@@ -96,7 +107,6 @@ _STATUSES = {
     403: "authentication_failed",
     408: "timeout",
     429: "rate_limited",
-    498: "content_filter",  # Cohere: a word on its blocklist
     **dict.fromkeys((400, 402, 404, 405, 409, 410, 411, 413, 415, 422, 431), "invalid_request"),
 }
 
@@ -142,7 +152,8 @@ def wire_error(
     wait_ms = _retry_info_ms(wire) if wait_ms is None else wait_ms
     status = status if status is not None and status >= 400 else _status_in(wire) or status
     said = _word(wire.get("message")) or ""
-    reason = reason or _reason(status, code, kind, said)
+    marks = f"{code or ''} {kind or ''} {_moderation_marks(wire)}".lower()
+    reason = reason or _own_reason(row, status, code) or _reason(status, code, kind, marks, said)
     words = redact(said).strip()[:_MAX_WORDS]
     metadata: dict[str, Any] = {
         name: redact(value)[:100] for name, value in (("code", code), ("type", kind)) if value
@@ -268,12 +279,30 @@ def _status_in(wire: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _reason(status: int | None, code: str | None, kind: str | None, words: str) -> str:
-    marks = f"{code or ''} {kind or ''}".lower()
+def _moderation_marks(wire: Mapping[str, Any]) -> str:
+    """What a broker's error says of the moderation: an `error_type`, and what was flagged."""
+    metadata = wire.get("metadata")
+    if not isinstance(metadata, dict):
+        return ""
+    return (
+        f"{_word(metadata.get('error_type')) or ''} {'flagged_input' if 'flagged_input' in metadata else ''}"
+    )
+
+
+def _own_reason(row: Provider, status: int | None, code: str | None) -> str | None:
+    own = row.quirks.reasons
+    return own.get(code or "") or own.get(status or 0)
+
+
+def _reason(status: int | None, code: str | None, kind: str | None, marks: str, words: str) -> str:
     if status in (None, 400, 413, 422, 403) or (status < 500 and status not in _STATUSES):
-        if "context_length" in marks or (status != 403 and _TOO_LONG.search(words)):
+        if (
+            "context_length" in marks
+            or "context_size" in marks
+            or (status != 403 and _TOO_LONG.search(words))
+        ):
             return "context_length_exceeded"
-        if "content_filter" in marks or "policy" in marks or "moderation" in marks:
+        if _FILTERED.search(marks) or _UNWANTED.search(words):
             return "content_filter"
     if status == 400 and _WRONG_KEY.search(words):
         return "authentication_failed"

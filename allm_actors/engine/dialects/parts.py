@@ -24,10 +24,12 @@ def check_parts(
     documents: Documents | None = None,
     *,
     in_answers: bool = True,
+    as_bytes: frozenset[str] = frozenset(),
 ) -> None:
     """Refuse what cannot be sent; without `documents`, the format does not support any.
 
-    `in_answers` is whether a tool's answer may hold images. Raises: `ValidationError("invalid_message")` with
+    `in_answers` is whether a tool's answer may hold images; `as_bytes` are the roles of the messages whose images
+    must not be given by URL, because the provider fetches none. Raises: `ValidationError("invalid_message")` with
     every part that cannot be sent, and `AdapterError("unsupported_feature")` for what only other providers
     accept.
     """
@@ -43,6 +45,8 @@ def check_parts(
                 _check_word(part, message.role, row, documents)
             elif isinstance(part, ImagePart) and message.role == "tool" and not in_answers:
                 raise AdapterError("unsupported_feature", provider=row.name, message=_no_picture(row))
+            elif isinstance(part, ImagePart) and part.image.source[0] == "url" and message.role in as_bytes:
+                raise AdapterError("unsupported_feature", provider=row.name, message=_no_picture_url(row))
 
 
 def _failures(index: int, message: Message, documents: Documents | None) -> Iterator[tuple[Any, str]]:
@@ -76,6 +80,10 @@ def _no_picture(row: Provider) -> str:
         f"{row.label} takes no picture in a tool's answer: put it into a user message that follows the "
         "answers, or use a provider that does"
     )
+
+
+def _no_picture_url(row: Provider) -> str:
+    return f"{row.label} takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
 
 
 def _check_word(part: DocumentPart, role: str, row: Provider, documents: Documents | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from allm_actors.data import AdapterError, AllmError, ImageUsage, Usage
-from allm_actors.data.predicates import one_of
+from allm_actors.data.predicates import all_of, one_of
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.fake import Counters, Recorded, cursor_key, show
 from allm_actors.engine.script import counted
@@ -85,7 +85,7 @@ class ScriptedFake(Generic[_Response]):
 
     def items(self, value: Any, kind: type[_Kind]) -> list[_Kind]:
         """A scripted value, as a list of `kind`. Raises TypeError for anything else."""
-        if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
+        if not all_of(value, kind):
             raise self.misfit(value)
         return list(value)
 

@@ -17,18 +17,17 @@ from allm_actors.data import (
     AllmError,
     ErrorEvent,
     Event,
-    Message,
     MessageCompleted,
     MessageStarted,
     RawChunk,
     StreamError,
     TextCompleted,
     TextDelta,
-    TextPart,
     ToolCallCompleted,
     ToolCallDelta,
     ToolCallStarted,
 )
+from allm_actors.execution.receiving import text_of
 from allm_actors.facade import stream_generate
 
 from .bounded import IF_AN_ADAPTER_HANGS, Bounded
@@ -168,7 +167,7 @@ class StreamSuite(Bounded):
             f"the message of an answer must have the role 'assistant', not {message.role!r}"
         )
         text = "".join(scene.text)
-        assert _text(message) == text, (
+        assert text_of(message) == text, (
             f"the events have {text!r}, but MessageCompleted.message has {message.content!r}: give it the same "
             "text"
         )
@@ -192,7 +191,7 @@ class StreamSuite(Bounded):
         with self.stage(scene) as stage:
             events = self.tool_events(stage)
         told = "".join(event.delta for event in events if isinstance(event, TextDelta))
-        has = _text(_completed(scene, events, "tool_calls").message)
+        has = text_of(_completed(scene, events, "tool_calls").message)
         assert has == told, (
             f"the events have {told!r} before the calls, but MessageCompleted.message has {has!r}: give it the "
             "same text"
@@ -452,13 +451,6 @@ def _completed(scene: Scene, events: Sequence[Event], wanted: Ending = "stop") -
 def _error(events: Sequence[Event]) -> object:
     """The error of a stream, or None."""
     return next((event.error for event in events if isinstance(event, ErrorEvent)), None)
-
-
-def _text(message: Message) -> str:
-    content = message.content
-    if isinstance(content, str):
-        return content
-    return "".join(part.text for part in content if isinstance(part, TextPart))
 
 
 def _one_error(events: Sequence[Event]) -> AllmError:

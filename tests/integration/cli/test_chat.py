@@ -25,6 +25,11 @@ def test_a_line_may_go_on_in_the_next(allm: Call, options: list[str]) -> None:
     assert allm("chat", *options, typed="one\\\ntwo\n")[1] == "1 heard: one\ntwo\n"
 
 
+def test_a_last_line_that_would_go_on_is_sent(allm: Call, options: list[str]) -> None:
+    assert allm("chat", *options, typed="one\\\ntwo\\") == (0, "1 heard: one\ntwo\n", "")
+    assert allm("chat", *options, typed="one\\\n") == (0, "1 heard: one\n", "")
+
+
 def test_tools_are_shown_with_what_they_were_given_and_what_they_said(
     allm: Call, options: list[str], home: Path
 ) -> None:

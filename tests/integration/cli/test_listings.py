@@ -26,6 +26,21 @@ def test_sessions_are_listed_by_name(allm: Call, options: list[str], home: Path)
     assert allm("sessions", "--long", *store)[1].splitlines()[0] == "a  completed  2 messages  1 heard: hi"
 
 
+def test_the_home_of_nobody_is_a_folder_like_any_other(allm: Call) -> None:
+    store = ("--store", "~nobody_at_all/s.db")
+    assert allm("sessions", *store) == (2, "", "allm: there is no store at ~nobody_at_all/s.db\n")
+
+
+def test_a_person_without_a_home_is_told_what_to_set(allm: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", "~")
+    code, _, err = allm("sessions")
+    assert (code, err) == (
+        2,
+        "allm: there is no home folder to keep files in: set HOME or XDG_DATA_HOME\n",
+    )
+
+
 @pytest.mark.parametrize("long", [(), ("--long",)])
 def test_a_name_moves_no_cursor(allm: Call, options: list[str], home: Path, long: tuple[str, ...]) -> None:
     store = ("--store", str(home / "s.db"))

@@ -138,8 +138,8 @@ def of_chat(message):
     if role == "tool":
         yield role, "answer", message.get("tool_call_id", message.get("tool_name"))
         return
-    for name in ("tool_plan", "reasoning_content"):
-        if message.get(name):
+    for name in ("tool_plan", "reasoning_content", "reasoning", "thinking"):
+        if (message.get(name) or "").strip():
             yield role, "thought", message[name]
     yield role, "text", message.get("content")
     for call in message.get("tool_calls", ()):

@@ -39,9 +39,9 @@ class World:
         self.failing = Counter()
         self.slow = {}
         self.asked_for = Counter()
-        # When the supervisor last heard that a child has to be started again, and the flags that were in force.
-        self.decided = (0.0, flags)
-        self.begun = []  # (decided, id, flags, whether somebody had asked for it), of each attempt to start
+        self.decided = 0.0  # when the supervisor last heard that a child has to be started again
+        # (decided, id, the flags in force, whether somebody had asked for it), of each attempt to start
+        self.begun = []
         self.lives = []  # (id, ref) of those that started, in order
         self.ends = {}  # refs, in the order in which they ended: cleaned up, or reported as killed
         self.deaths = Counter()  # how often each death was announced
@@ -55,8 +55,8 @@ class World:
         return self.flags_at_first if self.children is None else self.children._flags
 
     def begin(self, id, ref):
-        decided, flags = self.decided
-        self.begun.append((decided, id, flags, self.asked_for[id] > 0))
+        # An update waits its turn, so the flags are those by which this restart was decided.
+        self.begun.append((self.decided, id, self.flags, self.asked_for[id] > 0))
         self.wrong += [
             f"{ref} starts and {old} is not dead"
             for other, old in self.lives
@@ -72,8 +72,8 @@ class World:
         if report.kind == "process_ended" and issubclass(report.ref.actor_class, Subject):
             self.ends.setdefault(report.ref, None)
         if report.kind in ("child_terminated", "start_error"):
-            # A restart counts from then, though its group may take long to stop, and the flags change meanwhile.
-            self.decided = (self.sim.now, self.flags)
+            # A restart counts from then, though its group may take long to stop.
+            self.decided = self.sim.now
         self.gave_up |= report.kind == "reached_max_restart_intensity"
 
     def latest(self, id):

@@ -2,12 +2,13 @@
 
 import copy
 import pickle
+import sys
 
 import pykka
 import pytest
 
-from supervisors import errors
-from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Shutdown, is_clean
+from supervisors import DEFER_START, EOF, errors
+from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Named, Shutdown, is_clean
 
 
 @pytest.mark.parametrize(
@@ -27,11 +28,22 @@ def test_three_reasons_are_clean(reason, clean):
     assert is_clean(reason) is clean
 
 
-@pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, KILLED, NOPROC])
-def test_there_is_one_object_per_named_reason(reason):
-    assert pickle.loads(pickle.dumps(reason)) is reason
-    assert copy.deepcopy(reason) is reason
-    assert repr(reason) in {"NORMAL", "SHUTDOWN", "KILLED", "NOPROC"}
+NAMED = {
+    f"{module}.{name}": value
+    for module in [name for name in sys.modules if name.partition(".")[0] == "supervisors"]
+    for name, value in vars(sys.modules[module]).items()
+    if isinstance(value, Named)
+}
+
+
+@pytest.mark.parametrize("named", NAMED.values(), ids=NAMED)
+def test_there_is_one_object_per_name(named):
+    assert pickle.loads(pickle.dumps(named)) is named
+    assert copy.deepcopy(named) is copy.copy(named) is named
+
+
+def test_what_is_only_a_name_is_shown_as_that():
+    assert [*map(repr, (NORMAL, KILLED, DEFER_START, EOF))] == ["NORMAL", "KILLED", "DEFER_START", "EOF"]
 
 
 def test_crashes_are_equal_when_the_exception_is_the_same_object():

@@ -37,7 +37,6 @@ from allm_actors.data import (
     TextPart,
     Tool,
     ToolCall,
-    ValidationError,
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
@@ -68,7 +67,6 @@ _HEADERS = {
 }
 _MAX_TOKENS = 1024
 _PDF = "application/pdf"
-_CHOICES = ("auto", "any", "none", "tool")
 _KINDS = {
     "thinking": "thought",
     "redacted_thinking": "thought",
@@ -111,7 +109,7 @@ def _body(request: Request) -> dict[str, Any]:
         body["temperature"] = request.temperature
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
-    choice = _tool_choice(request)
+    choice = _tool_choice(request.tool_choice)
     if choice is not None:
         body["tool_choice"] = choice
     if request.prompt_cache is not None:
@@ -125,31 +123,18 @@ def _tool(tool: Tool) -> dict[str, Any]:
     return {"name": tool.name, "description": tool.description, "input_schema": parameters(tool)}
 
 
-def _tool_choice(request: Request) -> dict[str, Any] | None:
-    choice = request.tool_choice
+def _tool_choice(choice: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     match choice:
         case None | "auto":
             return None
         case "none":
             return {"type": "none"}
         case "required":
-            forced: dict[str, Any] = {"type": "any"}
+            return {"type": "any"}
         case str():
-            forced = {"type": "tool", "name": choice}
-        case {"type": "function", "function": {"name": name}} | {"type": "function", "name": name}:
-            forced = {"type": "tool", "name": name}
-        case {"type": kind} if kind in _CHOICES:
-            forced = dict(choice)
+            return {"type": "tool", "name": choice}
         case _:
-            message = f"tool_choice must be 'auto', 'none', 'required' or a tool's name; got: {choice!r}"
-            raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
-    if not request.tools and forced["type"] in ("any", "tool"):
-        message = (
-            f"tool_choice {choice!r} forces a call, but the request has no tools; give it tools, or leave "
-            "tool_choice out"
-        )
-        raise ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
-    return forced
+            return choice
 
 
 def _force_json(request: Request, body: dict[str, Any]) -> None:

@@ -40,7 +40,6 @@ from allm_actors.data import (
     TextPart,
     Tool,
     ToolCall,
-    ValidationError,
 )
 from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
@@ -70,6 +69,7 @@ _FIELDS = (
     *("performanceConfig", "serviceTier", "outputConfig", "additionalModelResponseFieldPaths"),
     "projectIdentifier",
 )
+_AS_BYTES = frozenset({"user", "tool"})
 _PROMPT = ":prompt/"  # in the ARN of a managed prompt, which has messages of its own
 _BESIDE_A_DOCUMENT = "See the document."
 _KINDS = {"reasoningContent": "thought", "toolUse": "call", "toolResult": "result"}
@@ -81,7 +81,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
-    check_parts(request.messages, row, DOCUMENTS)
+    check_parts(request.messages, row, DOCUMENTS, as_bytes=_AS_BYTES)
     model = str(request.options.get("model", request.model))
     body = _body(request, row)
     if _PROMPT not in model:
@@ -93,7 +93,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 def _body(request: Request, row: Provider) -> dict[str, Any]:
     given = request.options
     vendor = vendor_of(str(given.get("model", request.model) or ""))
-    body: dict[str, Any] = {"messages": list(_turns(named(request.messages), row, vendor))}
+    body: dict[str, Any] = {"messages": list(_turns(named(request.messages), vendor))}
     system = [{"text": text} for text in _system(request.messages)]
     if system:
         body["system"] = system
@@ -102,7 +102,7 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     inference = _inference(request)
     if inference:
         body["inferenceConfig"] = inference
-    tools = _tool_config(request)
+    tools = _tool_config(request, row)
     if tools:
         body["toolConfig"] = tools
     wanted = request.response_format
@@ -173,8 +173,10 @@ def _mark(body: Mapping[str, Any], cache: Mapping[str, Any]) -> None:
 # --- tools ----------------------------------------------------------------------------------------------------
 
 
-def _tool_config(request: Request) -> dict[str, Any] | None:
-    choice = _tool_choice(request)
+def _tool_config(request: Request, row: Provider) -> dict[str, Any] | None:
+    choice = _tool_choice(request.tool_choice)
+    if not request.tools and (choice is not None or request.tool_choice == "none"):
+        raise _no_choice(row)
     tools = request.tools if request.tool_choice != "none" else []
     if not tools:
         # A conversation with calls in it is refused unless those tools are declared.
@@ -186,34 +188,29 @@ def _tool_config(request: Request) -> dict[str, Any] | None:
     return config if choice is None else {**config, "toolChoice": choice}
 
 
+def _no_choice(row: Provider) -> AdapterError:
+    message = (
+        f"{row.label} takes a tool_choice only beside tools=: with tools in a model's own form, put the choice "
+        "into the request's options, in that form, too"
+    )
+    return AdapterError("unsupported_feature", provider=row.name, message=message)
+
+
 def _tool(tool: Tool) -> dict[str, Any]:
     said = {"description": tool.description} if tool.description else {}  # it may not be empty
     return {"toolSpec": {"name": tool.name, **said, "inputSchema": {"json": parameters(tool)}}}
 
 
-def _tool_choice(request: Request) -> dict[str, Any] | None:
-    choice = request.tool_choice
+def _tool_choice(choice: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     match choice:
         case None | "auto" | "none":
             return None
         case "required":
-            forced: dict[str, Any] = {"any": {}}
+            return {"any": {}}
         case str():
-            forced = {"tool": {"name": choice}}
-        case {"type": "function", "function": {"name": name}} | {"type": "function", "name": name}:
-            forced = {"tool": {"name": name}}
-        case {"auto": _} | {"any": _} | {"tool": _}:
-            forced = dict(choice)
+            return {"tool": {"name": choice}}
         case _:
-            message = f"tool_choice must be 'auto', 'none', 'required' or a tool's name; got: {choice!r}"
-            raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
-    if not request.tools and "auto" not in forced:
-        message = (
-            f"tool_choice {choice!r} forces a call, but the request has no tools; give it tools, or leave "
-            "tool_choice out"
-        )
-        raise ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
-    return forced
+            return choice
 
 
 # --- messages -------------------------------------------------------------------------------------------------
@@ -223,12 +220,12 @@ def _system(messages: Iterable[Message]) -> Iterable[str]:
     return filter(str.strip, (flat_text(message) for message in messages if message.role == "system"))
 
 
-def _turns(messages: Iterable[Message], row: Provider, vendor: str) -> Iterable[dict[str, Any]]:
+def _turns(messages: Iterable[Message], vendor: str) -> Iterable[dict[str, Any]]:
     spoken = [message for message in messages if message.role != "system"]
     told = [
         ("assistant", _assistant(message, vendor, goes_on=message is spoken[-1]))
         if message.role == "assistant"
-        else ("user", _user(message, row))
+        else ("user", _user(message))
         for message in spoken
     ]
     for role, group in groupby(((role, blocks) for role, blocks in told if blocks), key=itemgetter(0)):
@@ -239,32 +236,27 @@ def _turns(messages: Iterable[Message], row: Provider, vendor: str) -> Iterable[
         yield {"role": role, "content": [*content, {"text": _BESIDE_A_DOCUMENT}] if alone else content}
 
 
-def _user(message: Message, row: Provider) -> list[dict[str, Any]]:
+def _user(message: Message) -> list[dict[str, Any]]:
     if message.role == "tool":
-        return [{"toolResult": {"toolUseId": message.tool_call_id, "content": _said(message, row)}}]
-    return _said(message, row)
+        return [{"toolResult": {"toolUseId": message.tool_call_id, "content": _said(message)}}]
+    return _said(message)
 
 
-def _said(message: Message, row: Provider) -> list[dict[str, Any]]:
+def _said(message: Message) -> list[dict[str, Any]]:
     if isinstance(message.content, str):
         return _text(message.content)
-    return [block for part in message.content for block in _part(part, row)]
+    return [block for part in message.content for block in _part(part)]
 
 
 def _text(text: str) -> list[dict[str, Any]]:
     return [{"text": text}] if text.strip() else []  # a blank block is refused
 
 
-def _part(part: Part, row: Provider) -> list[dict[str, Any]]:
+def _part(part: Part) -> list[dict[str, Any]]:
     if isinstance(part, TextPart):
         return _text(part.text)
     if isinstance(part, DocumentPart):
         return [document_block(part.document)]
-    if part.image.source[0] == "url":
-        message = (
-            f"{row.label} takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
-        )
-        raise AdapterError("unsupported_feature", provider=row.name, message=message)
     mime_type, data = picture_data(part.image)
     return [{"image": {"format": mime_type.removeprefix("image/"), "source": {"bytes": data}}}]
 

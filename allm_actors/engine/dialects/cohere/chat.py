@@ -20,12 +20,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from allm_actors.data import (
+    AdapterError,
     ImagePart,
     Message,
     Request,
     TextPart,
     Tool,
-    ValidationError,
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
@@ -40,7 +40,6 @@ __all__ = ["DIALECT", "encode"]
 
 _PATH = "/v2/chat"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
-_CHOICES = ("REQUIRED", "NONE")
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -50,14 +49,14 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """
     check_parts(request.messages, row, in_answers=False)
     return HttpRequest(
-        url=base_url + _PATH, body=json_body(_body(request) | request.options), headers=_HEADERS
+        url=base_url + _PATH, body=json_body(_body(request, row) | request.options), headers=_HEADERS
     )
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _body(request: Request, row: Provider) -> dict[str, Any]:
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
     body["messages"] = [_message(message) for message in request.messages]
-    tools, choice = _tools(request)
+    tools, choice = _tools(request, row)
     if tools:
         body["tools"] = [tool_spec(tool) for tool in tools]
     if choice is not None:
@@ -72,27 +71,28 @@ def _body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _tools(request: Request) -> tuple[list[Tool], str | None]:
-    """The tools to send, and which of them must be called."""
+def _tools(request: Request, row: Provider) -> tuple[list[Tool], Any]:
+    """The tools to send, and whether one of them must be called."""
     choice = request.tool_choice
     match choice:
         case None | "auto":
             return request.tools, None
-        case "none":
-            return request.tools, "NONE" if request.tools else None
-        case "required" | "REQUIRED" | "NONE":
-            forced, tools = choice.upper(), request.tools
-        case str(name) | {"function": {"name": str(name)}} | {"name": str(name)}:
-            forced, tools = "REQUIRED", [tool for tool in request.tools if tool.name == name]
+        case "none" | "required":
+            return request.tools, choice.upper()
+        case str():
+            if "tools" in request.options:
+                raise _no_name(choice, row)
+            return [tool for tool in request.tools if tool.name == choice], "REQUIRED"
         case _:
-            message = f"tool_choice must be 'auto', 'none', 'required' or a tool's name; got: {choice!r}"
-            raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
-    if not tools:
-        message = (
-            f"tool_choice {choice!r} forces a call of a tool that the request does not have; add that tool"
-        )
-        raise ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
-    return tools, forced
+            return request.tools, choice
+
+
+def _no_name(choice: str, row: Provider) -> AdapterError:
+    message = (
+        f"{row.label} has no field for the name of a tool that must be called: with tools in its own form, "
+        f"send only {choice!r}, and tool_choice='required'"
+    )
+    return AdapterError("unsupported_feature", provider=row.name, message=message)
 
 
 def _response_format(wanted: Any) -> Any:

@@ -55,7 +55,9 @@ __all__ = ["DIALECT", "encode"]
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 _DOCUMENTS = Documents(urls=ANYWHERE)
+_AS_BYTES = frozenset({"user"})
 _MERGED = ("generationConfig", "toolConfig")
+_MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 _OPTIONS = {
     "top_p": "topP",
     "top_k": "topK",
@@ -90,7 +92,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     Raises: `ValidationError` and `AdapterError`, `unsupported_feature` or, for files that are too large together,
     `invalid_request`, for what cannot be sent.
     """
-    check_parts(request.messages, row, _DOCUMENTS, in_answers=False)
+    check_parts(request.messages, row, _DOCUMENTS, in_answers=False, as_bytes=_AS_BYTES)
     model = quote(str(request.options.get("model", request.model)).removeprefix("models/"), safe="")
     url = f"{base_url}/models/{model}:streamGenerateContent?alt=sse"
     wire = _body(request)
@@ -110,8 +112,8 @@ def _body(request: Request) -> dict[str, Any]:
         body["systemInstruction"] = {"parts": [{"text": "\n\n".join(filter(None, system))}]}
     if request.tools:
         body["tools"] = [{"functionDeclarations": [_tool(tool) for tool in request.tools]}]
-        if request.tool_choice is not None:
-            body["toolConfig"] = {"functionCallingConfig": _tool_choice(request.tool_choice)}
+    if request.tool_choice is not None:
+        body["toolConfig"] = _tool_config(request.tool_choice)
     config = _generation_config(request)
     options = {name: value for name, value in request.options.items() if name != "model"}
     config |= {_OPTIONS.get(name, name): value for name, value in options.items() if name not in TOP_LEVEL}
@@ -192,20 +194,16 @@ def _is_simple_kind(schema: Mapping[str, Any], *, of_all: bool) -> bool:
     )
 
 
-def _tool_choice(choice: str | Mapping[str, Any]) -> Mapping[str, Any]:
+def _tool_config(choice: str | Mapping[str, Any]) -> Mapping[str, Any]:
     match choice:
-        case "auto":
-            return {"mode": "AUTO"}
-        case "none":
-            return {"mode": "NONE"}
-        case "required":
-            return {"mode": "ANY"}
+        case str() if choice in _MODES:
+            return {"functionCallingConfig": {"mode": _MODES[choice]}}
         case str():
-            return {"mode": "ANY", "allowedFunctionNames": [choice]}
-        case {"type": "function", "function": {"name": name}} | {"type": "function", "name": name}:
-            return {"mode": "ANY", "allowedFunctionNames": [name]}
-        case _:
+            return {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": [choice]}}
+        case {"functionCallingConfig": _} | {"function_calling_config": _}:
             return choice
+        case _:
+            return {"functionCallingConfig": choice}
 
 
 # --- contents -----------------------------------------------------------------------------------------------------
@@ -260,10 +258,6 @@ def _part(part: Part) -> list[dict[str, Any]]:
         return _text(part.text)
     if isinstance(part, DocumentPart):
         return [_document(part.document)]
-    kind, _ = part.image.source
-    if kind == "url":
-        message = "Gemini takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
-        raise AdapterError("unsupported_feature", provider="gemini", message=message)
     mime_type, data = picture_data(part.image)
     return [{"inlineData": {"mimeType": mime_type, "data": data}}]
 

@@ -7,12 +7,14 @@ every field: names of the wire request's own fields stay at its top level, all o
     ours                              on the wire
     max_tokens, temperature           options.num_predict, options.temperature
     tool messages                     role tool, with the tool's name; there are no ids
+    what the model thought            thinking, as it came; see `lines`
     an assistant's calls              tool_calls, with the arguments as an object
     pictures                          images, Base64; a URL is refused
     response_format                   format: "json", or the schema itself
     tool_choice none                  no tools; required, or a name, is refused, because this format has neither
 
-Source: https://github.com/ollama/ollama/blob/main/docs/api.md, and recorded exchanges.
+Source: https://github.com/ollama/ollama/blob/main/docs/api.md and .../main/api/types.go (ChatRequest), and recorded
+exchanges.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from typing import Any, Final
 
 from allm_actors.data import AdapterError, ImagePart, Message, Request
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import flat_text, json_body, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
-from allm_actors.engine.dialects.ollama.lines import Decoder
+from allm_actors.engine.dialects.ollama.lines import STATE, Decoder
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
@@ -33,6 +36,7 @@ __all__ = ["DIALECT", "encode"]
 
 _PATH = "/api/chat"
 _HEADERS = {"content-type": "application/json", "accept": "application/x-ndjson"}
+_AS_BYTES = frozenset({"user", "assistant", "tool"})
 _TOP_LEVEL = (
     "format",
     "keep_alive",
@@ -43,6 +47,8 @@ _TOP_LEVEL = (
     "model",
     "logprobs",
     "top_logprobs",
+    "truncate",
+    "shift",
 )
 
 
@@ -51,15 +57,16 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
-    check_parts(request.messages, row)
+    check_parts(request.messages, row, as_bytes=_AS_BYTES)
     return HttpRequest(url=base_url + _PATH, body=json_body(_body(request, row)), headers=_HEADERS)
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
     names = {call.id: call.name for message in request.messages for call in message.tool_calls}
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
-    body["messages"] = [_message(message, names, row) for message in request.messages]
-    if request.tools and _wants_tools(request.tool_choice, row):
+    body["messages"] = [_message(message, names) for message in request.messages]
+    unwanted = () if _wants_tools(request.tool_choice, row) else ("tools",)
+    if request.tools and not unwanted:
         body["tools"] = [tool_spec(tool) for tool in request.tools]
     wanted = _format(request.response_format)
     if wanted is not None:
@@ -75,11 +82,11 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     options |= given.get("options") or {}
     if options:
         body["options"] = options
-    return body | {name: given[name] for name in _TOP_LEVEL if name in given}
+    return body | {name: given[name] for name in _TOP_LEVEL if name in given and name not in unwanted}
 
 
 def _wants_tools(choice: Any, row: Provider) -> bool:
-    if choice is None or choice in ("auto", "none"):
+    if choice in (None, "auto", "none"):
         return bool(choice != "none")
     message = f"{row.label} cannot force a tool call; leave tool_choice out, or make it 'auto'"
     raise AdapterError("unsupported_feature", provider=row.name, message=message)
@@ -92,28 +99,22 @@ def _format(wanted: Any) -> Any:
     return wanted.get("schema") if isinstance(wanted, Mapping) and kind == "json_schema" else None
 
 
-def _message(message: Message, names: Mapping[str, str], row: Provider) -> dict[str, Any]:
+def _message(message: Message, names: Mapping[str, str]) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role, "content": flat_text(message)}
     pictures = [part for part in message.content if isinstance(part, ImagePart)]
     if pictures:
-        wire["images"] = [_picture(part, row) for part in pictures]
+        wire["images"] = [picture_data(part.image)[1] for part in pictures]
     if message.role == "tool":
         name = message.name or names.get(message.tool_call_id or "")
         return wire if name is None else {**wire, "tool_name": name}
+    state = provider_state(message, STATE)
+    if isinstance(state, Mapping):
+        wire |= state
     if message.tool_calls:
         wire["tool_calls"] = [
             {"function": {"name": call.name, "arguments": call.arguments}} for call in message.tool_calls
         ]
     return wire
-
-
-def _picture(part: ImagePart, row: Provider) -> str:
-    if part.image.source[0] == "url":
-        message = (
-            f"{row.label} takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
-        )
-        raise AdapterError("unsupported_feature", provider=row.name, message=message)
-    return picture_data(part.image)[1]
 
 
 DIALECT: Final = ChatDialect(

@@ -1,7 +1,8 @@
 r"""Ollama's lines of JSON to events.
 
 Rule of this file: total. No bytes make the decoder raise; what it cannot read is one `ErrorEvent`, and nothing follows
-that. An answer is complete with the line that says `done`; calls come whole, and without ids.
+that. An answer is complete with the line that says `done`; calls come whole, and without ids. What the model
+thought is `provider_state`, for the next request.
 
     on the wire                                    events
     message.content                                TextDelta
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from allm_actors.data import Event, FinishReason
 from allm_actors.data.encoding import json_text
@@ -37,7 +38,9 @@ from allm_actors.engine.dialects.lenient import (
 )
 from allm_actors.engine.lines import LineDecoder
 
-__all__ = ["Decoder", "usage_fields"]
+__all__ = ["STATE", "Decoder", "usage_fields"]
+
+STATE: Final = "ollama"
 
 _FINISHES: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 _COUNTS = ("prompt_eval_count", "eval_count")
@@ -113,6 +116,8 @@ class Decoder(AnswerDecoder[bytes]):
         self._answer.usage = {name: wire[name] for name in (*_COUNTS, *_TIMES) if wire.get(name) is not None}
         reason = text_of(wire.get("done_reason"))
         finish = _FINISHES.get(reason or "stop", "other")
+        if self._answer.reasoning:
+            self._answer.provider_state[STATE] = {"thinking": "".join(self._answer.reasoning)}
         self._answer.complete(finish, reason, events)
 
 

@@ -9,11 +9,13 @@ no field for are in `request.options`, which override every field, as far as the
     tool_choice, a tool's name        {"type": "function", "function": {"name": …}}
     prompt_cache                      prompt_cache_key, prompt_cache_retention; those that the row lists
     response_format json_schema       {"type": "json_schema", "json_schema": {name, schema, strict}}
+                                      or json_object, and the schema in the system message; see the row
     content, nothing but texts         one string, joined by newlines
     documents                         file, or what the row calls it
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
     reasoning_effort, verbosity       unchanged, only to models that reason; see the row
-    what the model thought            reasoning_content or reasoning_details, if the server wants it back; see the row
+    what the model thought            reasoning_content, reasoning or reasoning_details, if the server wants it back
+    a message's name                  name, to servers that take one from that role; see the row
     a user's message after a tool's   with an assistant's in between, if the server requires one; see the row
 
 Source: https://platform.openai.com/docs/api-reference/chat/create.
@@ -36,13 +38,15 @@ from allm_actors.data import (
     TextPart,
     Tool,
 )
-from allm_actors.engine.catalog import Provider
+from allm_actors.data.encoding import json_text
+from allm_actors.data.tool_choice import CHOICE_WORDS
+from allm_actors.engine.catalog import NEWER_GPT, Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, named_schema, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.openai.chunks import STATE, Decoder
-from allm_actors.engine.dialects.openai.options import forced_name, prompt_cache
+from allm_actors.engine.dialects.openai.options import prompt_cache
 from allm_actors.engine.dialects.parameters import obeying
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
@@ -59,10 +63,9 @@ _DOCUMENTS = {
     "file or URL": Documents(urls=ANYWHERE),
     "document_url": Documents(urls=ANYWHERE),
 }
+_TOLD = "Answer with a JSON object, and nothing else. It must match this JSON schema:\n"
 # The models that refuse `max_tokens`, or will, and their fine-tuned versions.
-_COMPLETION_TOKENS = re.compile(
-    r"(?:ft:)?(?:gpt-4o|gpt-4\.1|gpt-(?:[5-9]|[1-9]\d)|o[1-9]|chatgpt-)", re.IGNORECASE
-)
+_COMPLETION_TOKENS = re.compile(rf"(?:ft:)?(?:gpt-4o|gpt-4\.1|{NEWER_GPT}|o[1-9]|chatgpt-)", re.IGNORECASE)
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -90,7 +93,11 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(request.tool_choice)
-    if request.response_format not in (None, "text"):
+    schema = None if row.quirks.schemas else _schema(request.response_format)
+    if schema is not None:
+        body["messages"] = _told(body["messages"], schema)
+        body["response_format"] = {"type": "json_object"}
+    elif request.response_format not in (None, "text"):
         body["response_format"] = _response_format(request.response_format)
     if request.prompt_cache is not None:
         body |= prompt_cache(request.prompt_cache, row.quirks.prompt_cache)
@@ -121,8 +128,8 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _tool_choice(choice: str | Mapping[str, Any]) -> Any:
-    name = forced_name(choice)
-    return choice if name is None else {"type": "function", "function": {"name": name}}
+    named = isinstance(choice, str) and choice not in CHOICE_WORDS
+    return {"type": "function", "function": {"name": choice}} if named else choice
 
 
 def _response_format(wanted: Any) -> Any:
@@ -132,6 +139,21 @@ def _response_format(wanted: Any) -> Any:
         schema = {k: v for k, v in named_schema(wanted).items() if k != "type"}
         return {"type": "json_schema", "json_schema": schema}
     return wanted
+
+
+def _schema(wanted: Any) -> Any:
+    return (
+        wanted.get("schema") if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema" else None
+    )
+
+
+def _told(messages: list[dict[str, Any]], schema: Any) -> list[dict[str, Any]]:
+    """The messages, the first of which says, behind what the system has to say, what the answer must be."""
+    told = f"{_TOLD}{json_text(schema)}"
+    if not messages or messages[0]["role"] != "system":
+        return [{"role": "system", "content": told}, *messages]
+    first, *rest = messages
+    return [{**first, "content": f"{first['content']}\n\n{told}"}, *rest]
 
 
 def _messages(messages: Sequence[Message], row: Provider) -> Iterable[dict[str, Any]]:
@@ -168,7 +190,7 @@ def _in_turn(messages: Iterable[Message]) -> list[Message]:
 
 def _message(message: Message, row: Provider) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role, "content": _content(message, row)}
-    if message.name is not None and message.role != "tool":
+    if message.name is not None and message.role in row.quirks.names:
         wire["name"] = message.name
     if message.role == "tool":
         wire["tool_call_id"] = message.tool_call_id
@@ -176,16 +198,15 @@ def _message(message: Message, row: Provider) -> dict[str, Any]:
         wire["tool_calls"] = [call_made(call) for call in message.tool_calls]
     field = row.quirks.thoughts_back
     if field is not None and message.role == "assistant":
-        wire |= _thoughts(message, field)
+        thoughts = _thoughts(message, field, row.quirks.no_thoughts)
+        wire |= {} if thoughts is None else {field: thoughts}
     return wire
 
 
-def _thoughts(message: Message, field: str) -> dict[str, Any]:
+def _thoughts(message: Message, field: str, without: str | None) -> Any:
+    """What the model thought; `without`, if it did not, or another model or the caller made the answer."""
     state = provider_state(message, STATE)
-    if isinstance(state, Mapping) and field in state:
-        return {field: state[field]}
-    # DeepSeek refuses a call without the field; it is empty if another model, or the caller, made the call.
-    return {field: ""} if field == "reasoning_content" and message.tool_calls else {}
+    return state.get(field, without) if isinstance(state, Mapping) else without
 
 
 def _content(message: Message, row: Provider) -> str | list[dict[str, Any]]:

@@ -12,7 +12,7 @@ is a tool call complete.
     delta.refusal                                  kept; the finish becomes content_filter
     [DONE], or the end after a finish_reason       RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
-    an error object, finish_reason content_filter  RawChunk(("usage", …)) if it came, ErrorEvent
+    an error object, content_filter, sensitive     RawChunk(("usage", …)) if it came, ErrorEvent
     the end before a finish_reason                 ErrorEvent(network_error), metadata partial
 
 Chunks are decoded into typed structs, and only a chunk that does not fit them is read leniently, field by
@@ -57,10 +57,14 @@ _FINISHES: dict[str, FinishReason] = {
     "length": "length",
     "model_length": "length",
     "max_tokens": "length",
+    "model_context_window_exceeded": "length",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
 }
-_BROKEN_FINISHES = ("error", "insufficient_system_resource")
+# Z.AI's besides OpenAI's. Source: https://docs.z.ai/api-reference/llm/chat-completion,
+# https://github.com/anomalyco/opencode/pull/18814.
+_FILTERED_FINISHES = ("content_filter", "sensitive")
+_BROKEN_FINISHES = ("error", "insufficient_system_resource", "network_error")
 
 
 class Decoder(AnswerDecoder[ServerEvent]):
@@ -210,7 +214,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     def _complete(self, events: list[Event]) -> None:
         finish = self._finish
-        if finish == "content_filter":
+        if finish in _FILTERED_FINISHES:
             self._answer.filtered(events, raw_finish=finish)
         elif finish in _BROKEN_FINISHES:
             self._answer.broken_off(events, f"broke the answer off (finish_reason {finish!r})", finish)

@@ -8,20 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["forced_name", "prompt_cache"]
-
-_CHOICES = ("auto", "none", "required")
-
-
-def forced_name(choice: str | Mapping[str, Any]) -> str | None:
-    """The name of the function that must be called, from the shape of either endpoint or a name; None otherwise."""
-    match choice:
-        case str():
-            return None if choice in _CHOICES else choice
-        case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)}:
-            return name
-        case _:
-            return None
+__all__ = ["prompt_cache"]
 
 
 def prompt_cache(cache: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:

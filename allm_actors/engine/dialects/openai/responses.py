@@ -41,6 +41,7 @@ from allm_actors.data import (
     ToolCall,
     ValidationError,
 )
+from allm_actors.data.tool_choice import CHOICE_WORDS
 from allm_actors.engine.catalog import OPENAI_WORDS, Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import (
@@ -55,7 +56,7 @@ from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.lenient import text_of
 from allm_actors.engine.dialects.openai.events import STATE, Decoder
-from allm_actors.engine.dialects.openai.options import forced_name, prompt_cache
+from allm_actors.engine.dialects.openai.options import prompt_cache
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.routes import endpoint_url
@@ -119,8 +120,7 @@ def _body(request: Request, row: Provider, *, stored: bool) -> dict[str, Any]:
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.tool_choice is not None:
-        name = forced_name(request.tool_choice)
-        body["tool_choice"] = request.tool_choice if name is None else {"type": "function", "name": name}
+        body["tool_choice"] = _tool_choice(request.tool_choice)
     if request.response_format is not None:
         body["text"] = {"format": _format(request.response_format)}
     if request.prompt_cache is not None:
@@ -141,6 +141,11 @@ def _tool(tool: Tool) -> dict[str, Any]:
         "parameters": parameters(tool),
         "strict": tool.metadata.get("strict") is True,
     }
+
+
+def _tool_choice(choice: str | Mapping[str, Any]) -> Any:
+    named = isinstance(choice, str) and choice not in CHOICE_WORDS
+    return {"type": "function", "name": choice} if named else choice
 
 
 def _format(wanted: Any) -> Any:

@@ -26,7 +26,7 @@ DISPATCHERS = [LoopDispatcher, PinnedDispatcher, ThreadDispatcher, PoolDispatche
 
 @pytest.fixture(params=DISPATCHERS)
 def here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(dispatch, "_PAUSE", 0.001)
+    monkeypatch.setattr(dispatch, "PAUSE", 0.001)
     make: Callable[[], Dispatcher] = request.param
     with System(dispatcher=make()) as system:
         yield system
@@ -148,7 +148,7 @@ def test_what_was_turned_away_beside_a_worker_at_its_end_is_run(
 def test_a_pool_counts_its_workers_again_after_an_interrupt(
     monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
-    monkeypatch.setattr(dispatch, "_PAUSE", 0.001)
+    monkeypatch.setattr(dispatch, "PAUSE", 0.001)
     dispatcher = PoolDispatcher(1)
     with System(dispatcher=dispatcher):
         ref = Logging.start(log)
@@ -190,7 +190,7 @@ def test_a_process_goes_on_with_another_thread_when_its_own_was_struck(
             raise MemoryError
         as_ever(self, budget)
 
-    monkeypatch.setattr(dispatch, "_PAUSE", 0.001)
+    monkeypatch.setattr(dispatch, "PAUSE", 0.001)
     struck: list[Mailbox] = []
     as_ever = Mailbox.run
     with System(dispatcher=make()):

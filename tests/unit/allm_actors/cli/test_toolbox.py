@@ -7,6 +7,8 @@ import pytest
 
 from allm_actors.cli.toolbox import load_tools
 from allm_actors.cli.trouble import Misuse
+from allm_actors.engine.adapter import ToolContext
+from allm_actors.engine.isolated import IsolatedCall
 
 SOURCE = '''
 from __future__ import annotations
@@ -39,6 +41,12 @@ mixed = [one, plain]
 none = []
 number = 3
 '''
+
+
+@pytest.fixture(autouse=True)
+def _own_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool file leaves its folder on the path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture
@@ -84,16 +92,48 @@ def test_a_file_without_the_suffix_is_no_module_of_that_name(file: Path) -> None
         load_tools([str(bare)])
 
 
-def test_a_file_may_import_what_is_beside_it_and_leaves_no_path_behind(tmp_path: Path) -> None:
+def test_a_file_may_import_what_is_beside_it_also_when_a_tool_is_called(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "beside_of_a_test.py").write_text(SOURCE)
+    (tmp_path / "late_of_a_test.py").write_text("number = 7")
     path = tmp_path / "imports_of_a_test.py"
-    path.write_text("from beside_of_a_test import one")
-    before = list(sys.path)
-    assert names(str(path)) == ["one"]
-    path.write_text("1 / 0")
-    with pytest.raises(Misuse):
+    path.write_text(
+        "import allm_actors as allm\nfrom beside_of_a_test import one\n"
+        "@allm.tool\ndef late() -> int:\n    'Late.'\n    from late_of_a_test import number\n    return number\n"
+    )
+    one, late = load_tools([str(path)])
+    assert (one.name, late()) == ("one", 7)
+
+
+def test_a_file_with_isolated_tools_may_be_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "isolated_of_a_test.py").write_text(
+        f"{SOURCE}\nisolated = allm.tool(name='isolated', isolation='process')(plain)"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "isolated_of_a_test", raising=False)
+    (isolated,) = load_tools(["isolated_of_a_test.py:isolated"])
+    context = ToolContext(context={}, tool_call=None)
+    assert IsolatedCall(isolated, {"n": 3}, context).run() == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("partial_of_a_test.py", "'iso': isolation='process' imports the function"),
+        ("json.py", "a new one would find another module 'json'"),
+    ],
+)
+def test_an_isolated_tool_that_cannot_be_imported_is_refused_with_its_place(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    made = "partial(plain)" if name.startswith("partial") else "plain"
+    path = tmp_path / name
+    path.write_text(
+        f"{SOURCE}\nfrom functools import partial\niso = allm.tool(name='iso', isolation='process')({made})"
+    )
+    with pytest.raises(Misuse, match=f"{name}: tool .*{words}"):
         load_tools([str(path)])
-    assert sys.path == before
 
 
 def test_a_module_of_the_working_directory_is_found(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +158,7 @@ def test_a_module_is_found_by_name(file: Path, monkeypatch: pytest.MonkeyPatch) 
         ("{file}:Kept", "type, not a tool"),
         ("json:nothing", "no 'nothing'; it has: no tools"),
         ("nowhere.py", "no file nowhere.py"),
+        ("~nobody_at_all/kit.py", "no file ~nobody_at_all/kit.py"),
         ("no_such_module_at_all", "cannot be loaded: ModuleNotFoundError"),
         ("json", "has no tools"),
     ],

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from allm_actors.cli.terminal import Terminal
-from allm_actors.cli.transcript import Transcript, call_text, count_text, cut, tokens_of
+from allm_actors.cli.transcript import Transcript, call_text, count_text, cut
 from allm_actors.data import (
     AdapterError,
     AskUserRequested,
@@ -133,4 +133,6 @@ def test_tokens_are_added_up_as_far_as_they_are_known() -> None:
         StepResult(thread=Thread(), response=Response()),
         StepResult(thread=Thread(), response=Response(usage=Usage(total_tokens=5))),
     ]
-    assert tokens_of(ChatResult(steps=steps)) == 12
+    transcript = Transcript(Terminal(io.StringIO(), io.StringIO(), io.StringIO(), {}))
+    assert transcript.summary(ChatResult(steps=steps)).endswith(" s · 12 tokens")
+    assert transcript.summary(ChatResult(steps=steps[1:2])).endswith(" s")

@@ -185,6 +185,21 @@ def test_a_function_becomes_a_tool():
     validate(get_weather)
 
 
+def test_a_call_of_a_tool_leaves_out_no_wrapper_of_its_handler():
+    @tool
+    def remove(path: str) -> str:
+        """Remove it."""
+        return path
+
+    @functools.wraps(remove.handler)
+    def never(*args, **kwargs):
+        raise PermissionError("not allowed")
+
+    guarded = msgspec.structs.replace(remove, handler=never)
+    with pytest.raises(PermissionError):
+        guarded("/etc")
+
+
 def test_options_of_the_decorator():
     @tool(name="refund", description="Give it back.", manual=True, timeout=2.0, metadata={"a": 1})
     def f(order_id: str) -> str: ...

@@ -9,9 +9,7 @@ from allm_actors.data import Request, Tool, ToolCall, ValidationError
 from allm_actors.data.build import user
 from allm_actors.data.compact import (
     ToolHelp,
-    forced_names,
     missing_arguments,
-    named_choice,
     projected,
     with_help,
 )
@@ -111,35 +109,6 @@ def test_a_forced_tool_is_sent_in_full(choice):
     assert (sent[0].description, sent[0].schema) == (WEATHER.description, WEATHER.schema)
     assert [tool.name for tool in sent] == ["weather", "tool_help"]
     validate(Request(messages=[user("hi")], tools=sent))
-
-
-@pytest.mark.parametrize(
-    "choice",
-    [None, "auto", {}, {"mode": "AUTO", "allowedFunctionNames": ["weather"]}, {"type": "function"}, 7],
-)
-def test_any_other_choice_forces_nothing(choice):
-    assert "weather" not in forced_names(choice)
-
-
-@pytest.mark.parametrize(
-    "choice",
-    [
-        ("tool", "weather"),
-        {"type": "tool", "name": "weather"},
-        {"type": "function", "function": {"name": "weather"}},
-        {"type": "function", "name": "weather"},
-    ],
-)
-def test_a_choice_of_one_tool_is_its_name_if_it_says_nothing_else(choice):
-    assert named_choice(choice) == "weather"
-    if isinstance(choice, dict):
-        more = {**choice, "disable_parallel_tool_use": True}
-        assert named_choice(more) is more
-
-
-@pytest.mark.parametrize("choice", [None, "auto", ("tool", 5), {"type": "tool"}, {"mode": "ANY"}])
-def test_any_other_choice_stays_as_it_is(choice):
-    assert named_choice(choice) is choice
 
 
 def test_help_describes_each_named_tool_once():

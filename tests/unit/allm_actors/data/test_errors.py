@@ -19,6 +19,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+from allm_actors.data.codec.shapes import CODES
 from allm_actors.testing import strategies
 
 
@@ -101,7 +102,10 @@ def test_an_unknown_reason_or_field_is_refused():
         ValidationError("invalid_request", ())
 
 
-@pytest.mark.parametrize("cls", [AdapterError, *AdapterError.__subclasses__()])
+ADAPTER_ERRORS = [cls for cls in CODES if issubclass(cls, AdapterError)]
+
+
+@pytest.mark.parametrize("cls", ADAPTER_ERRORS)
 def test_every_adapter_error_has_the_id_of_its_request(cls):
     error = cls("timeout", provider="p", request_id="r1")
     assert error.request_id == "r1"
@@ -140,6 +144,41 @@ def test_errors_survive_pickle_copy_and_their_own_fields(error):
     assert copy.deepcopy(error) == error
     assert type(error).from_fields(error.to_fields()) == error
     assert isinstance(error, AllmError)
+
+
+class Mine(AdapterError):
+    """An error of the user's, made with one number."""
+
+    def __init__(self, code):
+        super().__init__("timeout", message=f"code {code}")
+        self.code = code
+
+
+class MyRefusal(ValidationError):
+    """The same for a refusal."""
+
+    def __init__(self, count):
+        super().__init__("invalid_message", [("messages", "empty")] * count)
+        self.count = count
+
+
+def test_a_copy_of_an_error_is_of_its_class_and_keeps_what_the_class_adds():
+    error = Mine(7)
+    error.add_note("seen by the adapter")
+    told = error.replaced(status=504)
+    assert (type(told), told.code, told.__notes__) == (Mine, 7, ["seen by the adapter"])
+    assert (told.status, told.message, str(told), error.status) == (504, "code 7", "code 7", None)
+    signed = error.of_call("r1")
+    assert (type(signed), signed.code, signed.request_id, error.request_id) == (Mine, 7, "r1", None)
+    explained = MyRefusal(1).explained()
+    assert (type(explained), explained.count) == (MyRefusal, 1)
+    assert explained.message.endswith("messages: empty")
+
+
+def test_an_error_of_the_users_is_pickled_and_copied_with_its_fields():
+    for error in (Mine(7), MyRefusal(2)):
+        assert pickle.loads(pickle.dumps(error)) == error
+        assert copy.deepcopy(error) == error
 
 
 def test_an_error_is_shown_with_what_tells_it_from_others():

@@ -147,3 +147,12 @@ def test_an_error_of_one_chunk_alone_says_nothing_of_chunks():
             Failed(EmbeddingAdapterError("unknown")),
         )
     assert failed.value.metadata == {}
+
+
+def test_what_each_chunk_used_is_added_up():
+    one = Usage(input_tokens=3, output_tokens=0, tool_usage={"lookups": 1})
+    other = Usage(total_tokens=5, tool_usage={"lookups": 2})
+    answers = [Answered(EmbeddingResponse(usage=usage)) for usage in (one, other)]
+    _, response = run(conduct(EmbeddingRequest(input=["a", "b"]), POLICY, lambda: 0.0, 1), *answers)
+    assert response.usage == one.plus(other)
+    assert (response.usage.total(), response.usage.tool_usage) == (8, {"lookups": 3})

@@ -8,7 +8,7 @@ import pytest
 
 from allm_actors.data.redaction import redact
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.failures import http_error, retry_after_ms
+from allm_actors.engine.dialects.failures import http_error, retry_after_ms, wire_error
 from allm_actors.engine.wire import HttpFailure
 
 NOON = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
@@ -69,6 +69,64 @@ def test_who_is_not_allowed_so_long_a_request_may_not_do_it():
     words = "your plan has no such context window"
     assert refused(403, {"error": {"message": words}}).reason == "authentication_failed"
     assert refused(400, {"error": {"message": words}}).reason == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "words"),
+    [
+        ("xai", 400, "This model's maximum prompt length is 131072 but the request contains 537812 tokens."),
+        ("llamacpp", 400, "the request exceeds the available context size, try increasing it"),
+        ("moonshotai", 400, "Your request exceeded model token limit: 262144 (requested: 291351)"),
+        ("openrouter", 400, "Input length 131393 exceeds the maximum allowed input length of 131040 tokens."),
+        ("cohere", 400, "too many tokens: size limit exceeded by 3000 tokens. Try using shorter inputs"),
+        ("together", 422, "`inputs` tokens + `max_new_tokens` must be <= 4097. Given: 5000 `inputs` tokens"),
+        ("vllm", 400, "The decoder prompt (length 3000) is longer than the maximum model length of 2048."),
+        ("bedrock", 400, "Too many input tokens. Max input tokens: 8192, request input token count: 9000"),
+        ("alibaba", 400, "Range of input length should be [1, 30000]"),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_one_in_every_providers_words(provider, status, words):
+    assert (
+        refused(status, {"error": {"message": words}}, provider=provider).reason == "context_length_exceeded"
+    )
+
+
+def test_too_many_tokens_a_minute_are_no_prompt_that_is_too_long():
+    wire = {"message": "Too many tokens, please wait before trying again.", "code": "ThrottlingException"}
+    assert refused(429, wire, provider="bedrock").reason == "rate_limited"
+    assert wire_error(wire, PROVIDERS["bedrock"]).reason == "rate_limited"
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "wire"),
+    [
+        ("openrouter", 403, {"message": "flagged", "metadata": {"reasons": ["x"], "flagged_input": "y"}}),
+        ("openrouter", 403, {"message": "no", "metadata": {"error_type": "content_policy_violation"}}),
+        ("xai", 403, "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO"),
+        ("alibaba", 400, {"message": "inappropriate", "code": "data_inspection_failed"}),
+        ("alibaba", 400, {"message": "inappropriate", "code": "DataInspectionFailed"}),
+        ("zai", 400, {"message": "potentially unsafe or sensitive content", "code": "1301"}),
+        ("deepseek", 400, {"message": "Content Exists Risk", "code": "invalid_request_error"}),
+    ],
+)
+def test_a_prompt_that_moderation_refuses_is_no_wrong_key(provider, status, wire):
+    error = refused(status, {"error": wire}, provider=provider)
+    assert (error.reason, error.status) == ("content_filter", status)
+    assert "key" not in error.message
+    assert refused(403, {"error": "no"}, provider=provider).reason == "authentication_failed"
+
+
+@pytest.mark.parametrize(
+    ("provider", "reason"),
+    [("cohere", "content_filter"), ("groq", "provider_unavailable"), ("openai", "unknown")],
+)
+def test_a_status_of_a_providers_own_means_what_it_says(provider, reason):
+    assert refused(498, {"error": {"message": "no"}}, provider=provider).reason == reason
+
+
+def test_the_context_of_a_server_of_ones_own_is_known_by_its_code():
+    wire = {"error": {"message": "no", "code": 400, "type": "exceed_context_size_error"}}
+    assert refused(400, wire, provider="llamacpp").reason == "context_length_exceeded"
 
 
 def test_the_error_behind_a_brokers_error_is_told_and_counts():

@@ -50,8 +50,15 @@ def test_parameters_of_the_model_are_options_and_the_rest_is_the_requests():
         temperature=0.5,
         max_tokens=9,
         response_format={"type": "json_schema", "name": "n", "schema": {"type": "object"}},
-        options={"num_ctx": 4096, "keep_alive": "5m", "options": {"seed": 1}},
+        options={
+            "num_ctx": 4096,
+            "keep_alive": "5m",
+            "truncate": False,
+            "shift": False,
+            "options": {"seed": 1},
+        },
     )
+    assert (body["truncate"], body["shift"]) == (False, False)
     assert body["options"] == {"temperature": 0.5, "num_predict": 9, "num_ctx": 4096, "seed": 1}
     assert (body["keep_alive"], body["format"]) == ("5m", {"type": "object"})
     assert sent(response_format={"type": "json_object"})["format"] == "json"
@@ -66,6 +73,22 @@ def test_calls_and_answers_go_by_name():
     assert body["tools"][0]["function"]["name"] == "look"
 
 
+def test_what_the_model_thought_goes_back_with_its_calls():
+    call = {"function": {"name": "look", "arguments": {"x": 1}}}
+    lines = [{"message": {"thinking": "I "}}, {"message": {"thinking": "look."}}]
+    done = {"message": {"content": "", "tool_calls": [call]}, "done": True, "done_reason": "stop"}
+    said = stream(*lines, done)[-1].message
+    body = sent(user("hi"), said, tools=[TOOL])
+    assert body["messages"][1] == {
+        "role": "assistant",
+        "content": "",
+        "thinking": "I look.",
+        "tool_calls": [call],
+    }
+    silent = stream({**done, "message": {"content": "No."}})[-1].message
+    assert sent(user("hi"), silent)["messages"][1] == {"role": "assistant", "content": "No."}
+
+
 def test_a_forced_call_is_refused_and_none_means_no_tools():
     assert "tools" not in sent(tools=[TOOL], tool_choice="none")
     with pytest.raises(AdapterError, match="cannot force a tool call") as refused:
@@ -78,7 +101,7 @@ def test_pictures_are_base64():
     assert sent(user([TextPart(text="what?"), picture]))["messages"] == [
         {"role": "user", "content": "what?", "images": ["AQI="]}
     ]
-    with pytest.raises(AdapterError, match="by URL"):
+    with pytest.raises(AdapterError, match="Ollama takes no picture by URL"):
         sent(user([ImagePart(image=Image.from_url("https://y/z.png"))]))
 
 

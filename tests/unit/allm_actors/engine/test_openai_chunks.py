@@ -190,6 +190,7 @@ def test_calls_that_finish_with_stop_are_calls():
         ("length", "length"),
         ("model_length", "length"),
         ("function_call", "tool_calls"),
+        ("model_context_window_exceeded", "length"),
         ("odd", "other"),
     ],
 )
@@ -229,15 +230,14 @@ def test_a_refusal_is_a_content_filter_with_its_words():
     assert (last.metadata["refusal"], last.message.content) == ("I cannot.", "")
 
 
-def test_a_content_filter_waits_for_the_usage_and_is_an_error():
-    events = decode(
-        delta(content="x"), delta("content_filter"), {"choices": [], "usage": {"total_tokens": 4}}
-    )
+@pytest.mark.parametrize("finish", ["content_filter", "sensitive"])
+def test_a_content_filter_waits_for_the_usage_and_is_an_error(finish):
+    events = decode(delta(content="x"), delta(finish), {"choices": [], "usage": {"total_tokens": 4}})
     assert kinds(events) == [TextDelta, RawChunk, ErrorEvent]
     assert events[-1].error.reason == "content_filter"
 
 
-@pytest.mark.parametrize("finish", ["error", "insufficient_system_resource"])
+@pytest.mark.parametrize("finish", ["error", "insufficient_system_resource", "network_error"])
 def test_an_answer_that_was_broken_off_is_an_error(finish):
     error = decode(delta(content="x"), delta(finish))[-1].error
     assert (error.reason, error.metadata["partial"]) == ("provider_unavailable", True)

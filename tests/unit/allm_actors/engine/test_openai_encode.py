@@ -14,7 +14,8 @@ from allm_actors.engine.dialects.openai.chat import encode
 def body(provider="openai", **fields):
     fields.setdefault("messages", [Message(role="user", content="hi")])
     http = encode(Request(**fields), PROVIDERS[provider], "https://host/v1")
-    assert http.url == "https://host/v1/chat/completions"
+    if provider != "azure":  # its deployments are in the path
+        assert http.url == "https://host/v1/chat/completions"
     return json.loads(http.body)
 
 
@@ -40,11 +41,17 @@ def test_the_least_there_is():
         ],
         *[("openai", m, "max_tokens") for m in ("gpt-4", "gpt-3.5-turbo", "gpt-4-turbo", None)],
         ("groq", "openai/gpt-oss-120b", "max_tokens"),
+        ("azure", "gpt-35-turbo-16k", "max_tokens"),
+        ("azure", "gpt-5", "max_completion_tokens"),
         ("cerebras", "zai-glm-4.7", "max_completion_tokens"),
     ],
 )
 def test_the_name_of_the_token_limit(provider, model, name):
     assert body(provider, model=model, max_tokens=5)[name] == 5
+
+
+def test_a_deployment_of_any_name_may_be_given_the_newer_limit():
+    assert body("azure", model="prod", options={"max_completion_tokens": 5})["max_completion_tokens"] == 5
 
 
 def test_tools_and_choices():
@@ -57,8 +64,6 @@ def test_tools_and_choices():
         }
     ]
     assert wire["tool_choice"] == {"type": "function", "function": {"name": "f"}}
-    flat = {"type": "function", "name": "f"}
-    assert body(tools=[tool], tool_choice=flat)["tool_choice"] == wire["tool_choice"]
     assert parameters(msgspec.structs.replace(tool, schema={})) == {"type": "object", "properties": {}}
     whole = {"properties": {"a": {}}, "type": "object"}
     assert parameters(msgspec.structs.replace(tool, schema=whole)) is whole
@@ -75,7 +80,7 @@ def roles(provider, *messages):
     return [(wire["role"], wire["content"]) for wire in body(provider, messages=list(messages))["messages"]]
 
 
-@pytest.mark.parametrize("provider", ["moonshotai", "mistral", "perplexity"])
+@pytest.mark.parametrize("provider", ["moonshotai", "mistral", "perplexity", "zai"])
 def test_an_answer_without_anything_is_left_out_where_it_is_refused(provider):
     asked = [Message(role="user", content="a"), EMPTY]
     assert roles(provider, *asked) == [("user", "a")]
@@ -136,6 +141,23 @@ def test_response_formats(wanted, wire):
     assert body(response_format=wanted).get("response_format") == wire
 
 
+@pytest.mark.parametrize("provider", ["deepseek", "zai"])
+def test_a_schema_is_told_in_the_prompt_where_only_json_can_be_asked_for(provider):
+    schema = {"type": "object", "properties": {"age": {"type": "integer"}}}
+    form = {"type": "json_schema", "name": "cat", "schema": schema, "strict": True}
+    user, system = Message(role="user", content="A cat?"), Message(role="system", content="Be brief.")
+    wire = body(provider, messages=[user], response_format=form)
+    assert wire["response_format"] == {"type": "json_object"}
+    told = wire["messages"][0]
+    assert [message["role"] for message in wire["messages"]] == ["system", "user"]
+    assert json.dumps(schema, separators=(",", ":")) in told["content"]
+    after = body(provider, messages=[system, user], response_format=form)["messages"]
+    assert after == [{"role": "system", "content": f"Be brief.\n\n{told['content']}"}, wire["messages"][1]]
+    for other in ({"type": "json_object"}, {"type": "text"}):
+        plain = body(provider, messages=[user], response_format=other)
+        assert (plain["response_format"], plain["messages"]) == (other, [wire["messages"][1]])
+
+
 def test_options_have_the_last_word():
     wire = body(
         model="m", temperature=0.0, options={"temperature": 1, "top_p": 0.5, "stream_options": {"x": 1}}
@@ -177,6 +199,21 @@ def test_messages():
         "content": "42",
         "tool_call_id": "c",
     }
+
+
+@pytest.mark.parametrize(
+    ("provider", "named"),
+    [
+        ("openai", ["system", "user", "assistant"]),
+        ("xai", ["user"]),
+        ("groq", []),
+        ("mistral", []),
+    ],
+)
+def test_a_name_is_sent_where_it_is_not_refused(provider, named):
+    said = [Message(role=role, content="x", name="bob") for role in ("system", "user", "assistant")]
+    told = body(provider, messages=said)["messages"]
+    assert [message["role"] for message in told if message.get("name") == "bob"] == named
 
 
 def test_pictures():
@@ -235,9 +272,21 @@ def test_thoughts_go_back_to_those_who_want_them():
     call = ToolCall(id="c", name="f", arguments={})
     assert thought("deepseek", kept)["reasoning_content"] == "hm"
     assert thought("openrouter", kept)["reasoning_details"] == [{"text": "hm"}]
+    at_cerebras = thought("cerebras", {"reasoning": "hm"}, calls=[call])
+    assert (at_cerebras["reasoning"], "reasoning_content" in at_cerebras) == ("hm", False)
     assert not set(kept) & set(thought("groq", kept))
-    assert thought("deepseek", calls=[call])["reasoning_content"] == ""
-    assert not set(kept) & (set(thought("deepseek")) | set(thought("openrouter", calls=[call])))
+    for silent in ("openrouter", "zai"):
+        assert not set(kept) & set(thought(silent, calls=[call]))
+
+
+@pytest.mark.parametrize("provider", ["deepseek", "moonshotai"])
+def test_an_answer_without_thoughts_has_a_blank_one_where_none_and_an_empty_one_are_refused(provider):
+    call = ToolCall(id="c", name="f", arguments={})
+    plain = Message(role="assistant", content="x")
+    calling = Message(role="assistant", content="", metadata={"tool_calls": [call]})
+    other = Message(role="assistant", content="x", metadata={"provider_state": {"cohere": {}}})
+    told = body(provider, messages=[plain, calling, other, Message(role="user", content="y")])["messages"]
+    assert [message.get("reasoning_content") for message in told] == [" ", " ", " ", None]
 
 
 def test_text_that_is_no_unicode_is_refused_by_name():

@@ -109,7 +109,6 @@ class TestEncode:
             ("auto", "auto"),
             ("required", "required"),
             ("look", {"type": "function", "name": "look"}),
-            ({"type": "function", "function": {"name": "look"}}, {"type": "function", "name": "look"}),
             ({"type": "web_search"}, {"type": "web_search"}),
         ],
         ids=str,

@@ -247,6 +247,51 @@ def test_what_is_no_form_of_an_answer_is_refused_with_what_to_write(wanted, why)
     assert caught.value.errors == [("response_format", "invalid_shape")]
 
 
+OWN_TOOLS = {"tools": [{"name": "look"}]}
+OWN = {"model": "m", "messages": [Message(role="user", content="hi")], "options": OWN_TOOLS}
+
+
+def written(provider, choice):
+    row, asked = PROVIDERS[provider], in_common_words(Request(tool_choice=choice, **OWN))
+    return json.loads(find_dialect(row.dialect).encode(asked, row, "http://x").body)
+
+
+@pytest.mark.parametrize(
+    ("provider", "choice", "sent"),
+    [
+        ("anthropic", "required", {"tool_choice": {"type": "any"}}),
+        ("anthropic", "look", {"tool_choice": {"type": "tool", "name": "look"}}),
+        ("anthropic", "none", {"tool_choice": {"type": "none"}}),
+        ("cohere", "required", {"tool_choice": "REQUIRED"}),
+        ("cohere", "none", {"tool_choice": "NONE"}),
+        ("gemini", "required", {"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}}),
+        ("gemini", "none", {"toolConfig": {"functionCallingConfig": {"mode": "NONE"}}}),
+        ("groq", "required", {"tool_choice": "required"}),
+        ("groq", "look", {"tool_choice": {"type": "function", "function": {"name": "look"}}}),
+    ],
+)
+def test_a_choice_of_tools_in_the_providers_own_form_is_written(provider, choice, sent):
+    assert written(provider, choice) == written(provider, None) | sent
+
+
+@pytest.mark.parametrize(
+    ("provider", "choice"),
+    [("bedrock", "required"), ("bedrock", "none"), ("cohere", "look"), ("ollama", "look")],
+)
+def test_a_choice_of_tools_in_the_providers_own_form_is_refused_where_there_is_no_place_for_it(
+    provider, choice
+):
+    with pytest.raises(AdapterError, match="tool") as caught:
+        written(provider, choice)
+    assert (caught.value.reason, caught.value.provider) == ("unsupported_feature", provider)
+
+
+def test_no_tools_in_the_providers_own_form_are_left_where_none_may_be_called():
+    assert written("ollama", "none") == {
+        name: value for name, value in written("ollama", None).items() if name != "tools"
+    }
+
+
 @pytest.mark.parametrize("dialect", ["anthropic", "bedrock", "gemini", "ollama"])
 def test_a_servers_own_form_is_refused_where_it_would_be_left_out(dialect):
     row = PROVIDERS["anthropic"]

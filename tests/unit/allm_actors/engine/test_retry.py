@@ -40,6 +40,8 @@ def test_the_last_attempt_is_the_last():
         (AdapterError("rate_limited", metadata={"retry": None}), True),
         (AdapterError("provider_unavailable", metadata={"partial": True}), False),
         (AdapterError("provider_unavailable", status=501), False),
+        (AdapterError("provider_unavailable", status=498), True),
+        (AdapterError("content_filter", status=498), False),
         (AdapterError("timeout", metadata={"phase": "silence"}), False),
         (AdapterError("authentication_failed", status=401), False),
         (AdapterError("rate_limited", status=429, metadata={"retry": False}), False),
