@@ -1,7 +1,7 @@
 """`allm sessions`: what a store holds.
 
-Rule of this file: it only reads; if the default store does not exist yet, it counts as empty. A damaged
-session does not hide the others.
+Rule of this file: it only reads; if the default store does not exist yet, it counts as empty. A session
+that cannot be read does not hide the others.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def perform(options: Options, terminal: Terminal) -> int:
     store.open()
     try:
         names = store.ids()
-        damaged = _list_long(store, names, terminal) if options.long else _list(names, terminal)
+        unread = _list_long(store, names, terminal) if options.long else _list(names, terminal)
     finally:
         store.close()
     if not names:
         terminal.note(f"no sessions in {place}")
-    for error in damaged:
+    for error in unread:
         terminal.complain(line(error))
-    return 1 if damaged else 0
+    return 1 if unread else 0
 
 
 def _list(names: list[str], terminal: Terminal) -> list[StoreError]:
@@ -47,18 +47,18 @@ def _list(names: list[str], terminal: Terminal) -> list[StoreError]:
 
 
 def _list_long(store: Store, names: list[str], terminal: Terminal) -> list[StoreError]:
-    """Print a line for each session. Returns the errors of those that are damaged."""
-    damaged = []
+    """Print a line for each session. Returns the errors of those that cannot be read."""
+    unread = []
     for name in names:
         try:
             text = _line(store, name, terminal)
         except StoreError as error:
-            if error.reason != "corrupt":
+            if error.reason not in ("corrupt", "newer_schema"):
                 raise
-            damaged.append(error)
-            text = f"{terminal.paint(terminal.name(name), 'bold')}  {terminal.paint('corrupt', 'red')}"
+            unread.append(error)
+            text = f"{terminal.paint(terminal.name(name), 'bold')}  {terminal.paint(error.reason, 'red')}"
         terminal.say(text)
-    return damaged
+    return unread
 
 
 def _line(store: Store, name: str, terminal: Terminal) -> str:

@@ -142,8 +142,8 @@ def key_of(source: Any) -> Secret | None:
     return Secret(key) if isinstance(key, str) else key if isinstance(key, Secret) else None
 
 
-def without_key(error: Exception, source: Any) -> Exception:
-    """An adapter's exception; if it, or one that led to it, quotes the call's key, a copy without the key.
+def without_key(error: BaseException, source: Any) -> BaseException:
+    """What an adapter raised; if it, or one that led to it, quotes the call's key, a copy without the key.
 
     An AllmError, a TypeError and a ValueError keep their type; any other copy is an `AdapterFailed`.
     """

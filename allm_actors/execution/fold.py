@@ -167,6 +167,8 @@ class Fold:
         result: object = event.result
         if isinstance(result, ChatResult):
             self._chat_result = result
+            # What has come since the last step is in it: at most a part of an answer, and the chat's error.
+            self._receiving = Receiving(self._receiving.error, self._receiving.metadata)
 
     def _known_thread(self) -> Thread:
         if self._thread is None:

@@ -23,6 +23,9 @@ A chat with `structured_finalize` has two passes: the loop itself, as a draft; t
 more answer, asked for with a nudge and without tools. The first pass's ChatCompleted is never emitted; its
 turns do not count.
 
+An error that ends a step or a chat is shown, once: by the model's own ErrorEvent, or by one from here, before the last
+events.
+
 A run whose answer must fit a type asks again for one that does not. In a chat each answer is a step of its
 own; for a step, or a single answer, the last one counts, with the usage of all. A single answer then ends
 with StepCompleted, because no other event has a field for the value.
@@ -169,7 +172,7 @@ def _heard(state: LoopState, phase: Asking, news: ModelEvents) -> Transition:
 
 def _with_one_error(state: LoopState, phase: Asking, events: tuple[Event, ...]) -> tuple[Event, ...]:
     """The events with only the first error of the answer, which gets this run's request id."""
-    broken = any(isinstance(event, ErrorEvent) for event in phase.events)
+    broken = _is_broken(phase)
     kept: list[Event] = []
     for event in events:
         if not isinstance(event, ErrorEvent):
@@ -196,14 +199,14 @@ def _refused(state: LoopState, error: AllmError) -> Transition:
     if state.draft is not None and not state.retries:
         return _finish(state, state.draft, pass_2_error=error)
     if state.steps:
-        return _halt(state, Halted("error", {"error": error}))
+        return _fail(state, error)
     return _over(state, Finish(Refused(error)))
 
 
 def _ended(state: LoopState, phase: Asking) -> Transition:
     answer = Fold().apply_all(phase.events)
     priced = _priced(state, answer)
-    state, effects = _received(state, answer)
+    state, effects = _received(state, phase, answer)
     return state, (*priced, *effects)
 
 
@@ -219,7 +222,7 @@ def _priced(state: LoopState, answer: Fold) -> tuple[Effect, ...]:
     return (Emit((event,)),)
 
 
-def _received(state: LoopState, answer: Fold) -> Transition:
+def _received(state: LoopState, phase: Asking, answer: Fold) -> Transition:
     response = _told(state, answer.response())
     if state.options.kind != "generate":
         response = _signed(state, whole(response, answer.unfinished_calls, answer.repeated_call))
@@ -228,8 +231,11 @@ def _received(state: LoopState, answer: Fold) -> Transition:
         said = Checkpoint(state.thread.add(spoken(response)))
         state = msgspec.structs.replace(state, phase=Parsing(response))
         return state, (said, ParseAnswer(state.turn, response.text() or ""))
-    if state.options.kind == "generate" or response.finish_reason != "tool_calls":
+    if state.options.kind == "generate":
         return _answered(state, response)
+    if response.finish_reason != "tool_calls":
+        unshown = response.finish_reason == "error" and not _is_broken(phase)
+        return _answered(state, response, _shown(response.metadata["error"]) if unshown else ())
     thread = state.thread.add(calling(response))
     if state.options.mode == "manual":
         event = StepCompleted(response=response, thread=thread, mode="manual")
@@ -277,10 +283,18 @@ def _answered(state: LoopState, response: Response, effects: tuple[Effect, ...] 
 
 def _with_error(phase: Asking, error: AllmError) -> tuple[Asking, tuple[Effect, ...]]:
     """The phase after the stream broke, and an ErrorEvent, unless the stream itself had one."""
-    if any(isinstance(event, ErrorEvent) for event in phase.events):
+    if _is_broken(phase):
         return phase, ()
     event = ErrorEvent(error)
     return phase.heard((event,)), (Emit((event,)),)
+
+
+def _is_broken(phase: Asking) -> bool:
+    return any(isinstance(event, ErrorEvent) for event in phase.events)
+
+
+def _shown(error: AllmError) -> tuple[Effect, ...]:
+    return (Emit((ErrorEvent(error),)),)
 
 
 # --- answers that must fit a type ---------------------------------------------------------------------------------
@@ -288,12 +302,17 @@ def _with_error(phase: Asking, error: AllmError) -> tuple[Asking, tuple[Effect, 
 
 def _parsed(state: LoopState, response: Response, news: AnswerParsed) -> Transition:
     if news.error is not None:
-        return _answered(state, as_error(response, news.error))
+        return _unusable(state, response, news.error)
     if news.problem is None:
         return _answered(state, msgspec.structs.replace(response, parsed=news.value))
     if state.retries == state.options.max_retries:
-        return _answered(state, as_error(response, misfit(news.problem, state.retries)))
+        return _unusable(state, response, misfit(news.problem, state.retries))
     return _ask_again(state, response, news.problem)
+
+
+def _unusable(state: LoopState, response: Response, error: AllmError) -> Transition:
+    """The answer is complete, and there is an error instead of its value."""
+    return _answered(state, as_error(response, error), _shown(error))
 
 
 def _ask_again(state: LoopState, response: Response, problem: str) -> Transition:
@@ -350,7 +369,7 @@ def _close(
 
 def _judged(state: LoopState, news: HaltAnswered) -> Transition:
     if isinstance(news.answer, Exception):
-        return _halt(state, Halted("error", {"error": predicate_raised(news.answer)}))
+        return _fail(state, predicate_raised(news.answer))
     return _go_on(state, news.answer)
 
 
@@ -401,6 +420,16 @@ def _halt(
     return _finish(state, result, effects)
 
 
+def _fail(
+    state: LoopState,
+    error: AllmError,
+    effects: tuple[Effect, ...] = (),
+    final_response: Response | None = None,
+) -> Transition:
+    """The chat ends with an error that has not been shown."""
+    return _halt(state, Halted("error", {"error": error}), (*effects, *_shown(error)), final_response)
+
+
 def _finalize(state: LoopState, draft: ChatResult, effects: tuple[Effect, ...]) -> Transition:
     """The second pass: one answer in the requested format, to the thread of the first pass, without tools."""
     nudge = DEFAULT_NUDGE if state.options.nudge is None else state.options.nudge
@@ -443,31 +472,31 @@ def _cancelled(state: LoopState, news: Cancelled) -> Transition:
         case Batch() as batch:
             return _cut_batch(state, batch, news)
         case Judging() | Finished():
-            return _halt(state, _stopped(news))
+            return _stop(state, news)
 
 
 def _cut_answer(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) -> Transition:
     """A single answer, or a step's, was cut off: its error says so."""
     error = _reason(news)
+    phase, shown = _with_error(phase, error)
+    response = _told(state, Fold().apply_all(phase.events).response())
     if state.options.kind == "generate":
-        phase, shown = _with_error(phase, error)
-        response = _told(state, Fold().apply_all(phase.events).response())
         return _answered(state, response, (stop, *shown))
-    response = as_error(_told(state, Fold().apply_all(phase.events).response()), error)
+    response = as_error(response, error)
     state, effects = _plain_step(state, response, *partial(response))
-    return state, (stop, *effects)
+    return state, (stop, *shown, *effects)
 
 
 def _cut_chat(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) -> Transition:
     """A chat was cut off in the middle of an answer: the text so far stays in the thread, marked as partial."""
     if not phase.count:
-        return _halt(_unasked(state), _stopped(news), (stop,))
+        return _stop(_unasked(state), news, (stop,))
     response = _told(state, Fold().apply_all(phase.events).response())
     messages = partial(response)
     if not messages:
-        return _halt(_unasked(state), _stopped(news), (stop,), response)
+        return _stop(_unasked(state), news, (stop,), response)
     state = msgspec.structs.replace(state, thread=state.thread.add(*messages))
-    return _halt(state, _stopped(news), (stop, Checkpoint(state.thread)), response)
+    return _stop(state, news, (stop, Checkpoint(state.thread)), response)
 
 
 def _unasked(state: LoopState) -> LoopState:
@@ -481,10 +510,9 @@ def _unasked(state: LoopState) -> LoopState:
 def _cut_parsing(state: LoopState, response: Response, news: Cancelled) -> Transition:
     """Cancelled after a complete answer, before it was known whether it fits: the answer stays, without a value."""
     if state.options.kind != "chat":
-        error = _reason(news)
-        return _answered(state, as_error(response, error), (Emit((ErrorEvent(error),)),))
+        return _unusable(state, response, _reason(news))
     state = msgspec.structs.replace(state, thread=state.thread.add(spoken(response)))
-    return _halt(state, _stopped(news), (Checkpoint(state.thread),), response)
+    return _stop(state, news, (Checkpoint(state.thread),), response)
 
 
 def _cut_batch(state: LoopState, batch: Batch, news: Cancelled) -> Transition:
@@ -493,17 +521,24 @@ def _cut_batch(state: LoopState, batch: Batch, news: Cancelled) -> Transition:
     batch, effects = batches.close(batch, why, news.unbegun)
     event = _completed(batch)
     if state.options.kind == "step":
-        event = msgspec.structs.replace(event, response=as_error(event.response, _reason(news)))
-        return _close(state, event, batch.answered, effects)
+        error = _reason(news)
+        event = msgspec.structs.replace(event, response=as_error(event.response, error))
+        return _close(state, event, batch.answered, (*effects, *_shown(error)))
     steps = (*state.steps, step_of(event, batch.answered))
     state = msgspec.structs.replace(state, thread=event.thread, steps=steps)
-    return _halt(state, _stopped(news), (*effects, Emit((event,))))
+    return _stop(state, news, (*effects, Emit((event,))))
 
 
-def _stopped(news: Cancelled) -> Halted:
+def _stop(
+    state: LoopState,
+    news: Cancelled,
+    effects: tuple[Effect, ...] = (),
+    final_response: Response | None = None,
+) -> Transition:
+    """The chat is cut off."""
     if news.reason == "error":
-        return Halted("error", {"error": _reason(news)})
-    return Halted(news.reason)
+        return _fail(state, _reason(news), effects, final_response)
+    return _halt(state, Halted(news.reason), effects, final_response)
 
 
 def _reason(news: Cancelled) -> AllmError:

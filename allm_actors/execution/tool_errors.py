@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from allm_actors.data import AllmError, EngineError, StreamError, ToolCall, ToolError
+from allm_actors.data.authorship import ours
 
 __all__ = [
     "call_cancelled",
@@ -169,4 +170,4 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
 
 
 def _error(reason: str, call: ToolCall, message: str, cause: Any = None) -> ToolError:
-    return ToolError(reason, message=message, cause=cause, tool_name=call.name, tool_call_id=call.id)
+    return ours(ToolError(reason, message=message, cause=cause, tool_name=call.name, tool_call_id=call.id))

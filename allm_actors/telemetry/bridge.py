@@ -17,6 +17,7 @@ from itertools import count
 from typing import Any
 
 from allm_actors.data import AllmError, Err, Response, ToolCall, ToolError
+from allm_actors.data.authorship import is_ours
 from allm_actors.data.redaction import redact
 
 from .bus import Event, attach, detach
@@ -148,15 +149,13 @@ def _tool_failure(reason: Any, content: bool) -> dict[str, Any]:
 
 
 def _our_words(reason: BaseException) -> str | None:
-    """The text of an error that the library itself wrote, or None: it makes such errors without raising them,
-    or keeps an unquoted text in their metadata.
-    """
+    """The text of an error that the library itself wrote, without what it quotes, or None."""
     if not isinstance(reason, ToolError) or reason.cause is not None:
         return None
     unquoted = reason.metadata.get("unquoted")  # arguments that do not fit, without what the model sent
     if isinstance(unquoted, str):
         return _short(unquoted)
-    return _short(_told(str, reason)) if reason.__traceback__ is None else None
+    return _short(_told(str, reason)) if is_ours(reason) else None
 
 
 def _told(how: Callable[[Any], str], value: Any) -> str:

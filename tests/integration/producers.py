@@ -435,7 +435,7 @@ def _another_file() -> AllmError:
 
 @produces(allm.StoreError, "newer_schema")
 def _from_the_future() -> AllmError:
-    """a store, or bytes, of a later version"""
+    """a store, a session or bytes of a later version, or with a type that this process has not registered"""
     return raised(lambda: allm.from_msgpack(b"\x92\x63\xc0"))
 
 

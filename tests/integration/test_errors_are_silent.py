@@ -10,9 +10,11 @@ import traceback
 
 import pytest
 
+import allm_actors as allm
 from allm_actors import telemetry
 from allm_actors.data import ErrorEvent
 from allm_actors.engine.http.transport import HttpxTransport
+from allm_actors.testing import script
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.integration import wires
 from tests.integration.wires import DIALECTS, KEY, ask, begun, frames, stream_type, streamed
@@ -198,3 +200,109 @@ def test_whatever_else_opens_a_door_is_not_shown_either(name, caplog, monkeypatc
     ended, told = errors_of("openai_chat", [Reply(status=401, headers=kind, body=body)], **options)
     assert ended[0].error.reason == "authentication_failed"
     assert secret not in shown(ended[0].error) + repr(told) + caplog.text
+
+
+class Panic(BaseException):
+    """No `Exception`, as what an extension written in another language raises."""
+
+
+RAISED = (RuntimeError, KeyError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, Panic)
+KEYS = {"a key": KEY, "a function for a key": lambda: KEY}
+
+
+def refusal(exception, call):
+    key = call.api_key() if callable(call.api_key) else call.api_key
+    return exception(f"refused, with the key {key if isinstance(key, str) else key.reveal()}")
+
+
+class Own:
+    """An adapter of one's own that raises an error with the key in it."""
+
+    name = "own"
+
+    def __init__(self, exception):
+        self.exception = exception
+
+
+class OnOpening(Own):
+    def stream(self, request, call):
+        raise refusal(self.exception, call)
+
+
+class WhileStreaming(Own):
+    def stream(self, request, call):
+        yield allm.MessageStarted()
+        raise refusal(self.exception, call)
+
+
+class Asynchronously(Own):
+    async def stream(self, request, call):
+        yield allm.MessageStarted()
+        raise refusal(self.exception, call)
+
+
+class Playing(WhileStreaming):
+    play = WhileStreaming.stream
+
+
+class Embedding(Own):
+    def embed(self, request, call):
+        raise refusal(self.exception, call)
+
+
+class EmbeddingAsynchronously(Own):
+    async def embed(self, request, call):
+        raise refusal(self.exception, call)
+
+
+@pytest.fixture
+def told(caplog):
+    """A function that returns everything that was logged and told until then."""
+    events = []
+    telemetry.attach("all", lambda event: events.append(repr(event)))
+    with caplog.at_level(logging.DEBUG):
+        yield lambda: caplog.text + "".join(map(repr, caplog.records)) + "".join(events)
+    telemetry.detach("all")
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("exception", RAISED)
+@pytest.mark.parametrize("adapter", [OnOpening, WhileStreaming, Asynchronously, Playing])
+def test_whatever_an_adapter_of_ones_own_raises_loses_the_key(adapter, exception, key, told, tmp_path):
+    engine = allm.Engine(adapter(exception), model="m")
+    with allm.Host(store=tmp_path / "s.db") as host:
+        session = host.session("s", engine, api_key=key)
+        try:
+            result = session.reply("hi").result()
+            assert result.halted_reason == "error"
+            said = shown(result.metadata["error"])
+        except (ValueError, TypeError, allm.AllmError) as refused:
+            said = shown(refused)
+        said += repr(session.value) + host.tree()
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert KEY not in said + told()
+    assert KEY.encode() not in stored
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("exception", RAISED)
+@pytest.mark.parametrize("adapter", [Embedding, EmbeddingAsynchronously])
+def test_whatever_an_adapter_of_a_service_raises_loses_the_key_and_is_told(adapter, exception, key, told):
+    engine = allm.Engine(embed_adapter=adapter(exception), embed_model="m")
+    with pytest.raises(allm.EmbeddingAdapterError, match=exception.__name__) as raised:
+        allm.embed(engine, ["hi"], api_key=key, retry=False)
+    assert KEY not in shown(raised.value) + told()
+
+
+@pytest.mark.parametrize("exception", RAISED)
+def test_an_exit_in_an_adapter_ends_neither_its_host_nor_the_loop_of_its_caller(exception):
+    async def run():
+        async with allm.Host() as host:
+            failed = await host.session("a", allm.Engine(Asynchronously(exception), model="m"), api_key=KEY)
+            ended = await failed.reply("hi")
+            whole = allm.Engine(
+                "fake", adapter_opts={"scripts": [[script.text("yes"), script.finish("stop")]]}
+            )
+            return ended.halted_reason, (await (await host.session("b", whole)).reply("hi")).text()
+
+    assert asyncio.run(run()) == ("error", "yes")

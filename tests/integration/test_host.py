@@ -1475,23 +1475,23 @@ class Failing:
         return self._kept.save(batch)
 
 
-class FailingOnce(MemoryStore):
-    """Cannot save what it is asked to save as the nth."""
+class FailingAt(MemoryStore):
+    """Cannot save what it is asked to save as one of these, counted from 1."""
 
-    def __init__(self, nth):
+    def __init__(self, *failing):
         super().__init__()
-        self.nth, self.saves = nth, 0
+        self.failing, self.saves = failing, 0
 
     def save(self, batch):
         self.saves += 1
-        if self.saves == self.nth:
+        if self.saves in self.failing:
             raise allm.StoreError("unavailable", message="a full disk")
         super().save(batch)
 
 
 @pytest.mark.parametrize("nth", range(1, 6))
 def test_a_save_that_fails_is_the_error_of_the_turn_and_the_session_says_so(nth):
-    store, tools = FailingOnce(nth), [tool("t", handler=lambda _: "x")]
+    store, tools = FailingAt(nth), [tool("t", handler=lambda _: "x")]
     with allm.Host(store=store) as host:
         chat = host.session("s", fake(calls(("c0", "t")), says("one"), says("two"), tools=tools))
         if nth == 1:  # the message itself: nothing has happened
@@ -1515,11 +1515,29 @@ def test_a_save_that_fails_is_the_error_of_the_turn_and_the_session_says_so(nth)
 
 def test_what_waited_for_a_save_that_fails_is_shown_before_the_turn_ends_with_the_error():
     tools = [tool("t", handler=lambda _: "x")]
-    with allm.Host(store=FailingOnce(3)) as host:
+    with allm.Host(store=FailingAt(3)) as host:
         chat = host.session("s", fake(calls(("c0", "t")), says("one"), tools=tools))
         shown = list(chat.reply("hi"))
-        assert tags(shown)[-3:] == ["tool_result_encoded", "step_completed", "chat_completed"]
-        assert shown[-1].result.metadata["error"].message == "a full disk"
+        assert tags(shown)[-4:] == ["tool_result_encoded", "step_completed", "error", "chat_completed"]
+        assert shown[-1].result.metadata["error"] == shown[-2].error
+        assert shown[-2].error.message == "a full disk"
+
+
+@pytest.mark.parametrize("operation", ["reply", "step"])
+@pytest.mark.parametrize("failing", [{2}, {3}, {4}, {5}, {2, 3}, {3, 4}, {4, 5}, {3, 4, 5, 6}])
+def test_a_store_that_fails_is_the_error_that_the_reader_is_shown_once(failing, operation):
+    before = 1 if operation == "step" else 0  # a step needs a conversation, which is stored first
+    store = FailingAt(*(before + nth for nth in failing))
+    tools = [tool("t", handler=lambda _: "x")]
+    with allm.Host(store=store) as host:
+        session = host.session("s", fake(calls(("c0", "t")), says("one"), tools=tools))
+        if operation == "step":
+            session.replace_messages([allm.user("hi")])
+        turn = session.reply("hi") if operation == "reply" else session.step()
+        shown = [event.error for event in turn if isinstance(event, allm.ErrorEvent)]
+        result = turn.result()
+        told = result.metadata | (result.response.metadata if operation == "step" else {})
+        assert shown == ([told["error"]] if "error" in told else [])
 
 
 def test_what_was_said_is_stored_when_the_turn_is_admitted(any_host):

@@ -11,6 +11,7 @@ from functools import partial
 
 import httpx
 import pytest
+import trustme
 
 from allm_actors.data import AdapterError
 from allm_actors.engine.http import http1_connection
@@ -739,6 +740,33 @@ def test_authorities_come_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setattr(door, "_trusted", {})
     server = LoopbackServer([Reply(body=b"1")], tls=server_tls())
     assert run(server, partial(fetch, url=server_url(server)), HttpxTransport()) == b"1"
+
+
+@both_stacks
+def test_authorities_that_were_renewed_are_read_by_the_next_transport(monkeypatch, tmp_path):
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setattr(door, "_trusted", {})
+    server = LoopbackServer([Reply(body=b"1"), Reply(body=b"2")], tls=server_tls())
+
+    async def fetch_anew():
+        transport = HttpxTransport()
+        try:
+            return await fetch(transport, server_url(server))
+        finally:
+            await transport.aclose()
+
+    async def scenario(_transport):
+        with pytest.raises(AdapterError, match="CERTIFICATE_VERIFY_FAILED"):
+            await fetch_anew()
+        CA.cert_pem.write_to_path(file)
+        first = await fetch_anew()
+        read = dict(door._trusted)
+        assert (first, await fetch_anew()) == (b"1", b"2")
+        assert door._trusted == read  # not once more
+
+    run(server, scenario)
 
 
 @both_stacks

@@ -392,6 +392,14 @@ def test_comments_keep_a_stream_alive():
         assert isinstance(events_of(ask(server, stream_timeout=0.3))[-1], MessageCompleted)
 
 
+@pytest.mark.parametrize("then", ["reset", "half_close"])
+def test_a_connection_that_breaks_before_the_answer_brought_no_part_of_it(then):
+    with LoopbackServer([Reply(raw=[], then=then)]) as server:
+        error = failure(ask(server))
+    assert (error.reason, "before the answer began" in error.message) == ("network_error", True)
+    assert "partial" not in error.metadata
+
+
 @pytest.mark.parametrize("then", ["reset", "half_close", "end"])
 def test_a_stream_that_is_cut_is_one_error_and_keeps_what_came(then):
     with LoopbackServer([Reply(chunks=chat_completions(text="Hello there")[:2], then=then)]) as server:

@@ -1,22 +1,24 @@
 """One attempt at a call that is not chat: the adapter is called, and its answer or its error is returned as data.
 
-Rule of this file: whatever an adapter raises is an outcome. Only what ends its worker (a kill, an exit) is
-not: whoever waits learns of that from the worker's death.
+Rule of this file: whatever an adapter raises is an outcome, an exit too, and loses the call's key. Only what ends its
+worker from outside (see `ends_worker`) is not: whoever waits learns of that from the worker's death.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from allm_actors.actors.workers.ends import ends_worker
 from allm_actors.data import AllmError
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.awaitable import result_of
 from allm_actors.engine.calls import Answered, Failed
 from allm_actors.engine.capabilities import Capability
 from allm_actors.engine.mismatch import mismatch
-from allm_actors.engine.secret import without_key
+from allm_actors.engine.secret import AdapterFailed, without_key
 from allm_actors.engine.threads import on_thread
 
 __all__ = ["awaited", "blocking"]
@@ -28,7 +30,9 @@ def blocking(
     """Call an adapter that may block. Thread: one of the cached threads for blocking work."""
     try:
         result = result_of(method(request, call))
-    except Exception as error:  # noqa: BLE001 - it is the outcome
+    except BaseException as error:
+        if ends_worker(error):
+            raise
         return Failed(_told(method, without_key(error, call.api_key), capability))
     return _checked(method, request, result, capability)
 
@@ -42,7 +46,9 @@ async def awaited(
         if callable(call.api_key):
             call = replace(call, api_key=await _asked(call.api_key))
         result = await method(request, call)
-    except Exception as error:  # noqa: BLE001 - it is the outcome
+    except BaseException as error:
+        if ends_worker(error, asyncio.current_task()):
+            raise
         return Failed(_told(method, without_key(error, source), capability))
     return _checked(method, request, result, capability)
 
@@ -68,11 +74,12 @@ def _raiser(error: Exception) -> Callable[[], Any]:
     return again
 
 
-def _told(method: Callable[..., Any], error: Exception, capability: Capability) -> Exception:
+def _told(method: Callable[..., Any], error: BaseException, capability: Capability) -> Exception:
     """The error for the caller: AllmError, TypeError and ValueError unchanged, anything else as the adapter's fault."""
     if isinstance(error, AllmError | TypeError | ValueError):
         return error
-    text = f"{_name(method)} raised {type(error).__name__}, which an adapter must not raise: {error}"
+    raised = str(error) if isinstance(error, AdapterFailed) else f"{type(error).__name__}: {error}"
+    text = f"{_name(method)} raised {raised}; an adapter must not raise that"
     return capability.error("unknown", message=text, metadata={"cause": "adapter_raised"})
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from allm_actors.data import Message, Session, Thread
+from allm_actors.data import Message, Session, StoreError, Thread
 from allm_actors.data.codec import from_msgpack, to_msgpack
 from allm_actors.data.predicates import all_of
 
@@ -183,6 +183,9 @@ class SQLiteStore:
         try:
             session, messages = from_msgpack(header), [from_msgpack(body) for body in bodies]
         except Exception as error:
+            if isinstance(error, StoreError) and error.reason == "newer_schema":
+                advice = f"holds a session {id!r} that is intact, but not for this process: {error}"
+                raise self._database.error("newer_schema", advice) from error
             advice = f"holds a session {id!r} that cannot be decoded ({type(error).__name__}: {error})"
             raise self._database.error("corrupt", advice) from error
         if not isinstance(session, Session) or not all_of(messages, Message):

@@ -63,7 +63,12 @@ def unadmitted(reason: object) -> StoreError:
 
 
 def unstored(result: Any, last: tuple[Event, ...], error: StoreError) -> tuple[Any, tuple[Event, ...]]:
-    """The result and the last events of a turn whose end could not be stored: its own, with that error."""
+    """The result and the last events of a turn whose end could not be stored: its own, with that error.
+
+    Unchanged for a turn that has ended because the store failed: it has shown why.
+    """
+    if isinstance(_error_of(result), StoreError):
+        return result, last
     match result:
         case ChatResult():
             metadata = {**result.metadata, "error": error}
@@ -74,6 +79,12 @@ def unstored(result: Any, last: tuple[Event, ...], error: StoreError) -> tuple[A
         case _:  # a `Response` has no place for the error
             pass
     return result, (ErrorEvent(error), *last)
+
+
+def _error_of(result: Any) -> Any:
+    """The error that the turn has ended with, or None."""
+    told = result.response if isinstance(result, StepResult) else result
+    return None if told is None else told.metadata.get("error")
 
 
 def _response(spec: TurnSpec, error: StreamError) -> Response:

@@ -176,6 +176,8 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
             return opened
     except (AllmError, TypeError, ValueError) as error:
         failure = error
+    if not isinstance(failure, Exception):
+        raise failure  # an exit in the adapter's code
     if isinstance(failure, AdapterError):
         failure = failure.of_call(spec.options.request_id)
     failure = with_way_out(failure, to_send(spec.thread.messages), spec.earlier)

@@ -3,8 +3,8 @@
 Rule of this file: it runs an adapter and sends its events to the session, in batches, no further ahead than
 the window allows. Then it waits for the turn's next call (see `idle_workers`), or ends. It never retries after the
 first event, never decides anything, and closes what it opened however it dies. An AllmError ends the answer,
-wherever it is raised; any other exception of an adapter crashes this actor, and the session learns of it from
-the death.
+wherever it is raised; anything else that an adapter raises, an exit too, loses the call's key and crashes this actor,
+and the session learns of it from the death.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from allm_actors.engine.secret import key_of, scrub, without_key
 from supervisors import SHUTDOWN, Process, Reason, System
 
 from .cancellation import Cancellation
+from .ends import ends_worker
 
 __all__ = [
     "AdapterActor",
@@ -72,12 +73,14 @@ def adapter_actor_for(job: ModelJob) -> type[AdapterActor]:
     return ThreadedAdapterActor if callable(job.call.api_key) else AdapterActor
 
 
-def try_open_call(adapter: Any, request: Request, call: Call) -> tuple[Any, Exception | None]:
-    """The adapter's iterator in the best form it has, or the exception that it raised, without the call's key."""
+def try_open_call(adapter: Any, request: Request, call: Call) -> tuple[Any, BaseException | None]:
+    """The adapter's iterator in the best form it has, or what it raised, without the call's key."""
     try:
         return _open_call(adapter, request, call), None
-    except Exception as error:  # noqa: BLE001 - handed on as a value, so that no traceback leads to the key
-        return None, without_key(error, call.api_key)
+    except BaseException as error:
+        if ends_worker(error):
+            raise
+        return None, without_key(error, call.api_key)  # as a value, so that no traceback leads to the key
 
 
 def _open_call(adapter: Any, request: Request, call: Call) -> Any:
@@ -175,10 +178,8 @@ class AdapterActor(Process):
                 self._script, self._pump, self._waiting = None, None, False
                 self._begin(message)
             case PumpEnded(pump=pump, error=error, reason=reason) if pump is self._pump:
-                if isinstance(error, Exception):
-                    error = without_key(error, self._job.call.api_key)
                 if error is not None:
-                    self._failed(error)
+                    self._failed(without_key(error, self._job.call.api_key))
                 self._end(reason)
             case _:
                 pass
@@ -244,14 +245,16 @@ class AdapterActor(Process):
         if not self._job.window.is_open():
             return
         item: Any = _END
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             item = self._context.run(self._give, script)
-        except Exception as error:  # noqa: BLE001 - raised again below, without the key
-            failure = without_key(error, self._job.call.api_key)
-        except BaseException:  # this process was killed while the adapter ran
-            close(script)
-            raise
+        except BaseException as error:
+            if ends_worker(error):
+                close(script)
+                raise
+            failure = without_key(
+                error, self._job.call.api_key
+            )  # raised below, so that it does not lead to the key
         if failure is not None:
             close(script)
             self._failed(failure)
@@ -328,6 +331,7 @@ class Pump:
         self._cancelled = False
         self._task: asyncio.Task[None] | None = None
         self._ident: int | None = None
+        self._left: BaseException | None = None
 
     def start(self) -> None:
         """Begin reading; returns at once."""
@@ -359,22 +363,30 @@ class Pump:
         way: Any = self._batches if hasattr(self._batches, "direct") else None
         if way is not None:
             way.direct = self._take
-        async with contextlib.aclosing(self._batches) as batches:  # type: ignore[type-var]
-            try:
-                async for events in batches:
-                    if self._cancelled:
-                        return  # although it went on
-                    _refuse_others(job.adapter, events)
-                    while not window.is_open():
-                        assert self._room is not None
-                        self._room.clear()
-                        await self._room.wait()
-                    window.send()
-                    if not session.send(_batch(job, events)):
-                        return  # it died, and its death ends us
-            finally:
-                if way is not None:
-                    way.direct = None  # or it and this pump would be a reference cycle
+        try:
+            async with contextlib.aclosing(self._batches) as batches:  # type: ignore[type-var]
+                try:
+                    async for events in batches:
+                        if self._cancelled:
+                            return  # although it went on
+                        _refuse_others(job.adapter, events)
+                        while not window.is_open():
+                            assert self._room is not None
+                            self._room.clear()
+                            await self._room.wait()
+                        window.send()
+                        if not session.send(_batch(job, events)):
+                            return  # it died, and its death ends us
+                finally:
+                    if way is not None:
+                        way.direct = None  # or it and this pump would be a reference cycle
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as left:
+            if ends_worker(left):
+                raise
+            self._left = left  # raised here, it would end the loop
+            return
         session.send(ModelBatch(job.token, (), last=True))
 
     def _take(self, events: Any) -> bool:
@@ -387,7 +399,7 @@ class Pump:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
-            self._ended(self, task.exception(), ANSWERED)
+            self._ended(self, task.exception() or self._left, ANSWERED)
         elif self._cancelled:
             self._ended(self, None, SHUTDOWN)
         else:
@@ -400,7 +412,7 @@ def _batch(job: ModelJob, events: Any, *, last: bool = False) -> ModelBatch:
     final = events[-1] if events else None
     if type(final) is ErrorEvent:
         error, key = final.error, job.call.api_key
-        told = without_key(error, key) if isinstance(error, Exception) else scrub(error, key_of(key))
+        told = without_key(error, key) if isinstance(error, BaseException) else scrub(error, key_of(key))
         events = [*events[:-1], ErrorEvent(told)]
     return ModelBatch(job.token, events, last)
 

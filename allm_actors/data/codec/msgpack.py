@@ -46,8 +46,9 @@ def to_msgpack(value: Any) -> bytes:
 def from_msgpack(data: bytes) -> Any:
     """The value that `to_msgpack` wrote; equal to it in every type.
 
-    Raises TypeError for what is no bytes, and StoreError: `newer_schema` for what a later version wrote, `corrupt` for
-    anything else that cannot be read. The message says where and what, as in `$.messages[2]`.
+    Raises TypeError for what is no bytes, and StoreError: `newer_schema` for what a later version wrote, or a program
+    that has registered more types; `corrupt` for anything else that cannot be read. The message says where and what,
+    as in `$.messages[2]`.
     """
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"from_msgpack takes bytes, got {type(data).__name__}")
@@ -79,7 +80,8 @@ def _located(tree: Any, error: Exception) -> StoreError:
         inside = step[1]
     where = place(path)
     if isinstance(error, StoreError) and error.reason == "newer_schema":
-        return _newer(f"{error.message} ({where})")
+        unregistered = isinstance(_code_of(inside), str)
+        return (_foreign if unregistered else _newer)(f"{error.message} ({where})")
     return _corrupt(f"{where} is {_described(inside)} that cannot be rebuilt ({why(error)})")
 
 
@@ -109,9 +111,13 @@ def _steps(tree: Any) -> Iterable[tuple[str | int, Any]]:
     return zip((field.key for field in shape.fields), content[1:], strict=False)
 
 
-def _described(tree: Any) -> str:
+def _code_of(tree: Any) -> Any:
     content = tree.get(None) if type(tree) is dict else None
-    code = content[0] if type(content) is list and content else None
+    return content[0] if type(content) is list and content else None
+
+
+def _described(tree: Any) -> str:
+    code = _code_of(tree)
     shape = shape_of_code(code) if isinstance(code, (int, str)) else None
     return found(tree) if shape is None else f"a {shape.cls.__name__}"
 
@@ -120,6 +126,13 @@ def _newer(why: str) -> StoreError:
     return StoreError(
         "newer_schema", message=f"a later version of allm-actors wrote these bytes: {why}; upgrade"
     )
+
+
+def _foreign(why: str) -> StoreError:
+    advice = (
+        "register it first, as the program did that wrote them (allm_actors.data.codec.register), or upgrade"
+    )
+    return StoreError("newer_schema", message=f"these bytes cannot be read in this process: {why}; {advice}")
 
 
 def _corrupt(why: str) -> StoreError:

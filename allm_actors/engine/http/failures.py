@@ -64,6 +64,13 @@ def failure_of(error: BaseException, host: str, deadlines: Deadlines, phase: str
     if isinstance(error, httpx.LocalProtocolError | UnicodeEncodeError):
         message = f"the request to {host} cannot be written: a header, or the key, has a character that is not allowed"
         return AdapterError("invalid_request", message=message, cause=kind)
+    return _broken(kind, host, phase)
+
+
+def _broken(kind: str, host: str, phase: str) -> AdapterError:
+    if phase == "first_byte":
+        message = f"the connection to {host} broke before the answer began ({kind})"
+        return AdapterError("network_error", message=message, cause=kind)
     message = f"the connection to {host} broke ({kind}); the answer is not complete"
     return AdapterError("network_error", message=message, cause=kind, metadata={"partial": True})
 

@@ -19,12 +19,14 @@ Importing this file is cheap: httpx is imported by the first request.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -64,19 +66,20 @@ _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "allm-
 _ANY_WINDOW = zlib.MAX_WBITS | 32  # gzip or zlib, detected by its header
 _lock = threading.Lock()
 _default: HttpxTransport | None = None
-_trusted: dict[tuple[str, bool], ssl.SSLContext] = {}
+_trusted: dict[tuple[str, bool], tuple[object, ssl.SSLContext]] = {}  # and from what it was read
 
 
 class HttpxTransport:
     """Connections to providers, separate for each event loop.
 
-    `httpx_transport` replaces the network, for tests and gateways. Proxies and certificates come from the environment
-    (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); `verify` may be an SSL context with your own authorities, or
-    False. `max_connections` limits connections to one host with one key; further requests wait, for at most
-    the connect timeout. Without it a stream never waits for another one to end. `http2` needs `httpx[http2]`.
-    A transport sets the HTTP versions it offers on the SSL context it is given, so one with `http2` must not
-    share its context. `own=False` uses httpx's stack for everything. Redirects are not followed. With
-    `private_urls` an image's URL may name a host in your own network.
+    `httpx_transport` replaces the network, for tests and gateways. Proxies and certificates come from the
+    environment (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`), and are read by the first request; `verify` may
+    be an SSL context with your own authorities, or False. `max_connections` limits connections to one host
+    with one key; further requests wait, for at most the connect timeout. Without it a stream never waits for
+    another one to end. `http2` needs `httpx[http2]`. A transport sets the HTTP versions it offers on the SSL
+    context it is given, so one with `http2` must not share its context. `own=False` uses httpx's stack for
+    everything. Redirects are not followed. With `private_urls` an image's URL may name a host in your own
+    network.
 
     Raises: ImportError for `http2` without its package, TypeError for an `httpx_transport` that is synchronous, or
     no transport of httpx.
@@ -400,22 +403,42 @@ def _http2_connection() -> type[Http2Connection]:
 
 
 def _trust(stack: _Stack, verify: bool | ssl.SSLContext) -> ssl.SSLContext:
-    """A stack's SSL context. Reading certificates takes tens of milliseconds, so it is done once, not per loop.
+    """A stack's SSL context. Reading certificates takes tens of milliseconds, so it is done once for each state of
+    their file, not per loop.
 
     Each kind of stack has its own, because the HTTP versions to offer (ALPN) are set on it.
     """
-    import httpx
-
     with _lock:
-        context = verify if not isinstance(verify, bool) else _trusted.get((stack, verify))
-        if context is None:
-            try:
-                context = _trusted[stack, bool(verify)] = httpx.create_ssl_context(verify=verify)
-            except OSError as error:
-                raise SettingsError(f"{_NO_AUTHORITIES} ({error.strerror or type(error).__name__})") from None
+        context = _trusting(stack, verify) if isinstance(verify, bool) else verify
         if stack in _OFFERS:
             context.set_alpn_protocols(_OFFERS[stack])
         return context
+
+
+def _trusting(stack: _Stack, verify: bool) -> ssl.SSLContext:
+    import httpx
+
+    origin = _authorities()
+    known, context = _trusted.get((stack, verify), (None, None))
+    if context is None or known != origin:
+        try:
+            context = httpx.create_ssl_context(verify=verify)
+        except OSError as error:
+            raise SettingsError(f"{_NO_AUTHORITIES} ({error.strerror or type(error).__name__})") from None
+        _trusted[stack, verify] = origin, context
+    return context
+
+
+def _authorities() -> object:
+    """What the authorities are read from, as httpx does: a bundle that was renewed is another one."""
+    path = os.environ.get("SSL_CERT_FILE")
+    if not path:
+        return os.environ.get("SSL_CERT_DIR")  # OpenSSL looks into a folder at each handshake
+    try:
+        file = Path(path).stat()
+    except OSError:
+        return path
+    return path, file.st_ino, file.st_mtime_ns, file.st_size
 
 
 def _host(url: str) -> str:

@@ -85,6 +85,21 @@ def test_a_session_that_is_damaged_hides_no_other(allm: Call, options: list[str]
     assert allm("sessions", "--store", str(path)) == (0, "a\nb\nc\n", "")
 
 
+def test_a_session_that_only_another_program_can_read_hides_no_other(
+    allm: Call, options: list[str], home: Path
+) -> None:
+    path = home / "s.db"
+    for name in ("a", "b"):
+        assert allm("run", "hi", "--session", name, "--store", str(path), *options)[0] == 0
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE sessions SET header = x'9263c0' WHERE id = 'a'")
+    db.close()
+    code, out, err = allm("sessions", "--long", "--store", str(path))
+    assert code == 1
+    assert [line.split("  ")[:2] for line in out.splitlines()] == [["a", "newer_schema"], ["b", "completed"]]
+    assert "upgrade" in err
+
+
 def test_listing_an_empty_file_leaves_it_empty(allm: Call, home: Path) -> None:
     path = home / "a #?%20.db"
     path.touch()

@@ -451,6 +451,8 @@ class LoopMachine(RuleBasedStateMachine):
             case StepResult():
                 self.ends_with(StepCompleted)
                 assert fold(self.events).step_result() == result
+                if result.response.finish_reason == "error":
+                    self.has_shown(result.response.metadata["error"])
                 self.fits_or_says_why(result.response)
                 self.is_priced(result.response)
                 self.can_be_asked_with(
@@ -461,6 +463,10 @@ class LoopMachine(RuleBasedStateMachine):
                 assert self.events[-1].result is result
                 left = result.metadata.get("manual_tool_calls") or result.halted_reason == "manual_tool_calls"
                 self.can_be_asked_with(result.thread, bool(left))
+                if result.halted_reason == "error":
+                    self.has_shown(result.metadata["error"])
+                if result.final_response is not None:
+                    assert fold(self.events).response() == result.final_response
                 told = fold(self.events[:-1], HI).chat_result()
                 assert told.steps == result.steps
                 assert result.thread.messages[: len(told.thread.messages)] == told.thread.messages
@@ -473,6 +479,10 @@ class LoopMachine(RuleBasedStateMachine):
                 second = result.metadata.get("structured_finalize", {})
                 if result.halted_reason == "completed" and "pass_2_error" not in second:
                     self.fits_or_says_why(result.final_response)
+
+    def has_shown(self, error):
+        """An error that ends a run is shown, once."""
+        assert sum(isinstance(event, ErrorEvent) and event.error is error for event in self.events) == 1
 
     def is_priced(self, response):
         if self.options.pricing and response.usage.input_tokens is not None and self.quietly_ended:

@@ -434,7 +434,7 @@ def test_a_call_that_is_refused_on_a_later_turn_ends_the_chat_with_what_was_done
     assert (result.halted_reason, result.metadata) == ("error", {"error": RATE_LIMITED})
     assert (len(result.steps), result.thread) == (1, result.steps[0].thread)
     assert result.final_response == result.steps[0].response
-    assert world.tags[-2:] == ["step_completed", "chat_completed"]
+    assert world.tags[-2:] == ["error", "chat_completed"]
 
 
 @pytest.mark.parametrize("kind", ["generate", "step", "chat"])

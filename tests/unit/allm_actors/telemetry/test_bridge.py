@@ -20,7 +20,7 @@ from allm_actors.data import (
     ToolError,
     Usage,
 )
-from allm_actors.execution.tool_errors import policy_raised
+from allm_actors.execution.tool_errors import policy_raised, timed_out
 from allm_actors.telemetry import Span
 
 KEY = "sk-canary0123456789"
@@ -95,7 +95,7 @@ def test_trouble_is_a_warning_with_its_reason(lines):
 def test_a_tool_that_failed_says_why_in_our_words_and_in_its_own_with_the_content(lines):
     raised = ToolError("handler_raised", message="pay raised KeyError: 'ada'", cause="KeyError: 'ada'")
     raised.__cause__ = KeyError("ada")
-    late = ToolError("timeout", message="pay did not answer within 2 s")
+    late = timed_out(ToolCall(id="c0", name="pay", arguments={}), 2)
     with telemetry.log_events(lines):
         for reason in (raised, late, {"no": "city"}, "no such city"):
             Span("tool", {}).start().stop(result=Err(reason))
@@ -111,7 +111,7 @@ def test_a_tool_that_failed_says_why_in_our_words_and_in_its_own_with_the_conten
         "handler_raised",
     ]
     assert [each.get("exception.type") for each in fields] == ["KeyError", None, None, None, "KeyError"]
-    assert fields[1]["error.message"] == "pay did not answer within 2 s"
+    assert fields[1]["error.message"].startswith("pay did not answer within 2 s")
     assert "ada" not in repr(fields[0])
     assert "city" not in repr(fields[2:4])
     assert fields[4]["error.message"] == "pay raised KeyError: 'ada'"
@@ -134,6 +134,7 @@ def test_what_the_users_code_said_is_content_too_whatever_it_raised(lines):
 
     policy = policy_raised(ToolCall(id="c0", name="pay", arguments={}), ValueError("secret"))
     own = raised(ToolError("handler_raised", message="secret"))
+    returned = ToolError("not_found", message="secret", tool_name="pay", tool_call_id="c0")
     fits = raised(
         ToolError(
             "invalid_arguments",
@@ -142,7 +143,7 @@ def test_what_the_users_code_said_is_content_too_whatever_it_raised(lines):
         )
     )
     with telemetry.log_events(lines):
-        for reason in (policy, own, fits):
+        for reason in (policy, own, fits, returned):
             Span("tool", {}).start().stop(result=Err(reason))
         Span("tool", {}).start().exception("exit", "Crash(exc=B('secret'))")
         Span("chat", {}).start().exception("error", UnicodeDecodeError("utf-8", b"x", 0, 1, "secret"))
@@ -152,6 +153,7 @@ def test_what_the_users_code_said_is_content_too_whatever_it_raised(lines):
         "invalid_return",
         "handler_raised",
         "invalid_arguments",
+        "not_found",
         "exit",
         "UnicodeDecodeError",
     ]

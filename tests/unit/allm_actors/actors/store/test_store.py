@@ -21,6 +21,8 @@ from hypothesis import given, settings
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore, Store, schema, store_for
 from allm_actors.actors.store.contract import is_unanswered
 from allm_actors.data import Message, Session, StoreError, Thread, ToolCall
+from allm_actors.data.codec import SCHEMA_VERSION
+from allm_actors.data.codec.shapes import CODES
 from allm_actors.data.depth import DEEPEST_WRITTEN
 from allm_actors.testing import strategies
 
@@ -160,6 +162,37 @@ def test_a_session_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
         store.load("s")
 
     assert refused.value.reason == "corrupt"
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "body", "advice"),
+    [
+        ("messages", [SCHEMA_VERSION + 1, {None: [CODES[Message], "user", "a"]}], "upgrade"),
+        ("messages", [SCHEMA_VERSION, {None: [CODES[Message], *"abcde", {}, "later"]}], "upgrade"),
+        (
+            "messages",
+            [SCHEMA_VERSION, {None: [CODES[Message], "user", {None: ["shop.Order", {}]}]}],
+            "register",
+        ),
+        ("sessions", [SCHEMA_VERSION + 1, {None: [CODES[Session], "s"]}], "upgrade"),
+    ],
+)
+def test_a_session_that_another_program_can_read_is_not_called_damaged(
+    tmp_path: Path, table: str, body: object, advice: str
+) -> None:
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    store.save([Save(session("a"))])
+    column = "body" if table == "messages" else "header"
+    sqlite3.connect(tmp_path / "s.db", isolation_level=None).execute(
+        f"UPDATE {table} SET {column} = ?", (msgspec.msgpack.encode(body),)
+    ).connection.close()
+
+    with pytest.raises(StoreError, match=f"'s'.*{advice}") as refused:
+        store.load("s")
+
+    assert refused.value.reason == "newer_schema"
     store.close()
 
 

@@ -113,9 +113,10 @@ def with_metadata(it):
         (thread_of(with_metadata(LATER)), "newer_schema", ["type 250", "$.messages[1].metadata['a b'][0]"]),
         ([{None: [0, 1, {None: []}]}], "corrupt", ["$[0][1]"]),
         ({b"k": {None: []}}, "corrupt", ["$[a value of the type bytes]"]),
-        ({None: [CODES[Ok], 1, 2]}, "newer_schema", ["a Ok", "more fields", "($)"]),
+        ({None: [CODES[Ok], 1, 2]}, "newer_schema", ["a Ok", "more fields", "($)", "upgrade"]),
+        ([{None: ["shop.Order", {}]}], "newer_schema", ["'shop.Order'", "($[0])", "codec.register"]),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_a_refusal_says_where_and_what(tree, reason, words):
     with pytest.raises(StoreError) as caught:
