@@ -110,9 +110,11 @@ class Remembered:
         left = None
         try:
             key = self._source()
+        except Exception:
+            raise
         except BaseException as raised:
             left = type(raised).__name__
-            if left not in _EXITS:
+            if left in _FROM_OUTSIDE and not (left == "KeyboardInterrupt" and raised.args):
                 raise
         finally:
             self.asking = False
@@ -125,7 +127,9 @@ class Remembered:
 KeySource = Secret | str | Callable[[], "Secret | str | None"] | None
 
 
-_EXITS: Final = frozenset({"SystemExit", "GeneratorExit", "CancelledError"})
+_FROM_OUTSIDE: Final = frozenset(
+    {"ProcessKilled", "KeyboardInterrupt"}
+)  # a kill, and Ctrl-C, which says nothing
 
 
 class FunctionLeft(Exception):

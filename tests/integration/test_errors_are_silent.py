@@ -255,6 +255,18 @@ class EmbeddingAsynchronously(Own):
         raise refusal(self.exception, call)
 
 
+@pytest.mark.parametrize("exception", RAISED, ids=lambda each: each.__name__)
+def test_a_function_for_a_key_that_quotes_one_tells_nobody(exception, caplog):
+    def function():
+        raise exception(f"no vault for {KEY}")
+
+    engine = allm.Engine("openai-compatible:m", adapter_opts={"base_url": "http://127.0.0.1:9/v1"})
+    with pytest.raises(allm.EngineError, match=exception.__name__) as refused:
+        allm.generate(engine, [allm.user("hi")], api_key=function)
+    assert refused.value.reason == "missing_key"
+    assert KEY not in shown(refused.value) + caplog.text
+
+
 @pytest.fixture
 def told(caplog):
     """A function that returns everything that was logged and told until then."""
