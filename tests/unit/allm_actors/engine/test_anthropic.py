@@ -217,8 +217,8 @@ class TestEncode:
         off = {"thinking": {"type": "disabled"}}
         assert sent(response_format=SCHEMA, options=off)["tool_choice"]["type"] == "tool"
 
-    @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-fable-5-1", "claude-mythos-5"])
-    def test_one_that_always_thinks_is_not_forced(self, model):
+    @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-5-1"])
+    def test_one_that_cannot_be_forced_is_asked(self, model):
         assert sent(model=model, response_format=SCHEMA)["tool_choice"]["type"] == "auto"
         assert sent(model=model, tools=[TOOL], response_format=SCHEMA)["tool_choice"] == {"type": "auto"}
         assert sent(model="claude-opus-5", response_format=SCHEMA)["tool_choice"]["type"] == "tool"

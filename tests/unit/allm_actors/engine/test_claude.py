@@ -8,7 +8,7 @@ from allm_actors.data import Message, Request, ToolCall
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.anthropic import chat as anthropic
 from allm_actors.engine.dialects.bedrock import chat as bedrock
-from allm_actors.engine.dialects.claude import BETA, binds_thoughts, constrained
+from allm_actors.engine.dialects.claude import BETA, binds_thoughts, can_be_forced, constrained
 
 DROPPING = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
 THOUGHTS = {
@@ -59,6 +59,24 @@ def told(provider, http):
 )
 def test_which_models_bind_their_thoughts(model, binds):
     assert binds_thoughts(model) is binds
+
+
+@pytest.mark.parametrize(
+    ("model", "can"),
+    [
+        *[(f"claude-{name}", False) for name in ("opus-5-5", "sonnet-5-5", "sonnet-5-5-20261101", "opus-6")],
+        *[(f"claude-{name}", False) for name in ("sonnet-6", "opus-10-1", "fable-5-1", "mythos-5")],
+        ("us.anthropic.claude-sonnet-5-5-v1:0", False),
+        *[
+            (f"claude-{name}", True)
+            for name in ("opus-5", "opus-5-20260901", "sonnet-5", "sonnet-5-20260901")
+        ],
+        *[(f"claude-{name}", True) for name in ("haiku-5-5", "opus-4-8", "sonnet-4-6", "3-7-sonnet-latest")],
+        *[(name, True) for name in ("claude", "", None)],
+    ],
+)
+def test_which_models_can_be_forced_to_call_a_tool(model, can):
+    assert can_be_forced(model) is can
 
 
 @both
@@ -171,13 +189,14 @@ def wanted(schema, provider="anthropic", model="claude-opus-5-5", **options):
     return json.loads(DIALECTS[provider].encode(asked, PROVIDERS[provider], "https://x").body)
 
 
-def test_a_model_that_always_thinks_is_held_to_a_schema():
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-5-5"])
+def test_a_model_that_cannot_be_forced_is_held_to_a_schema(model):
     form = {"type": "json_schema", "schema": {**CITY, "additionalProperties": False}}
-    body = wanted(CITY, output_config={"effort": "low"})
+    body = wanted(CITY, model=model, output_config={"effort": "low"})
     assert body["output_config"] == {"effort": "low", "format": form}
     assert not {"tools", "tool_choice"} & body.keys()
     own = {"format": {"type": "json_schema", "schema": {}}}
-    assert wanted(CITY, output_config=own)["output_config"] == own
+    assert wanted(CITY, model=model, output_config=own)["output_config"] == own
 
 
 def test_where_it_cannot_be_held_to_it_there_is_a_tool():
