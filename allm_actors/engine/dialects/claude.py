@@ -6,6 +6,8 @@ Rule of this file: pure.
 since, because a program was deployed again or a message was removed, a request with such a thought is refused, and so
 is every later one of the conversation. So the server is asked to leave it out; the conversation goes on without it.
 
+Newer models **think** unless they are told not to, and their most tokens limit thoughts and answer together.
+
 **Tools** cannot be forced on newer models. Such a model is held to the schema of an answer in another way.
 
 **Schemas** that an answer is held to may use a part of JSON Schema only, and all else is refused. What is left out is
@@ -14,7 +16,8 @@ said in the description, and checked when the answer is read.
 Source: https://platform.claude.com/docs/en/build-with-claude/preserved-thinking,
 https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-thinking-block-binding.html,
 https://platform.claude.com/docs/en/models/opus-5-5/whats-new-opus-5-5 ("Forced tool use returns an error"),
-https://platform.claude.com/docs/en/models/sonnet-5-5/whats-new, https://github.com/pydantic/pydantic-ai/pull/5849,
+https://platform.claude.com/docs/en/models/sonnet-5-5/whats-new-sonnet-5-5 (the same, and thinking "on by
+default"), https://github.com/pydantic/pydantic-ai/blob/main/pydantic_ai_slim/pydantic_ai/profiles/anthropic.py,
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations and
 https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html; all read 2026-11.
 """
@@ -29,13 +32,22 @@ from typing import Any, Final
 from allm_actors.data.schemas.strict import is_strict, said_in_words
 from allm_actors.data.schemas.walking import DEFS, Schema, references, walk
 
-__all__ = ["BETA", "binds_thoughts", "can_be_forced", "constrained", "is_disabled", "leaving_out_stale"]
+__all__ = [
+    "BETA",
+    "binds_thoughts",
+    "can_be_forced",
+    "constrained",
+    "is_disabled",
+    "leaving_out_stale",
+    "thinks_unasked",
+]
 
 BETA: Final = "thinking-binding-controls-2026-08-01"
 """The beta feature without which `block_binding` is refused."""
 
 # A number after the family is a version; a longer one is the date of a snapshot.
 _UNFORCED = re.compile(r"claude-(?:fable|mythos)-|claude-(?:opus|sonnet)-(?:5-[5-9]|[6-9]|[1-9]\d)(?!\d)")
+_THINKS = re.compile(r"claude-(?:fable|mythos)-|claude-[a-z]+-(?:[5-9]|[1-9]\d)(?!\d)")
 _BINDS = re.compile(r"claude-[a-z]+-(?:5-[1-9]|[6-9]|[1-9]\d)(?!\d)")
 _KEYWORDS = frozenset(
     {"type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "allOf"}
@@ -54,6 +66,11 @@ def binds_thoughts(model: object) -> bool:
 def can_be_forced(model: object) -> bool:
     """Whether a request may force this model to call a tool."""
     return _UNFORCED.search(str(model or "")) is None
+
+
+def thinks_unasked(model: object) -> bool:
+    """Whether this model thinks unless it is told not to."""
+    return _THINKS.search(str(model or "")) is not None
 
 
 def is_disabled(thinking: object) -> bool:

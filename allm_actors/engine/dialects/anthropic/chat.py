@@ -13,7 +13,8 @@ every field except the forced tool of structured output.
     response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
                                       called in their place; see `events`. A model that thinks is not forced; one
                                       that never can be gets output_config.format, if the schema allows it
-    max_tokens                        max_tokens, 1024 by default
+    max_tokens                        max_tokens; by default 1024, but 64000, which these allow, for models that think
+                                      unless told not to: it limits their thoughts and their answer together
     documents                         document blocks: a PDF, or a text, which is text/plain whatever kind it is
     prompt_cache                      cache_control of the whole request; a cache key has no field in this format
 
@@ -50,6 +51,7 @@ from allm_actors.engine.dialects.claude import (
     constrained,
     is_disabled,
     leaving_out_stale,
+    thinks_unasked,
 )
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.histories import began_without_thoughts, without_loose_ends
@@ -67,6 +69,7 @@ _HEADERS = {
     "anthropic-version": "2023-06-01",
 }
 _MAX_TOKENS = 1024
+_MAX_TOKENS_WITH_THOUGHTS = 64_000
 _PDF = "application/pdf"
 _KINDS = {
     "thinking": "thought",
@@ -96,7 +99,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
 def _body(request: Request) -> dict[str, Any]:
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
-    body["max_tokens"] = _MAX_TOKENS if request.max_tokens is None else request.max_tokens
+    body["max_tokens"] = _most_tokens(request) if request.max_tokens is None else request.max_tokens
     system = [flat_text(message) for message in request.messages if message.role == "system"]
     system = [text for text in system if text.strip()]
     if system:
@@ -114,6 +117,11 @@ def _body(request: Request) -> dict[str, Any]:
         body["cache_control"] = {"type": "ephemeral", **long}
     body["stream"] = True
     return body
+
+
+def _most_tokens(request: Request) -> int:
+    thinks = thinks_unasked(request.options.get("model", request.model))
+    return _MAX_TOKENS_WITH_THOUGHTS if thinks else _MAX_TOKENS
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -8,7 +8,13 @@ from allm_actors.data import Message, Request, ToolCall
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.anthropic import chat as anthropic
 from allm_actors.engine.dialects.bedrock import chat as bedrock
-from allm_actors.engine.dialects.claude import BETA, binds_thoughts, can_be_forced, constrained
+from allm_actors.engine.dialects.claude import (
+    BETA,
+    binds_thoughts,
+    can_be_forced,
+    constrained,
+    thinks_unasked,
+)
 
 DROPPING = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
 THOUGHTS = {
@@ -77,6 +83,22 @@ def test_which_models_bind_their_thoughts(model, binds):
 )
 def test_which_models_can_be_forced_to_call_a_tool(model, can):
     assert can_be_forced(model) is can
+
+
+@pytest.mark.parametrize(
+    ("model", "thinks"),
+    [
+        *[(f"claude-{name}", True) for name in ("opus-5", "opus-5-5", "sonnet-5-20260901", "sonnet-5-5")],
+        *[
+            (f"claude-{name}", True)
+            for name in ("haiku-5-5", "fable-5", "mythos-preview", "haiku-6", "opus-10-1")
+        ],
+        *[(f"claude-{name}", False) for name in ("opus-4-8", "sonnet-4-20250514", "haiku-4-5")],
+        *[(name, False) for name in ("claude-3-5-haiku-latest", "claude", "our-claude", "", None)],
+    ],
+)
+def test_which_models_think_unless_told_not_to(model, thinks):
+    assert thinks_unasked(model) is thinks
 
 
 @both
