@@ -175,6 +175,8 @@ _ROWS = (
         base_url_name="MISTRAL_BASE_URL",
         quirks=Quirks(
             call_ids=_NINE_LETTERS,
+            # https://docs.mistral.ai/studio-api/conversations/reasoning, https://github.com/vercel/ai/issues/17930
+            thoughts_back="content",
             after_answers="Noted.",
             blank_answers=False,
             system_first=True,

@@ -24,12 +24,13 @@ class Quirks:
     name. `prompt_cache`: which of `key` and `retention` the server has a field for; it may refuse the other.
     `sealed_reasoning`: a pattern of the names of models that return sealed thoughts on request, to be sent
     back. `thoughts_back`: the field of a chat message in which a server wants the model's thoughts back,
-    because it does not keep them. `no_thoughts`: what it wants there if there were none. `documents`: how a
-    chat message holds one: as a `file`, or as one that may be a URL, or as a `document_url`; None: not at
-    all. `call_ids`: a pattern of the ids that calls may have; None is any. `call_ids_of`: the same, for
-    vendors whose models accept fewer. `many_vendors`: whether it serves models of several vendors, which do
-    not accept each other's thoughts. `after_answers`: text of an assistant message to insert between a tool's
-    answer and a user's message, for a server that refuses the one directly after the other.
+    because it does not keep them; in `content` they are parts beside the text. `no_thoughts`: what it wants
+    there if there were none. `documents`: how a chat message holds one: as a `file`, or as one that may be a
+    URL, or as a `document_url`; None: not at all. `call_ids`: a pattern of the ids that calls may have; None
+    is any. `call_ids_of`: the same, for vendors whose models accept fewer. `many_vendors`: whether it serves
+    models of several vendors, which do not accept each other's thoughts. `after_answers`: text of an
+    assistant message to insert between a tool's answer and a user's message, for a server that refuses the
+    one directly after the other.
 
     `blank_answers`: whether it accepts an assistant's message without text and calls; without, such a message
     is left out. `system_first`: whether it refuses system messages behind others; they are sent before them.
