@@ -37,8 +37,8 @@ class Provider:
     `paths` are endpoints, by dialect, that differ from the dialect's own; `{model}` in them is the model's
     name. `signer` is a module of `engine` that signs requests where there is no key. A `{region}` or
     `{project}` in the base URL is taken from `adapter_opts`, or from the first of its environment variables
-    in `places` that is set. `headers` are filled from an option of `adapter_opts`, or from an environment
-    variable.
+    in `places` that is set; the regions in `hosts` have another host. `headers` are filled from an option of
+    `adapter_opts`, or from an environment variable.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Provider:
     paths: Mapping[str, str] = field(default_factory=dict)
     signer: str | None = None
     places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hosts: Mapping[str, str] = field(default_factory=dict)
     headers: tuple[Header, ...] = ()
     quirks: Quirks = field(default_factory=Quirks)
 
@@ -400,6 +401,11 @@ _ROWS = (
         key_names=("VERTEX_ACCESS_TOKEN",),
         base_url_name="VERTEX_BASE_URL",
         places={"region": ("GOOGLE_CLOUD_LOCATION",), "project": ("GOOGLE_CLOUD_PROJECT",)},
+        hosts={  # https://github.com/googleapis/python-genai/blob/main/google/genai/_api_client.py
+            "global": "aiplatform.googleapis.com",
+            "us": "aiplatform.us.rep.googleapis.com",
+            "eu": "aiplatform.eu.rep.googleapis.com",
+        },
     ),
     Provider(
         name="openai-compatible",

@@ -80,6 +80,10 @@ class TestVertex:
         assert base_url_of(row, {"project": "p", "region": "global"}) == (
             "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google"
         )
+        for region in ("us", "eu"):
+            assert base_url_of(row, {"project": "p", "region": region}) == (
+                f"https://aiplatform.{region}.rep.googleapis.com/v1/projects/p/locations/{region}/publishers/google"
+            )
         with pytest.raises(EngineError, match=r"my-project.* or GOOGLE_CLOUD_PROJECT"):
             base_url_of(row, {})
         with pytest.raises(EngineError, match="region"):
