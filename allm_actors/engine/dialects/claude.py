@@ -5,6 +5,7 @@ Rule of this file: pure.
 **Thoughts** of newer models are bound to what came before them. If `system`, `tools` or an earlier message has changed
 since, because a program was deployed again or a message was removed, a request with such a thought is refused, and so
 is every later one of the conversation. So the server is asked to leave it out; the conversation goes on without it.
+It can be asked so beside adaptive thinking only.
 
 Newer models **think** unless they are told not to, and their most tokens limit thoughts and answer together.
 
@@ -15,6 +16,7 @@ said in the description, and checked when the answer is read.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/preserved-thinking,
 https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-thinking-block-binding.html,
+https://github.com/pydantic/pydantic-ai/blob/main/pydantic_ai_slim/pydantic_ai/models/anthropic/_thinking_binding.py,
 https://platform.claude.com/docs/en/models/opus-5-5/whats-new-opus-5-5 ("Forced tool use returns an error"),
 https://platform.claude.com/docs/en/models/sonnet-5-5/whats-new-sonnet-5-5 (the same, and thinking "on by
 default"), https://github.com/pydantic/pydantic-ai/blob/main/pydantic_ai_slim/pydantic_ai/profiles/anthropic.py,
@@ -39,6 +41,7 @@ __all__ = [
     "constrained",
     "is_disabled",
     "leaving_out_stale",
+    "needs_beta",
     "thinks_unasked",
 ]
 
@@ -81,12 +84,18 @@ def is_disabled(thinking: object) -> bool:
 def leaving_out_stale(thinking: Any) -> Any:
     """A request's `thinking` with which the server leaves out the thoughts that it would refuse.
 
-    What the caller says in it stays, also about this.
+    What the caller says in it stays, also about this. Beside another way of thinking nothing is added.
     """
-    if thinking is not None and not isinstance(thinking, Mapping):
+    given = {} if thinking is None else thinking
+    if not isinstance(given, Mapping) or given.get("type", "adaptive") != "adaptive":
         return thinking
     binding = {"prefix_mismatch_behavior": "drop_block"}
-    return {"type": "adaptive", "block_binding": binding, **(thinking or {})}
+    return {"type": "adaptive", "block_binding": binding, **given}
+
+
+def needs_beta(thinking: object) -> bool:
+    """Whether a request's `thinking` says something that is refused without the beta feature."""
+    return isinstance(thinking, Mapping) and "block_binding" in thinking
 
 
 def constrained(schema: Schema) -> Schema | None:

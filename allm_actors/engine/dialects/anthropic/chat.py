@@ -51,6 +51,7 @@ from allm_actors.engine.dialects.claude import (
     constrained,
     is_disabled,
     leaving_out_stale,
+    needs_beta,
     thinks_unasked,
 )
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
@@ -203,8 +204,9 @@ def _keep_stale_thoughts_out(body: dict[str, Any]) -> bool:
     if is_disabled(body.get("thinking")):
         body["messages"] = [turn for turn in map(_without_thoughts, turns) if turn["content"]]
         return False
-    body["thinking"] = leaving_out_stale(body.get("thinking"))
-    return True
+    thinking = leaving_out_stale(body.get("thinking"))
+    body["thinking"] = thinking
+    return needs_beta(thinking)
 
 
 def _without_thoughts(turn: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ from allm_actors.engine.dialects.claude import (
     constrained,
     is_disabled,
     leaving_out_stale,
+    needs_beta,
 )
 from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, text_of
@@ -137,8 +138,10 @@ def _keep_stale_thoughts_out(body: dict[str, Any], extra: dict[str, Any]) -> Non
         left = ({**turn, "content": _without_thoughts(turn["content"])} for turn in turns)
         body["messages"] = [turn for turn in left if turn["content"]]
         return
-    extra["thinking"] = leaving_out_stale(extra.get("thinking"))
-    extra["anthropic_beta"] = [*dict.fromkeys([*(extra.get("anthropic_beta") or ()), BETA])]
+    thinking = leaving_out_stale(extra.get("thinking"))
+    extra["thinking"] = thinking
+    if needs_beta(thinking):
+        extra["anthropic_beta"] = [*dict.fromkeys([*(extra.get("anthropic_beta") or ()), BETA])]
 
 
 def _without_thoughts(content: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -114,7 +114,20 @@ def test_what_the_caller_says_of_thinking_stays(provider):
     assert told(provider, sent(provider, thinking=shown)) == ({**shown, **DROPPING}, BETA)
     strict = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "error"}}
     assert told(provider, sent(provider, thinking=strict)) == (strict, BETA)
-    assert told(provider, sent(provider, thinking="much"))[0] == "much"
+
+
+@both
+@pytest.mark.parametrize(
+    "thinking", [{"type": "between_tools"}, {"type": "enabled", "budget_tokens": 9}, "much"]
+)
+def test_nothing_is_said_of_thoughts_beside_another_way_of_thinking_than_adaptive(provider, thinking):
+    assert told(provider, sent(provider, thinking=thinking)) == (thinking, None)
+
+
+@both
+def test_thinking_of_no_type_is_adaptive(provider):
+    shown = {"display": "summarized"}
+    assert told(provider, sent(provider, thinking=shown)) == ({**DROPPING, **shown}, BETA)
 
 
 @both
