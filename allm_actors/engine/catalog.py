@@ -253,6 +253,8 @@ _ROWS = (
         base_url="https://api.perplexity.ai",
         key_names=("PERPLEXITY_API_KEY",),
         base_url_name="PERPLEXITY_BASE_URL",
+        # https://docs.perplexity.ai/docs/agent-api/openai-compatibility
+        paths={"openai_responses": "/v1/responses"},
         quirks=Quirks(
             include_usage=False,
             blank_answers=False,

@@ -56,12 +56,14 @@ def test_every_dialect_of_every_row_is_there():
 
 
 @pytest.mark.parametrize(
-    ("dialect", "url"),
+    ("name", "dialect", "path"),
     [
-        ("openai_chat", "https://r/openai/deployments/my%2Fgpt%3F/chat/completions?api-version=2024-10-21"),
-        ("openai_responses", "https://r/openai/v1/responses"),
+        ("azure", "openai_chat", "/openai/deployments/my%2Fgpt%3F/chat/completions?api-version=2024-10-21"),
+        ("azure", "openai_responses", "/openai/v1/responses"),
+        ("perplexity", "openai_chat", "/chat/completions"),
+        ("perplexity", "openai_responses", "/v1/responses"),
     ],
 )
-def test_azures_endpoints_are_where_its_row_says(dialect, url):
+def test_a_providers_endpoints_are_where_its_row_says(name, dialect, path):
     request = Request(messages=[Message(role="user", content="hi")], model="my/gpt?")
-    assert find_dialect(dialect).encode(request, PROVIDERS["azure"], "https://r").url == url
+    assert find_dialect(dialect).encode(request, PROVIDERS[name], "https://r").url == f"https://r{path}"
