@@ -14,9 +14,17 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from allm_actors.data import EngineError
-from allm_actors.engine.quirks import Header, Quirks
+from allm_actors.engine.quirks import SAMPLING, Header, Quirks
 
-__all__ = ["NEWER_GPT", "OPENAI_WORDS", "PROVIDERS", "Provider", "near_names", "unknown_adapter"]
+__all__ = [
+    "NEWER_CLAUDE",
+    "NEWER_GPT",
+    "OPENAI_WORDS",
+    "PROVIDERS",
+    "Provider",
+    "near_names",
+    "unknown_adapter",
+]
 
 OPENAI_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -59,6 +67,8 @@ class Provider:
     quirks: Quirks = field(default_factory=Quirks)
 
 
+NEWER_CLAUDE = r"claude-(?:(?:fable|mythos)-|[a-z]+-(?:[5-9]|[1-9]\d)(?!\d))"
+"""The beginning of the names of Claude 5 and newer; a longer number is the date of a snapshot."""
 NEWER_GPT = r"gpt-(?!35)(?:[5-9]|[1-9]\d)"
 """The beginning of the names of `gpt-5` and newer; `gpt-35-turbo` is what Azure calls GPT-3.5."""
 # OpenAI's reasoning models, which OpenAI wants to be used through its Responses API.
@@ -70,6 +80,12 @@ _SEALED = rf"{_VERBOSE}|(?:ft:)?o[1-9]"
 # An Azure deployment may have any name: only names of models known not to reason are excluded.
 _PLAIN = r"gpt-(?:4|3\.?5|.*-chat)|chatgpt-"
 _NONE = r"(?!)"
+# The models that can be told how to sample unless they are told to reason. The others cannot at all (Claude), or only
+# if they are told not to reason. Source: https://platform.claude.com/docs/en/about-claude/models/migration-guide,
+# https://developers.openai.com/api/docs/guides/latest-model, and what the models were seen to do, in profiles/openai.py
+# and profiles/anthropic.py of https://github.com/pydantic/pydantic-ai.
+_SAMPLED = rf"(?!(?:ft:)?(?:{_REASONING}))|(?:ft:)?gpt-5(?:-chat|\.[1-4](?!\d|.*-(?:pro|chat)))"
+_SAMPLED_CLAUDE = rf"(?!.*(?:claude-opus-4-[78]|{NEWER_CLAUDE}))"
 # Which tool call ids providers accept, according to their error messages.
 _SHORT_IDS, _WORD_IDS, _NINE_LETTERS = r".{1,40}", r"[a-zA-Z0-9_-]{1,64}", r"[a-zA-Z0-9]{9}"
 _DOTTED_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
@@ -103,7 +119,12 @@ _ROWS = (
             sealed_reasoning=_SEALED,
             documents="file",
             words=OPENAI_WORDS,
-            only_for={"reasoning_effort": _SEALED, "reasoning_summary": _NONE, "verbosity": _VERBOSE},
+            only_for={
+                "reasoning_effort": _SEALED,
+                "reasoning_summary": _NONE,
+                "verbosity": _VERBOSE,
+                **dict.fromkeys(SAMPLING, _SAMPLED),
+            },
         ),
     ),
     Provider(
@@ -114,7 +135,7 @@ _ROWS = (
         key_names=("ANTHROPIC_API_KEY",),
         base_url_name="ANTHROPIC_BASE_URL",
         key_header="x-api-key",
-        quirks=Quirks(call_ids=_WORD_IDS),
+        quirks=Quirks(call_ids=_WORD_IDS, only_for=dict.fromkeys(SAMPLING, _SAMPLED_CLAUDE)),
     ),
     Provider(
         name="gemini",
@@ -243,6 +264,7 @@ _ROWS = (
                 "reasoning_effort": rf"(?!{_PLAIN})",
                 "reasoning_summary": _NONE,
                 "verbosity": rf"(?!{_PLAIN}|o[1-9])",
+                **dict.fromkeys(SAMPLING, _SAMPLED),
             },
         ),
     ),
@@ -393,7 +415,12 @@ _ROWS = (
         key_required=False,
         signer="sigv4",
         places={"region": ("AWS_REGION", "AWS_DEFAULT_REGION")},
-        quirks=Quirks(call_ids=_DOTTED_IDS, call_ids_of={"anthropic": _WORD_IDS}, many_vendors=True),
+        quirks=Quirks(
+            call_ids=_DOTTED_IDS,
+            call_ids_of={"anthropic": _WORD_IDS},
+            many_vendors=True,
+            only_for=dict.fromkeys((*SAMPLING, "topP"), _SAMPLED_CLAUDE),
+        ),
     ),
     Provider(
         name="vertex",

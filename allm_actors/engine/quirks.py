@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-__all__ = ["Header", "Quirks"]
+__all__ = ["SAMPLING", "Header", "Quirks"]
+
+SAMPLING: Final = ("temperature", "top_p", "top_k")
+"""The fields that say how a token is drawn, as most servers call them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,8 @@ class Quirks:
     For the fields of a chat completion, by the caller's names: `renames`: the server's name of a field.
     `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that
     a field may have. `ranges`: its least and greatest number. `only_for`: a pattern of the models that have a
-    field; for the others it is left out, so that one set of options serves models with and without it.
+    field; for the others it is left out, so that one set of options serves models with and without it. Those
+    of `SAMPLING` depend on `reasoning_effort`, too, where a model has that: they are there while it is `none`.
     """
 
     include_usage: bool = True
@@ -69,8 +73,10 @@ class Quirks:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     only_for: Mapping[str, str] = field(default_factory=dict)
 
-    def knows(self, name: str, model: str | None) -> bool:
-        """Whether this model has the field of that name."""
+    def knows(self, name: str, model: str | None, effort: object = None) -> bool:
+        """Whether this model has the field of that name, if it is to reason with this effort."""
+        if effort is not None and name in SAMPLING and self.knows("reasoning_effort", model):
+            return name not in self.only_for or effort == "none"
         models = self.only_for.get(name)
         return models is None or re.match(models, model or "", re.IGNORECASE) is not None
 

@@ -33,6 +33,7 @@ from typing import Any, Final
 
 from allm_actors.data.schemas.strict import is_strict, said_in_words
 from allm_actors.data.schemas.walking import DEFS, Schema, references, walk
+from allm_actors.engine.catalog import NEWER_CLAUDE
 
 __all__ = [
     "BETA",
@@ -50,7 +51,7 @@ BETA: Final = "thinking-binding-controls-2026-08-01"
 
 # A number after the family is a version; a longer one is the date of a snapshot.
 _UNFORCED = re.compile(r"claude-(?:fable|mythos)-|claude-(?:opus|sonnet)-(?:5-[5-9]|[6-9]|[1-9]\d)(?!\d)")
-_THINKS = re.compile(r"claude-(?:fable|mythos)-|claude-[a-z]+-(?:[5-9]|[1-9]\d)(?!\d)")
+_THINKS = re.compile(NEWER_CLAUDE)
 _BINDS = re.compile(r"claude-[a-z]+-(?:5-[1-9]|[6-9]|[1-9]\d)(?!\d)")
 _KEYWORDS = frozenset(
     {"type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "allOf"}

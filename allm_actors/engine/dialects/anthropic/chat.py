@@ -57,6 +57,7 @@ from allm_actors.engine.dialects.claude import (
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.histories import began_without_thoughts, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, dicts_of, text_of
+from allm_actors.engine.dialects.parameters import known
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
@@ -90,6 +91,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """
     check_parts(request.messages, row, _DOCUMENTS)
     body = _body(request) | request.options
+    body = known(body, row, body.get("model"))
     check_turns(body["messages"], row.label)
     if _thinks_too_late(body):
         del body["thinking"]

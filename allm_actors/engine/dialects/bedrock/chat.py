@@ -58,6 +58,7 @@ from allm_actors.engine.dialects.claude import (
 )
 from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, text_of
+from allm_actors.engine.dialects.parameters import known
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
@@ -93,14 +94,15 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
     given = request.options
-    vendor = vendor_of(str(given.get("model", request.model) or ""))
+    model = given.get("model", request.model)
+    vendor = vendor_of(str(model or ""))
     body: dict[str, Any] = {"messages": list(_turns(named(request.messages), vendor))}
     system = [{"text": text} for text in _system(request.messages)]
     if system:
         body["system"] = system
     if request.prompt_cache is not None:
         _mark(body, request.prompt_cache)
-    inference = _inference(request)
+    inference = known(_inference(request), row, model)
     if inference:
         body["inferenceConfig"] = inference
     tools = _tool_config(request, row)
@@ -114,7 +116,8 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     extra |= given.get("additionalModelRequestFields") or {}
     if _thinks_too_late(extra, body["messages"]):
         del extra["thinking"]
-    if binds_thoughts(given.get("model", request.model)):
+    extra = known(extra, row, model)
+    if binds_thoughts(model):
         _keep_stale_thoughts_out(body, extra)
     if extra:
         body["additionalModelRequestFields"] = extra

@@ -54,9 +54,10 @@ from allm_actors.engine.dialects.body import (
 )
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
-from allm_actors.engine.dialects.lenient import text_of
+from allm_actors.engine.dialects.lenient import dict_of, text_of
 from allm_actors.engine.dialects.openai.events import STATE, Decoder
 from allm_actors.engine.dialects.openai.options import prompt_cache
+from allm_actors.engine.dialects.parameters import known
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.routes import endpoint_url
@@ -97,6 +98,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
             raise _unknown_word(name, value)
         if row.quirks.knows(_LIKE.get(name, name), request.model):
             body[holder] = {**(body.get(holder) or {}), field: value}
+    body = known(body, row, body.get("model"), dict_of(body.get("reasoning")).get("effort"))
     url = endpoint_url(base_url, row, "openai_responses", _PATH, body.get("model"))
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 

@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from allm_actors.data import Message, Request, ToolCall
@@ -150,6 +151,45 @@ def test_a_request_without_thinking_has_no_thoughts_either(provider):
 def test_other_beta_features_stay_at_bedrock():
     http = sent("bedrock", anthropic_beta=["context-1m-2025-08-07"])
     assert told("bedrock", http) == (DROPPING, f"context-1m-2025-08-07,{BETA}")
+
+
+@pytest.mark.parametrize(
+    ("model", "takes"),
+    [
+        *[
+            (f"claude-{name}", False)
+            for name in ("opus-4-7", "opus-4-8", "opus-5", "sonnet-5-5", "haiku-5-5")
+        ],
+        *[(f"claude-{name}", False) for name in ("fable-5", "mythos-5-2", "sonnet-6", "opus-10-1")],
+        *[(f"claude-{name}", True) for name in ("opus-4-6", "sonnet-4-6", "opus-4-20250514", "haiku-4-5")],
+        *[(name, True) for name in ("claude-3-7-sonnet-latest", "glm-5.3", "m")],
+    ],
+)
+def test_newer_models_are_not_told_how_to_sample(model, takes):
+    asked = Request(messages=[Message(role="user", content="a")], model=model, temperature=0.2, max_tokens=9)
+    given = {"temperature": 0.2, "top_p": 0.5, "top_k": 3}
+
+    def body(provider, name=model, **options):
+        request = msgspec.structs.replace(asked, model=name, options=options)
+        return json.loads(DIALECTS[provider].encode(request, PROVIDERS[provider], "https://x").body)
+
+    for wire in (
+        body("anthropic", top_p=0.5, top_k=3),
+        body("anthropic", "m", model=model, top_p=0.5, top_k=3),
+    ):
+        assert {name: wire[name] for name in given if name in wire} == (given if takes else {})
+    for wire in (
+        body("bedrock", f"us.anthropic.{model}-v1:0", topP=0.5, top_k=3),
+        body(
+            "bedrock",
+            f"anthropic.{model}",
+            inferenceConfig={"topP": 0.5},
+            additionalModelRequestFields={"top_k": 3},
+        ),
+    ):
+        sampling = {"temperature": 0.2, "topP": 0.5} if takes else {}
+        assert wire["inferenceConfig"] == {"maxTokens": 9} | sampling
+        assert wire.get("additionalModelRequestFields") == ({"top_k": 3} if takes else None)
 
 
 # --- schemas ------------------------------------------------------------------------------------------------------

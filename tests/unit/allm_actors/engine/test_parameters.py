@@ -95,6 +95,35 @@ def test_a_models_words_are_left_out_for_those_that_do_not_reason(provider, mode
     assert {name: wire[name] for name in WORDED if name in wire} == kept
 
 
+SAMPLING = {"temperature": 0.2, "top_p": 0.5, "top_k": 3}
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "effort", "takes"),
+    [
+        *[
+            ("openai", model, None, True)
+            for model in ("gpt-4o", "ft:gpt-4.1:a::1", "gpt-5-chat-latest", None)
+        ],
+        *[("openai", model, None, True) for model in ("gpt-5.1", "gpt-5.4-mini", "gpt-5.3-codex")],
+        *[("openai", model, None, False) for model in ("gpt-5", "gpt-5-nano", "ft:gpt-5:a::1", "gpt-5.5")],
+        *[("openai", model, None, False) for model in ("gpt-5.6-sol", "gpt-6-luna", "o3", "ft:o4-mini:a::1")],
+        *[("openai", model, None, False) for model in ("gpt-5.4-pro", "gpt-5.3-chat-latest", "gpt-5.10")],
+        *[("openai", model, "none", True) for model in ("gpt-5.4", "gpt-5.6-sol", "gpt-6-luna")],
+        *[("openai", model, "low", False) for model in ("gpt-5.4", "gpt-6-luna")],
+        *[("openai", model, "low", True) for model in ("gpt-4o", "gpt-5-chat-latest")],
+        *[("azure", model, None, True) for model in ("our-deployment", "gpt-4o", "gpt-5.4")],
+        *[("azure", model, None, False) for model in ("gpt-5-nano", "gpt-6-luna")],
+        ("azure", "our-deployment", "low", False),
+        ("xai", "grok-4", "low", True),
+        ("openrouter", "anthropic/claude-opus-5", None, True),
+    ],
+)
+def test_a_model_that_reasons_is_not_told_how_to_sample(provider, model, effort, takes):
+    wire = body(provider, model, **SAMPLING, reasoning_effort=effort)
+    assert {name: wire[name] for name in SAMPLING if name in wire} == (SAMPLING if takes else {})
+
+
 @pytest.mark.parametrize("name", OPENAI_WORDS)
 @pytest.mark.parametrize("provider", ["openai", "azure"])
 def test_a_word_that_nobody_knows_is_refused_for_every_model(provider, name):
