@@ -33,7 +33,7 @@ OPENAI_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "verbosity": ("low", "medium", "high"),
     }
 )
-"""The values of OpenAI's options for reasoning models, at both of its endpoints."""
+"""The values of OpenAI's options for reasoning models that both of its endpoints take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,9 @@ _ROWS = (
             prompt_cache=frozenset({"key"}),
             documents="document_url",
             renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
-            refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
+            refuses=frozenset(
+                {"logit_bias"}
+            ),  # the only one that ChatCompletionRequest of mistralai 3.7.0 lacks
         ),
     ),
     Provider(

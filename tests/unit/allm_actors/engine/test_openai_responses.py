@@ -59,6 +59,11 @@ def event(kind, **fields):
     return {"type": f"response.{kind}", **fields}
 
 
+@pytest.mark.parametrize("effort", ["none", "xhigh", "max"])
+def test_efforts(effort):
+    assert sent(model="gpt-6-luna", options={"reasoning_effort": effort})["reasoning"] == {"effort": effort}
+
+
 @pytest.mark.parametrize(
     ("model", "options", "takes"),
     [

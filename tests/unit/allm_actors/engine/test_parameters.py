@@ -30,16 +30,25 @@ def test_mistrals_names():
     assert body("openai", seed=7)["seed"] == 7
 
 
-@pytest.mark.parametrize("name", ["logprobs", "top_logprobs", "logit_bias"])
-@pytest.mark.parametrize("provider", ["mistral", "groq"])
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [("mistral", "logit_bias"), *(("groq", name) for name in ("logprobs", "top_logprobs", "logit_bias"))],
+)
 def test_what_a_server_does_not_know(provider, name):
     assert refused(provider, **{name: 1}) == [(name, "not_supported")]
     assert name not in body(provider, **{name: None})
     assert body("openai", **{name: 1})[name] == 1
 
 
-def test_what_mistral_was_seen_to_take():
-    taken = {"n": 1, "frequency_penalty": 0.25, "presence_penalty": 0.5, "stop": ["Paris"]}
+def test_what_mistral_takes():
+    taken = {
+        "n": 1,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "frequency_penalty": 0.25,
+        "presence_penalty": 0.5,
+        "stop": ["Paris"],
+    }
     assert taken.items() <= body("mistral", **taken).items()
 
 
@@ -130,6 +139,11 @@ def test_a_word_that_nobody_knows_is_refused_for_every_model(provider, name):
     for model in ("gpt-5", "gpt-4o"):
         assert refused(provider, model=model, **{name: "much"}) == [(name, "invalid_value")]
     assert body("xai", **{name: "much"})[name] == "much"
+
+
+def test_the_most_effort_is_for_responses_only():
+    with pytest.raises(ValidationError, match="reasoning_effort must be one of"):
+        body("openai", model="gpt-6-luna", reasoning_effort="max")
 
 
 def test_a_deployment_may_be_older_than_what_openai_has():
