@@ -207,9 +207,7 @@ _ROWS = (
             prompt_cache=frozenset({"key"}),
             documents="document_url",
             renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
-            refuses=frozenset(
-                {"logit_bias"}
-            ),  # the only one that ChatCompletionRequest of mistralai 3.7.0 lacks
+            refuses=frozenset({"logit_bias"}),  # not in mistralai 3.7.0's ChatCompletionRequest
         ),
     ),
     Provider(

@@ -18,9 +18,11 @@ there, and all others are parameters of the model, in `additionalModelRequestFie
     tool_choice none                  no tools, except those called in the conversation, which must be declared
     response_format json_schema       outputConfig; see `claude` for what of a schema it takes
     pictures                          bytes; a URL is refused
-    prompt_cache                      a cachePoint after the system's blocks, and one at the end; no cache key
+    prompt_cache                      a cachePoint after the system's blocks, and one at the end, or before documents
+                                      there, after which it is refused (but for a PDF); no cache key
 
-Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html, and recorded exchanges.
+Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html,
+https://github.com/strands-agents/harness-sdk/issues/1966 (cache points), and recorded exchanges.
 """
 
 from __future__ import annotations
@@ -173,7 +175,15 @@ def _mark(body: Mapping[str, Any], cache: Mapping[str, Any]) -> None:
     long = {"ttl": "1h"} if cache.get("retention") == "long" else {}
     for blocks in (body.get("system"), body["messages"][-1]["content"] if body["messages"] else None):
         if blocks:
-            blocks.append({"cachePoint": {"type": "default", **long}})
+            blocks.insert(_before_documents(blocks), {"cachePoint": {"type": "default", **long}})
+
+
+def _before_documents(blocks: list[dict[str, Any]]) -> int:
+    """Where a cache point goes: to the end, but not right after a document, unless it is a PDF."""
+    at = len(blocks)
+    while at and dict_of(blocks[at - 1].get("document")).get("format", "pdf") != "pdf":
+        at -= 1
+    return at
 
 
 # --- tools ----------------------------------------------------------------------------------------------------
