@@ -111,7 +111,8 @@ _ROWS = (
             Header(name="openai-organization", option="organization", names=("OPENAI_ORG_ID",)),
             Header(name="openai-project", option="project", names=("OPENAI_PROJECT_ID",)),
         ),
-        dialects=((_REASONING, "openai_responses"),),
+        # The last two are in `ResponsesModel` of openai 3.57.0, but not in its `ChatModel`.
+        dialects=((rf"{_REASONING}|gpt-daybreak-|gpt-rosalind-", "openai_responses"),),
         quirks=Quirks(
             call_ids=_SHORT_IDS,
             max_tokens=None,

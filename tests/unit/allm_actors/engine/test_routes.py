@@ -15,11 +15,32 @@ OPENAI = PROVIDERS["openai"]
     [
         *(
             (m, "responses")
-            for m in ("gpt-5", "gpt-5.6-luna", "gpt-6-sol", "gpt-10-x", "GPT-5", "o1", "o3", "o4-mini")
+            for m in (
+                "gpt-daybreak-blue-latest",
+                "gpt-rosalind-research",
+                "gpt-5",
+                "gpt-5.6-luna",
+                "gpt-6-sol",
+                "gpt-10-x",
+                "GPT-5",
+                "o1",
+                "o3",
+                "o4-mini",
+            )
         ),
         *(
             (m, "chat_completions")
-            for m in ("gpt-4o", "gpt-4.1", "gpt-3.5-turbo", "gpt-image-2", "chatgpt-4o", "omni", None, 5)
+            for m in (
+                "gpt-4o",
+                "gpt-4.1",
+                "gpt-3.5-turbo",
+                "gpt-oss-120b",
+                "gpt-image-2",
+                "chatgpt-4o",
+                "omni",
+                None,
+                5,
+            )
         ),
     ],
 )
