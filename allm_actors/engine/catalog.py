@@ -85,7 +85,7 @@ _NONE = r"(?!)"
 # https://developers.openai.com/api/docs/guides/latest-model, and what the models were seen to do, in profiles/openai.py
 # and profiles/anthropic.py of https://github.com/pydantic/pydantic-ai.
 _SAMPLED = rf"(?!(?:ft:)?(?:{_REASONING}))|(?:ft:)?gpt-5(?:-chat|\.[1-4](?!\d|.*-(?:pro|chat)))"
-_SAMPLED_CLAUDE = rf"(?!.*(?:claude-opus-4-[78]|{NEWER_CLAUDE}))"
+_SAMPLED_CLAUDE = rf"(?!.*(?:claude-[a-z]+-4-[7-9](?!\d)|{NEWER_CLAUDE}))"
 # Which tool call ids providers accept, according to their error messages.
 _SHORT_IDS, _WORD_IDS, _NINE_LETTERS = r".{1,40}", r"[a-zA-Z0-9_-]{1,64}", r"[a-zA-Z0-9]{9}"
 _DOTTED_IDS = r"[a-zA-Z0-9_.:-]{1,64}"

@@ -158,7 +158,7 @@ def test_other_beta_features_stay_at_bedrock():
     [
         *[
             (f"claude-{name}", False)
-            for name in ("opus-4-7", "opus-4-8", "opus-5", "sonnet-5-5", "haiku-5-5")
+            for name in ("opus-4-7", "sonnet-4-8", "opus-5", "sonnet-5-5", "haiku-5-5")
         ],
         *[(f"claude-{name}", False) for name in ("fable-5", "mythos-5-2", "sonnet-6", "opus-10-1")],
         *[(f"claude-{name}", True) for name in ("opus-4-6", "sonnet-4-6", "opus-4-20250514", "haiku-4-5")],
