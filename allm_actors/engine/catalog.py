@@ -14,9 +14,17 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from allm_actors.data import EngineError
-from allm_actors.engine.quirks import Header, Quirks
+from allm_actors.engine.quirks import SAMPLING, Header, Quirks
 
-__all__ = ["NEWER_GPT", "OPENAI_WORDS", "PROVIDERS", "Provider", "near_names", "unknown_adapter"]
+__all__ = [
+    "NEWER_CLAUDE",
+    "NEWER_GPT",
+    "OPENAI_WORDS",
+    "PROVIDERS",
+    "Provider",
+    "near_names",
+    "unknown_adapter",
+]
 
 OPENAI_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -25,7 +33,7 @@ OPENAI_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "verbosity": ("low", "medium", "high"),
     }
 )
-"""The values of OpenAI's options for reasoning models, at both of its endpoints."""
+"""The values of OpenAI's options for reasoning models that both of its endpoints take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +45,8 @@ class Provider:
     `paths` are endpoints, by dialect, that differ from the dialect's own; `{model}` in them is the model's
     name. `signer` is a module of `engine` that signs requests where there is no key. A `{region}` or
     `{project}` in the base URL is taken from `adapter_opts`, or from the first of its environment variables
-    in `places` that is set. `headers` are filled from an option of `adapter_opts`, or from an environment
-    variable.
+    in `places` that is set; the regions in `hosts` have another host. `headers` are filled from an option of
+    `adapter_opts`, or from an environment variable.
     """
 
     name: str
@@ -54,10 +62,13 @@ class Provider:
     paths: Mapping[str, str] = field(default_factory=dict)
     signer: str | None = None
     places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hosts: Mapping[str, str] = field(default_factory=dict)
     headers: tuple[Header, ...] = ()
     quirks: Quirks = field(default_factory=Quirks)
 
 
+NEWER_CLAUDE = r"claude-(?:(?:fable|mythos)-|[a-z]+-(?:[5-9]|[1-9]\d)(?!\d))"
+"""The beginning of the names of Claude 5 and newer; a longer number is the date of a snapshot."""
 NEWER_GPT = r"gpt-(?!35)(?:[5-9]|[1-9]\d)"
 """The beginning of the names of `gpt-5` and newer; `gpt-35-turbo` is what Azure calls GPT-3.5."""
 # OpenAI's reasoning models, which OpenAI wants to be used through its Responses API.
@@ -69,6 +80,12 @@ _SEALED = rf"{_VERBOSE}|(?:ft:)?o[1-9]"
 # An Azure deployment may have any name: only names of models known not to reason are excluded.
 _PLAIN = r"gpt-(?:4|3\.?5|.*-chat)|chatgpt-"
 _NONE = r"(?!)"
+# The models that can be told how to sample unless they are told to reason. The others cannot at all (Claude), or only
+# if they are told not to reason. Source: https://platform.claude.com/docs/en/about-claude/models/migration-guide,
+# https://developers.openai.com/api/docs/guides/latest-model, and what the models were seen to do, in profiles/openai.py
+# and profiles/anthropic.py of https://github.com/pydantic/pydantic-ai.
+_SAMPLED = rf"(?!(?:ft:)?(?:{_REASONING}))|(?:ft:)?gpt-5(?:-chat|\.[1-4](?!\d|.*-(?:pro|chat)))"
+_SAMPLED_CLAUDE = rf"(?!.*(?:claude-[a-z]+-4-[7-9](?!\d)|{NEWER_CLAUDE}))"
 # Which tool call ids providers accept, according to their error messages.
 _SHORT_IDS, _WORD_IDS, _NINE_LETTERS = r".{1,40}", r"[a-zA-Z0-9_-]{1,64}", r"[a-zA-Z0-9]{9}"
 _DOTTED_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
@@ -94,7 +111,8 @@ _ROWS = (
             Header(name="openai-organization", option="organization", names=("OPENAI_ORG_ID",)),
             Header(name="openai-project", option="project", names=("OPENAI_PROJECT_ID",)),
         ),
-        dialects=((_REASONING, "openai_responses"),),
+        # The last two are in `ResponsesModel` of openai 3.57.0, but not in its `ChatModel`.
+        dialects=((rf"{_REASONING}|gpt-daybreak-|gpt-rosalind-", "openai_responses"),),
         quirks=Quirks(
             call_ids=_SHORT_IDS,
             max_tokens=None,
@@ -102,7 +120,12 @@ _ROWS = (
             sealed_reasoning=_SEALED,
             documents="file",
             words=OPENAI_WORDS,
-            only_for={"reasoning_effort": _SEALED, "reasoning_summary": _NONE, "verbosity": _VERBOSE},
+            only_for={
+                "reasoning_effort": _SEALED,
+                "reasoning_summary": _NONE,
+                "verbosity": _VERBOSE,
+                **dict.fromkeys(SAMPLING, _SAMPLED),
+            },
         ),
     ),
     Provider(
@@ -113,7 +136,7 @@ _ROWS = (
         key_names=("ANTHROPIC_API_KEY",),
         base_url_name="ANTHROPIC_BASE_URL",
         key_header="x-api-key",
-        quirks=Quirks(call_ids=_WORD_IDS),
+        quirks=Quirks(call_ids=_WORD_IDS, only_for=dict.fromkeys(SAMPLING, _SAMPLED_CLAUDE)),
     ),
     Provider(
         name="gemini",
@@ -175,6 +198,8 @@ _ROWS = (
         base_url_name="MISTRAL_BASE_URL",
         quirks=Quirks(
             call_ids=_NINE_LETTERS,
+            # https://docs.mistral.ai/studio-api/conversations/reasoning, https://github.com/vercel/ai/issues/17930
+            thoughts_back="content",
             after_answers="Noted.",
             blank_answers=False,
             system_first=True,
@@ -183,7 +208,7 @@ _ROWS = (
             prompt_cache=frozenset({"key"}),
             documents="document_url",
             renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
-            refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
+            refuses=frozenset({"logit_bias"}),  # not in mistralai 3.7.0's ChatCompletionRequest
         ),
     ),
     Provider(
@@ -240,6 +265,7 @@ _ROWS = (
                 "reasoning_effort": rf"(?!{_PLAIN})",
                 "reasoning_summary": _NONE,
                 "verbosity": rf"(?!{_PLAIN}|o[1-9])",
+                **dict.fromkeys(SAMPLING, _SAMPLED),
             },
         ),
     ),
@@ -250,6 +276,8 @@ _ROWS = (
         base_url="https://api.perplexity.ai",
         key_names=("PERPLEXITY_API_KEY",),
         base_url_name="PERPLEXITY_BASE_URL",
+        # https://docs.perplexity.ai/docs/agent-api/openai-compatibility
+        paths={"openai_responses": "/v1/responses"},
         quirks=Quirks(
             include_usage=False,
             blank_answers=False,
@@ -388,7 +416,12 @@ _ROWS = (
         key_required=False,
         signer="sigv4",
         places={"region": ("AWS_REGION", "AWS_DEFAULT_REGION")},
-        quirks=Quirks(call_ids=_DOTTED_IDS, call_ids_of={"anthropic": _WORD_IDS}, many_vendors=True),
+        quirks=Quirks(
+            call_ids=_DOTTED_IDS,
+            call_ids_of={"anthropic": _WORD_IDS},
+            many_vendors=True,
+            only_for=dict.fromkeys((*SAMPLING, "topP"), _SAMPLED_CLAUDE),
+        ),
     ),
     Provider(
         name="vertex",
@@ -398,6 +431,11 @@ _ROWS = (
         key_names=("VERTEX_ACCESS_TOKEN",),
         base_url_name="VERTEX_BASE_URL",
         places={"region": ("GOOGLE_CLOUD_LOCATION",), "project": ("GOOGLE_CLOUD_PROJECT",)},
+        hosts={  # https://github.com/googleapis/python-genai/blob/main/google/genai/_api_client.py
+            "global": "aiplatform.googleapis.com",
+            "us": "aiplatform.us.rep.googleapis.com",
+            "eu": "aiplatform.eu.rep.googleapis.com",
+        },
     ),
     Provider(
         name="openai-compatible",

@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-__all__ = ["Header", "Quirks"]
+__all__ = ["SAMPLING", "Header", "Quirks"]
+
+SAMPLING: Final = ("temperature", "top_p", "top_k")
+"""The fields that say how a token is drawn, as most servers call them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +27,13 @@ class Quirks:
     name. `prompt_cache`: which of `key` and `retention` the server has a field for; it may refuse the other.
     `sealed_reasoning`: a pattern of the names of models that return sealed thoughts on request, to be sent
     back. `thoughts_back`: the field of a chat message in which a server wants the model's thoughts back,
-    because it does not keep them. `no_thoughts`: what it wants there if there were none. `documents`: how a
-    chat message holds one: as a `file`, or as one that may be a URL, or as a `document_url`; None: not at
-    all. `call_ids`: a pattern of the ids that calls may have; None is any. `call_ids_of`: the same, for
-    vendors whose models accept fewer. `many_vendors`: whether it serves models of several vendors, which do
-    not accept each other's thoughts. `after_answers`: text of an assistant message to insert between a tool's
-    answer and a user's message, for a server that refuses the one directly after the other.
+    because it does not keep them; in `content` they are parts beside the text. `no_thoughts`: what it wants
+    there if there were none. `documents`: how a chat message holds one: as a `file`, or as one that may be a
+    URL, or as a `document_url`; None: not at all. `call_ids`: a pattern of the ids that calls may have; None
+    is any. `call_ids_of`: the same, for vendors whose models accept fewer. `many_vendors`: whether it serves
+    models of several vendors, which do not accept each other's thoughts. `after_answers`: text of an
+    assistant message to insert between a tool's answer and a user's message, for a server that refuses the
+    one directly after the other.
 
     `blank_answers`: whether it accepts an assistant's message without text and calls; without, such a message
     is left out. `system_first`: whether it refuses system messages behind others; they are sent before them.
@@ -41,7 +45,8 @@ class Quirks:
     For the fields of a chat completion, by the caller's names: `renames`: the server's name of a field.
     `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that
     a field may have. `ranges`: its least and greatest number. `only_for`: a pattern of the models that have a
-    field; for the others it is left out, so that one set of options serves models with and without it.
+    field; for the others it is left out, so that one set of options serves models with and without it. Those
+    of `SAMPLING` depend on `reasoning_effort`, too, where a model has that: they are there while it is `none`.
     """
 
     include_usage: bool = True
@@ -68,8 +73,10 @@ class Quirks:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     only_for: Mapping[str, str] = field(default_factory=dict)
 
-    def knows(self, name: str, model: str | None) -> bool:
-        """Whether this model has the field of that name."""
+    def knows(self, name: str, model: str | None, effort: object = None) -> bool:
+        """Whether this model has the field of that name, if it is to reason with this effort."""
+        if effort is not None and name in SAMPLING and self.knows("reasoning_effort", model):
+            return name not in self.only_for or effort == "none"
         models = self.only_for.get(name)
         return models is None or re.match(models, model or "", re.IGNORECASE) is not None
 

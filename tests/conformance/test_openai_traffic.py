@@ -282,7 +282,7 @@ def message_of(message, row):
     if message.get("tool_calls"):
         metadata["tool_calls"] = [call_of(call) for call in message["tool_calls"]]
     field = row.quirks.thoughts_back
-    if field in message:
+    if field in message and field != "content":
         metadata["provider_state"] = {"openai_chat": {field: message[field]}}
     parts = parts_of(message)
     return Message(

@@ -128,7 +128,8 @@ def provider_rules() -> str:
         words += [
             f"{_code(option)} is from {least} to {most}" for option, (least, most) in told.ranges.items()
         ]
-        words += [f"{_code(option)} only to models that have it" for option in told.only_for]
+        if told.only_for:
+            words.append(f"{', '.join(map(_code, told.only_for))} only to models that have it")
         if words:
             rows.append([_code(name), "; ".join(words)])
     return _table(["provider", "what is different"], rows)

@@ -28,9 +28,9 @@ def walk(schema: Any, edit: Callable[[Schema], Schema]) -> Any:
         return schema
     tree: Schema = {}
     for key, value in schema.items():
-        if key in _BY_NAME:
+        if key in _BY_NAME and isinstance(value, dict):
             tree[key] = {name: walk(inner, edit) for name, inner in value.items()}
-        elif key in _LISTED:
+        elif key in _LISTED and isinstance(value, list):
             tree[key] = [walk(inner, edit) for inner in value]
         else:
             tree[key] = walk(value, edit) if key in _NESTED else value

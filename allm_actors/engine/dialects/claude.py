@@ -5,12 +5,21 @@ Rule of this file: pure.
 **Thoughts** of newer models are bound to what came before them. If `system`, `tools` or an earlier message has changed
 since, because a program was deployed again or a message was removed, a request with such a thought is refused, and so
 is every later one of the conversation. So the server is asked to leave it out; the conversation goes on without it.
+It can be asked so beside adaptive thinking only.
+
+Newer models **think** unless they are told not to, and their most tokens limit thoughts and answer together.
+
+**Tools** cannot be forced on newer models. Such a model is held to the schema of an answer in another way.
 
 **Schemas** that an answer is held to may use a part of JSON Schema only, and all else is refused. What is left out is
 said in the description, and checked when the answer is read.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/preserved-thinking,
 https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-thinking-block-binding.html,
+https://github.com/pydantic/pydantic-ai/blob/main/pydantic_ai_slim/pydantic_ai/models/anthropic/_thinking_binding.py,
+https://platform.claude.com/docs/en/models/opus-5-5/whats-new-opus-5-5 ("Forced tool use returns an error"),
+https://platform.claude.com/docs/en/models/sonnet-5-5/whats-new-sonnet-5-5 (the same, and thinking "on by
+default"), https://github.com/pydantic/pydantic-ai/blob/main/pydantic_ai_slim/pydantic_ai/profiles/anthropic.py,
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations and
 https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html; all read 2026-11.
 """
@@ -24,13 +33,25 @@ from typing import Any, Final
 
 from allm_actors.data.schemas.strict import is_strict, said_in_words
 from allm_actors.data.schemas.walking import DEFS, Schema, references, walk
+from allm_actors.engine.catalog import NEWER_CLAUDE
 
-__all__ = ["BETA", "binds_thoughts", "constrained", "is_disabled", "leaving_out_stale"]
+__all__ = [
+    "BETA",
+    "binds_thoughts",
+    "can_be_forced",
+    "constrained",
+    "is_disabled",
+    "leaving_out_stale",
+    "needs_beta",
+    "thinks_unasked",
+]
 
 BETA: Final = "thinking-binding-controls-2026-08-01"
 """The beta feature without which `block_binding` is refused."""
 
-# Since 5.1; a longer number is the date of a snapshot.
+# A number after the family is a version; a longer one is the date of a snapshot.
+_UNFORCED = re.compile(r"claude-(?:fable|mythos)-|claude-(?:opus|sonnet)-(?:5-[5-9]|[6-9]|[1-9]\d)(?!\d)")
+_THINKS = re.compile(NEWER_CLAUDE)
 _BINDS = re.compile(r"claude-[a-z]+-(?:5-[1-9]|[6-9]|[1-9]\d)(?!\d)")
 _KEYWORDS = frozenset(
     {"type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "allOf"}
@@ -46,6 +67,16 @@ def binds_thoughts(model: object) -> bool:
     return _BINDS.search(str(model or "")) is not None
 
 
+def can_be_forced(model: object) -> bool:
+    """Whether a request may force this model to call a tool."""
+    return _UNFORCED.search(str(model or "")) is None
+
+
+def thinks_unasked(model: object) -> bool:
+    """Whether this model thinks unless it is told not to."""
+    return _THINKS.search(str(model or "")) is not None
+
+
 def is_disabled(thinking: object) -> bool:
     """Whether a request's `thinking` turns it off, so that nothing can be said about thoughts in it."""
     return isinstance(thinking, Mapping) and thinking.get("type") == "disabled"
@@ -54,12 +85,18 @@ def is_disabled(thinking: object) -> bool:
 def leaving_out_stale(thinking: Any) -> Any:
     """A request's `thinking` with which the server leaves out the thoughts that it would refuse.
 
-    What the caller says in it stays, also about this.
+    What the caller says in it stays, also about this. Beside another way of thinking nothing is added.
     """
-    if thinking is not None and not isinstance(thinking, Mapping):
+    given = {} if thinking is None else thinking
+    if not isinstance(given, Mapping) or given.get("type", "adaptive") != "adaptive":
         return thinking
     binding = {"prefix_mismatch_behavior": "drop_block"}
-    return {"type": "adaptive", "block_binding": binding, **(thinking or {})}
+    return {"type": "adaptive", "block_binding": binding, **given}
+
+
+def needs_beta(thinking: object) -> bool:
+    """Whether a request's `thinking` says something that is refused without the beta feature."""
+    return isinstance(thinking, Mapping) and "block_binding" in thinking
 
 
 def constrained(schema: Schema) -> Schema | None:

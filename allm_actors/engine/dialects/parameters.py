@@ -14,7 +14,13 @@ from allm_actors.data import ValidationError
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.quirks import Quirks
 
-__all__ = ["obeying"]
+__all__ = ["known", "obeying"]
+
+
+def known(fields: Mapping[str, Any], row: Provider, model: object, effort: object = None) -> dict[str, Any]:
+    """The fields that this model has, if it is to reason with this effort."""
+    name = str(model or "")
+    return {field: value for field, value in fields.items() if row.quirks.knows(field, name, effort)}
 
 
 def obeying(body: Mapping[str, Any], row: Provider) -> dict[str, Any]:
@@ -28,9 +34,8 @@ def obeying(body: Mapping[str, Any], row: Provider) -> dict[str, Any]:
         said = "; ".join(why for _, _, why in wrong)
         errors: list[tuple[Any, str]] = [(name, code) for name, code, _ in wrong]
         raise ValidationError("invalid_request", errors, message=f"{row.label} would refuse this: {said}")
-    model = str(body.get("model") or "")
-    left_out = {*quirks.refuses, *(name for name in body if not quirks.knows(name, model))}
-    kept = {name: value for name, value in body.items() if name not in left_out}
+    kept = known(body, row, body.get("model"), body.get("reasoning_effort"))
+    kept = {name: value for name, value in kept.items() if name not in quirks.refuses}
     return kept | {new: kept.pop(old) for old, new in quirks.renames.items() if old in kept}
 
 

@@ -34,6 +34,7 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.chat import AnswerDecoder, ChatDialect
 from allm_actors.engine.dialects.histories import fitted
+from allm_actors.engine.dialects.tools import spelled_out
 from allm_actors.engine.preflight import check_format, in_common_words, without_foreign_words
 from allm_actors.engine.remote.heads import tell_response
 from allm_actors.engine.remote.options import (
@@ -128,7 +129,8 @@ class RemoteAdapter:
         dialect: ChatDialect = find_dialect(name)
         request = without_foreign_words(in_common_words(request), name)
         check_format(request, name, self._row)
-        http = dialect.encode(fitted(request, self._row), self._row, base_url_of(self._row, call.options))
+        request = spelled_out(fitted(request, self._row))
+        http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)
         return dialect, completed(http, self._row, call.options, key), key
 

@@ -99,8 +99,8 @@ def base_url_of(row: Provider, options: Mapping[str, Any]) -> str:
         raise EngineError("invalid_engine", provider=row.name, message=message)
     if url is row.base_url and row.base_url is not None:
         places = {place: place_of(row, place, options) for place in row.places}
-        # Of Vertex's regions, `global` alone has no host of its own.
-        url = row.base_url.format(**places).replace("//global-", "//")
+        parts = urlsplit(row.base_url.format(**places))
+        url = urlunsplit(parts._replace(netloc=row.hosts.get(places.get("region", ""), parts.netloc)))
     wrong = _misfit(url)
     if wrong:
         # The URL is not quoted, because it may contain a password.

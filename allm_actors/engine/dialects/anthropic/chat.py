@@ -11,9 +11,10 @@ every field except the forced tool of structured output.
                                       for those whose beginning has changed
     tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
     response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
-                                      called in their place; see `events`. A model that thinks cannot be forced; one
-                                      that always does gets output_config.format, if the schema allows it
-    max_tokens                        max_tokens, 1024 by default
+                                      called in their place; see `events`. A model that thinks is not forced; one
+                                      that never can be gets output_config.format, if the schema allows it
+    max_tokens                        max_tokens; by default 1024, but 64000, which these allow, for models that think
+                                      unless told not to: it limits their thoughts and their answer together
     documents                         document blocks: a PDF, or a text, which is text/plain whatever kind it is
     prompt_cache                      cache_control of the whole request; a cache key has no field in this format
 
@@ -46,13 +47,17 @@ from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.claude import (
     BETA,
     binds_thoughts,
+    can_be_forced,
     constrained,
     is_disabled,
     leaving_out_stale,
+    needs_beta,
+    thinks_unasked,
 )
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.histories import began_without_thoughts, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, dicts_of, text_of
+from allm_actors.engine.dialects.parameters import known
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
@@ -66,6 +71,7 @@ _HEADERS = {
     "anthropic-version": "2023-06-01",
 }
 _MAX_TOKENS = 1024
+_MAX_TOKENS_WITH_THOUGHTS = 64_000
 _PDF = "application/pdf"
 _KINDS = {
     "thinking": "thought",
@@ -76,10 +82,6 @@ _KINDS = {
 _SERVED = ("server_tool_use", "mcp_tool_use")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 128
-# Models that think whatever is asked, so that no tool can be forced on them.
-# Source: https://platform.claude.com/docs/en/models/opus-5-5/whats-new-opus-5-5 ("Forced tool use returns an error"),
-# https://github.com/pydantic/pydantic-ai/pull/5849; both read 2026-11.
-_ALWAYS_THINKS = re.compile(r"claude-(?:opus-5-[5-9]|fable-|mythos-)")
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -89,6 +91,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """
     check_parts(request.messages, row, _DOCUMENTS)
     body = _body(request) | request.options
+    body = known(body, row, body.get("model"))
     check_turns(body["messages"], row.label)
     if _thinks_too_late(body):
         del body["thinking"]
@@ -99,7 +102,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
 def _body(request: Request) -> dict[str, Any]:
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
-    body["max_tokens"] = _MAX_TOKENS if request.max_tokens is None else request.max_tokens
+    body["max_tokens"] = _most_tokens(request) if request.max_tokens is None else request.max_tokens
     system = [flat_text(message) for message in request.messages if message.role == "system"]
     system = [text for text in system if text.strip()]
     if system:
@@ -117,6 +120,11 @@ def _body(request: Request) -> dict[str, Any]:
         body["cache_control"] = {"type": "ephemeral", **long}
     body["stream"] = True
     return body
+
+
+def _most_tokens(request: Request) -> int:
+    thinks = thinks_unasked(request.options.get("model", request.model))
+    return _MAX_TOKENS_WITH_THOUGHTS if thinks else _MAX_TOKENS
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
@@ -144,7 +152,7 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     config = dict_of(body.get("output_config"))
     if "format" in config or _has_answered(request.messages):
         return
-    held = constrained(wanted["schema"]) if _ALWAYS_THINKS.match(str(body.get("model") or "")) else None
+    held = None if can_be_forced(body.get("model")) else constrained(wanted["schema"])
     if held is not None:
         body["output_config"] = {**config, "format": {"type": "json_schema", "schema": held}}
         return
@@ -153,7 +161,7 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     tool = {"name": name, "description": description, "input_schema": wanted["schema"]}
     own = body.get("tools") if request.tool_choice != "none" else None
     body["tools"] = [*body.get("tools", ()), tool]
-    body["tool_choice"] = _forced(name, beside=bool(own), thinks=_thinks(body))
+    body["tool_choice"] = _forced(name, beside=bool(own), asked=_may_not_be_forced(body))
 
 
 def _has_answered(messages: Iterable[Message]) -> bool:
@@ -166,12 +174,12 @@ def _has_answered(messages: Iterable[Message]) -> bool:
     return any(call.name.startswith(JSON_TOOL) for message in step for call in message.tool_calls)
 
 
-def _forced(name: str, *, beside: bool, thinks: bool) -> dict[str, Any]:
+def _forced(name: str, *, beside: bool, asked: bool) -> dict[str, Any]:
     # A model that is forced to answer at once cannot call the tools it needs for the answer, and invents one.
-    # And a thinking model may not be forced to call a tool: the API refuses the request.
+    # And some models may only be asked to call a tool.
     if beside:
-        return {"type": "auto" if thinks else "any"}
-    forced = {"type": "auto"} if thinks else {"type": "tool", "name": name}
+        return {"type": "auto" if asked else "any"}
+    forced = {"type": "auto"} if asked else {"type": "tool", "name": name}
     return {**forced, "disable_parallel_tool_use": True}  # one answer
 
 
@@ -198,8 +206,9 @@ def _keep_stale_thoughts_out(body: dict[str, Any]) -> bool:
     if is_disabled(body.get("thinking")):
         body["messages"] = [turn for turn in map(_without_thoughts, turns) if turn["content"]]
         return False
-    body["thinking"] = leaving_out_stale(body.get("thinking"))
-    return True
+    thinking = leaving_out_stale(body.get("thinking"))
+    body["thinking"] = thinking
+    return needs_beta(thinking)
 
 
 def _without_thoughts(turn: dict[str, Any]) -> dict[str, Any]:
@@ -210,11 +219,11 @@ def _without_thoughts(turn: dict[str, Any]) -> dict[str, Any]:
     return {**turn, "content": kept}
 
 
-def _thinks(body: Mapping[str, Any]) -> bool:
+def _may_not_be_forced(body: Mapping[str, Any]) -> bool:
+    """Whether the API refuses a forced tool: for some models always, for the others while they think."""
     thinking = body.get("thinking")
-    if _ALWAYS_THINKS.match(str(body.get("model") or "")):
-        return True
-    return isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
+    thinks = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
+    return thinks or not can_be_forced(body.get("model"))
 
 
 # --- messages -------------------------------------------------------------------------------------------------

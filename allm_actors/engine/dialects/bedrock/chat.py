@@ -18,9 +18,11 @@ there, and all others are parameters of the model, in `additionalModelRequestFie
     tool_choice none                  no tools, except those called in the conversation, which must be declared
     response_format json_schema       outputConfig; see `claude` for what of a schema it takes
     pictures                          bytes; a URL is refused
-    prompt_cache                      a cachePoint after the system's blocks, and one at the end; no cache key
+    prompt_cache                      a cachePoint after the system's blocks, and one at the end, or before documents
+                                      there, after which it is refused (but for a PDF); no cache key
 
-Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html, and recorded exchanges.
+Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html,
+https://github.com/strands-agents/harness-sdk/issues/1966 (cache points), and recorded exchanges.
 """
 
 from __future__ import annotations
@@ -54,9 +56,11 @@ from allm_actors.engine.dialects.claude import (
     constrained,
     is_disabled,
     leaving_out_stale,
+    needs_beta,
 )
 from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, text_of
+from allm_actors.engine.dialects.parameters import known
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
@@ -92,14 +96,15 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
     given = request.options
-    vendor = vendor_of(str(given.get("model", request.model) or ""))
+    model = given.get("model", request.model)
+    vendor = vendor_of(str(model or ""))
     body: dict[str, Any] = {"messages": list(_turns(named(request.messages), vendor))}
     system = [{"text": text} for text in _system(request.messages)]
     if system:
         body["system"] = system
     if request.prompt_cache is not None:
         _mark(body, request.prompt_cache)
-    inference = _inference(request)
+    inference = known(_inference(request), row, model)
     if inference:
         body["inferenceConfig"] = inference
     tools = _tool_config(request, row)
@@ -113,7 +118,8 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     extra |= given.get("additionalModelRequestFields") or {}
     if _thinks_too_late(extra, body["messages"]):
         del extra["thinking"]
-    if binds_thoughts(given.get("model", request.model)):
+    extra = known(extra, row, model)
+    if binds_thoughts(model):
         _keep_stale_thoughts_out(body, extra)
     if extra:
         body["additionalModelRequestFields"] = extra
@@ -137,8 +143,10 @@ def _keep_stale_thoughts_out(body: dict[str, Any], extra: dict[str, Any]) -> Non
         left = ({**turn, "content": _without_thoughts(turn["content"])} for turn in turns)
         body["messages"] = [turn for turn in left if turn["content"]]
         return
-    extra["thinking"] = leaving_out_stale(extra.get("thinking"))
-    extra["anthropic_beta"] = [*dict.fromkeys([*(extra.get("anthropic_beta") or ()), BETA])]
+    thinking = leaving_out_stale(extra.get("thinking"))
+    extra["thinking"] = thinking
+    if needs_beta(thinking):
+        extra["anthropic_beta"] = [*dict.fromkeys([*(extra.get("anthropic_beta") or ()), BETA])]
 
 
 def _without_thoughts(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -167,7 +175,15 @@ def _mark(body: Mapping[str, Any], cache: Mapping[str, Any]) -> None:
     long = {"ttl": "1h"} if cache.get("retention") == "long" else {}
     for blocks in (body.get("system"), body["messages"][-1]["content"] if body["messages"] else None):
         if blocks:
-            blocks.append({"cachePoint": {"type": "default", **long}})
+            blocks.insert(_before_documents(blocks), {"cachePoint": {"type": "default", **long}})
+
+
+def _before_documents(blocks: list[dict[str, Any]]) -> int:
+    """Where a cache point goes: to the end, but not right after a document, unless it is a PDF."""
+    at = len(blocks)
+    while at and dict_of(blocks[at - 1].get("document")).get("format", "pdf") != "pdf":
+        at -= 1
+    return at
 
 
 # --- tools ----------------------------------------------------------------------------------------------------

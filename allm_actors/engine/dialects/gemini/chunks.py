@@ -20,8 +20,8 @@ the stream, if a `finishReason` was seen: token counts may still come after that
 When the answer has signed parts, or parts that are neither text nor calls, all parts are kept in order as
 `provider_state`, because the provider wants them back.
 
-Source: https://ai.google.dev/api/generate-content, https://ai.google.dev/gemini-api/docs/thought-signatures, and
-recorded streams.
+Source: https://ai.google.dev/api/generate-content, https://ai.google.dev/gemini-api/docs/thought-signatures,
+`FinishReason` of google-genai 3.6.1, and recorded streams.
 """
 
 from __future__ import annotations
@@ -55,10 +55,12 @@ SYNTHETIC_ID: Final = "synthetic_id"
 FINISHES: dict[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
+    "CONTINUATION": "length",
     **dict.fromkeys(
         (
             *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
             *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR"),
+            *("ESCALATION", "PUP_LIMITED_DISABLED"),
         ),
         "content_filter",
     ),
@@ -67,7 +69,10 @@ BROKEN_FINISHES = (
     *("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"),
     *("MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE"),
 )
-_ABOUT = ("groundingMetadata", "urlContextMetadata", "citationMetadata", "safetyRatings", "finishMessage")
+_ABOUT = (
+    *("groundingMetadata", "urlContextMetadata", "citationMetadata", "safetyRatings", "finishMessage"),
+    "continuationToken",
+)
 
 
 class Part:

@@ -3,8 +3,9 @@
 Rule of this file: pure. The size of a request is that of its body, where Base64 is a third more than the
 bytes.
 
-Source: https://ai.google.dev/api/generate-content; https://blog.google/innovation-and-ai/technology/developers-tools/
-gemini-api-new-file-limits (12 January 2026: 100 MB, as Base64, where it was 20).
+Source: https://ai.google.dev/api/generate-content; `google/genai/models.py` of google-genai 3.6.1;
+https://blog.google/innovation-and-ai/technology/developers-tools/gemini-api-new-file-limits (12 January 2026: 100 MB,
+as Base64, where it was 20).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["MOST_BYTES", "TOP_LEVEL", "too_large"]
 TOP_LEVEL: Final = frozenset(
     (
         *("contents", "tools", "toolConfig", "safetySettings", "systemInstruction", "generationConfig"),
-        *("cachedContent", "labels", "modelArmorConfig"),
+        *("cachedContent", "labels", "modelArmorConfig", "continuationToken", "serviceTier", "store"),
     )
 )
 """The top-level fields of a request; everything else belongs to `generationConfig`."""

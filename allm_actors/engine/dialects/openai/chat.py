@@ -14,7 +14,8 @@ no field for are in `request.options`, which override every field, as far as the
     documents                         file, or what the row calls it
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
     reasoning_effort, verbosity       unchanged, only to models that reason; see the row
-    what the model thought            reasoning_content, reasoning or reasoning_details, if the server wants it back
+    what the model thought            reasoning_content, reasoning or reasoning_details, or parts of content, if the
+                                      server wants it back
     a message's name                  name, to servers that take one from that role; see the row
     a user's message after a tool's   with an assistant's in between, if the server requires one; see the row
 
@@ -45,6 +46,7 @@ from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, named_schema, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
+from allm_actors.engine.dialects.lenient import dicts_of, text_of
 from allm_actors.engine.dialects.openai.chunks import STATE, Decoder
 from allm_actors.engine.dialects.openai.options import prompt_cache
 from allm_actors.engine.dialects.parameters import obeying
@@ -206,7 +208,18 @@ def _message(message: Message, row: Provider) -> dict[str, Any]:
 def _thoughts(message: Message, field: str, without: str | None) -> Any:
     """What the model thought; `without`, if it did not, or another model or the caller made the answer."""
     state = provider_state(message, STATE)
-    return state.get(field, without) if isinstance(state, Mapping) else without
+    thoughts = state.get(field, without) if isinstance(state, Mapping) else without
+    return _with_text(thoughts, flat_text(message)) if field == "content" else thoughts
+
+
+def _with_text(parts: Any, text: str) -> Any:
+    """An answer's thoughts and texts, with the message's text if theirs is another; None if nothing was kept."""
+    if not isinstance(parts, list):
+        return None
+    said = [part for part in dicts_of(parts) if part.get("type") == "text"]
+    if text == "".join(text_of(part.get("text")) or "" for part in said):
+        return parts
+    return [*(part for part in parts if part not in said), {"type": "text", "text": text}]
 
 
 def _content(message: Message, row: Provider) -> str | list[dict[str, Any]]:

@@ -24,6 +24,7 @@ Source: https://platform.openai.com/docs/api-reference/chat-streaming, and recor
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any, Final
 
 from allm_actors.data import Event, FinishReason, TextDelta
@@ -41,6 +42,7 @@ from allm_actors.engine.dialects.openai.wire import (
     Delta,
     Function,
     decode,
+    merge_content,
     merge_details,
     read_leniently,
     usage_fields,
@@ -70,13 +72,15 @@ _BROKEN_FINISHES = ("error", "insufficient_system_resource", "network_error")
 class Decoder(AnswerDecoder[ServerEvent]):
     """One response's decoder."""
 
-    __slots__ = ("_by_index", "_details", "_finish")
+    __slots__ = ("_by_index", "_details", "_finish", "_parts")
 
     def __init__(self, row: Provider) -> None:
         super().__init__(row, SseDecoder(), usage_fields)
         self._by_index: dict[int, PartialCall] = {}
         self._details: list[dict[str, Any]] = []
         self._finish: str | None = None
+        # The parts that are no text, and how many texts came before each.
+        self._parts: list[tuple[dict[str, Any], int]] = []
 
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
@@ -182,6 +186,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
             text, thoughts = part.get("text"), part.get("thinking")
             if isinstance(text, str):
                 self._answer.say(text, events)
+            else:
+                self._parts.append((part, len(self._answer.text)))
             if isinstance(thoughts, str):
                 self._answer.think(thoughts, events)
             elif isinstance(thoughts, list):
@@ -227,10 +233,18 @@ class Decoder(AnswerDecoder[ServerEvent]):
         field = self._row.quirks.thoughts_back
         if field == "reasoning_details":
             thoughts: Any = merge_details(self._details)
+        elif field == "content":
+            thoughts = self._content() if any("thinking" in part for part, _ in self._parts) else None
         else:
             thoughts = "".join(self._answer.reasoning)
         if field is not None and thoughts:
             self._answer.provider_state[STATE] = {field: thoughts}
+
+    def _content(self) -> list[dict[str, Any]]:
+        """All parts of the answer, in their order."""
+        texts = (({"type": "text", "text": text}, at) for at, text in enumerate(self._answer.text))
+        ordered = sorted([*self._parts, *texts], key=itemgetter(1))
+        return merge_content(part for part, _ in ordered)
 
 
 def _differs(call: PartialCall, function: Function) -> bool:

@@ -54,9 +54,10 @@ from allm_actors.engine.dialects.body import (
 )
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
-from allm_actors.engine.dialects.lenient import text_of
+from allm_actors.engine.dialects.lenient import dict_of, text_of
 from allm_actors.engine.dialects.openai.events import STATE, Decoder
 from allm_actors.engine.dialects.openai.options import prompt_cache
+from allm_actors.engine.dialects.parameters import known
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.routes import endpoint_url
@@ -74,7 +75,9 @@ _PLACES: Mapping[str, tuple[str, str]] = {
     "reasoning_summary": ("reasoning", "summary"),
     "verbosity": ("text", "verbosity"),
 }
-
+# Chat completions refuse the most effort. Source: `ReasoningEffort` of openai 3.57.0, and openai_model_profile in
+# https://github.com/pydantic/pydantic-ai/blob/main/pydantic_ai_slim/pydantic_ai/profiles/openai.py.
+_WORDS = {**OPENAI_WORDS, "reasoning_effort": (*OPENAI_WORDS["reasoning_effort"], "max")}
 # Chat completions have no summaries; here, the models that reason have them.
 _LIKE = {"reasoning_summary": "reasoning_effort"}
 
@@ -93,10 +96,11 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     body |= options
     for name, value in words.items():
         holder, field = _PLACES[name]
-        if value not in OPENAI_WORDS[name]:
+        if value not in _WORDS[name]:
             raise _unknown_word(name, value)
         if row.quirks.knows(_LIKE.get(name, name), request.model):
             body[holder] = {**(body.get(holder) or {}), field: value}
+    body = known(body, row, body.get("model"), dict_of(body.get("reasoning")).get("effort"))
     url = endpoint_url(base_url, row, "openai_responses", _PATH, body.get("model"))
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 
@@ -104,7 +108,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 def _unknown_word(name: str, value: object) -> ValidationError:
     holder, field = _PLACES[name]
     message = (
-        f"{name} must be one of {', '.join(OPENAI_WORDS[name])}; got: {value!r}. To send a newer value "
+        f"{name} must be one of {', '.join(_WORDS[name])}; got: {value!r}. To send a newer value "
         f"unchecked, use {holder}={{{field!r}: …}}"
     )
     return ValidationError("invalid_request", [(name, "invalid_value")], message=message)

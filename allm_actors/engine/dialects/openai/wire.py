@@ -7,7 +7,8 @@ missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ __all__ = [
     "Function",
     "Groq",
     "decode",
+    "merge_content",
     "merge_details",
     "read_leniently",
     "usage_fields",
@@ -117,6 +119,37 @@ def merge_details(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 _TEXTS = ("text", "summary", "data")
+
+
+def merge_content(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parts of a message from their pieces: texts in a row are joined, and so are thoughts, up to a closed one."""
+    whole: list[dict[str, Any]] = []
+    for piece in pieces:
+        last = whole[-1] if whole else {}
+        if piece.get("type") != "thinking":
+            whole.append(piece)
+        elif last.get("type") != "thinking" or last.get("closed") is True:
+            whole.append({**piece, "thinking": [*dicts_of(piece.get("thinking"))]})
+        else:
+            last["thinking"] += dicts_of(piece.get("thinking"))
+            last |= {name: piece[name] for name in piece if name != "thinking" and piece[name] is not None}
+    return [
+        {**part, "thinking": _joined(part["thinking"])} if part.get("type") == "thinking" else part
+        for part in _joined(whole)
+    ]
+
+
+def _joined(parts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The parts, in which texts in a row are one."""
+    joined: list[dict[str, Any]] = []
+    for is_text, group in groupby(parts, key=_is_text):
+        same = list(group)
+        joined += [{**same[0], "text": "".join(part["text"] for part in same)}] if is_text else same
+    return joined
+
+
+def _is_text(part: Mapping[str, Any]) -> bool:
+    return part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,13 @@ class TestEncode:
             "stream": True,
         }
 
+    def test_the_most_tokens_leave_room_for_thoughts(self):
+        assert sent(model="claude-opus-5-5")["max_tokens"] == 64000
+        assert sent(options={"model": "claude-haiku-5-5"})["max_tokens"] == 64000
+        assert sent(model="claude-opus-4-8")["max_tokens"] == 1024
+        assert sent(model="claude-opus-5-5", max_tokens=9)["max_tokens"] == 9
+        assert sent(model="claude-opus-5-5", options={"max_tokens": 9})["max_tokens"] == 9
+
     def test_system_messages_are_taken_out_and_joined(self):
         body = sent(Message(role="system", content="a"), user("hi"), Message(role="system", content="b"))
         assert (body["system"], len(body["messages"])) == ("a\n\nb", 1)
@@ -217,8 +224,8 @@ class TestEncode:
         off = {"thinking": {"type": "disabled"}}
         assert sent(response_format=SCHEMA, options=off)["tool_choice"]["type"] == "tool"
 
-    @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-fable-5-1", "claude-mythos-5"])
-    def test_one_that_always_thinks_is_not_forced(self, model):
+    @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-5-1"])
+    def test_one_that_cannot_be_forced_is_asked(self, model):
         assert sent(model=model, response_format=SCHEMA)["tool_choice"]["type"] == "auto"
         assert sent(model=model, tools=[TOOL], response_format=SCHEMA)["tool_choice"] == {"type": "auto"}
         assert sent(model="claude-opus-5", response_format=SCHEMA)["tool_choice"]["type"] == "tool"

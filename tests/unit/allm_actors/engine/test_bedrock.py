@@ -237,6 +237,26 @@ def test_prompt_caching_marks_the_system_and_the_end():
     assert long == {"cachePoint": {"type": "default", "ttl": "1h"}}
 
 
+@pytest.mark.parametrize(
+    ("kinds", "order"),
+    [
+        (["", "text/markdown"], ["text", "cachePoint", "document"]),
+        (["", "text/markdown", "text/csv"], ["text", "cachePoint", "document", "document"]),
+        (["text/markdown", ""], ["document", "text", "cachePoint"]),
+        (["text/markdown"], ["document", "text", "cachePoint"]),
+        (["", "application/pdf"], ["text", "document", "cachePoint"]),
+        (["", "application/pdf", "text/markdown"], ["text", "document", "cachePoint", "document"]),
+    ],
+)
+def test_the_mark_at_the_end_is_not_right_behind_a_document(kinds, order):
+    parts = [
+        DocumentPart(document=Document.from_bytes(b"x", kind)) if kind else TextPart(text="Sum up.")
+        for kind in kinds
+    ]
+    content = sent(user(parts), prompt_cache={"key": "k"})["messages"][-1]["content"]
+    assert [next(iter(block)) for block in content] == order
+
+
 # --- what is kept, and goes back ------------------------------------------------------------------------------
 
 

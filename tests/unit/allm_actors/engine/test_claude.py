@@ -2,13 +2,20 @@
 
 import json
 
+import msgspec
 import pytest
 
 from allm_actors.data import Message, Request, ToolCall
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.anthropic import chat as anthropic
 from allm_actors.engine.dialects.bedrock import chat as bedrock
-from allm_actors.engine.dialects.claude import BETA, binds_thoughts, constrained
+from allm_actors.engine.dialects.claude import (
+    BETA,
+    binds_thoughts,
+    can_be_forced,
+    constrained,
+    thinks_unasked,
+)
 
 DROPPING = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
 THOUGHTS = {
@@ -61,6 +68,40 @@ def test_which_models_bind_their_thoughts(model, binds):
     assert binds_thoughts(model) is binds
 
 
+@pytest.mark.parametrize(
+    ("model", "can"),
+    [
+        *[(f"claude-{name}", False) for name in ("opus-5-5", "sonnet-5-5", "sonnet-5-5-20261101", "opus-6")],
+        *[(f"claude-{name}", False) for name in ("sonnet-6", "opus-10-1", "fable-5-1", "mythos-5")],
+        ("us.anthropic.claude-sonnet-5-5-v1:0", False),
+        *[
+            (f"claude-{name}", True)
+            for name in ("opus-5", "opus-5-20260901", "sonnet-5", "sonnet-5-20260901")
+        ],
+        *[(f"claude-{name}", True) for name in ("haiku-5-5", "opus-4-8", "sonnet-4-6", "3-7-sonnet-latest")],
+        *[(name, True) for name in ("claude", "", None)],
+    ],
+)
+def test_which_models_can_be_forced_to_call_a_tool(model, can):
+    assert can_be_forced(model) is can
+
+
+@pytest.mark.parametrize(
+    ("model", "thinks"),
+    [
+        *[(f"claude-{name}", True) for name in ("opus-5", "opus-5-5", "sonnet-5-20260901", "sonnet-5-5")],
+        *[
+            (f"claude-{name}", True)
+            for name in ("haiku-5-5", "fable-5", "mythos-preview", "haiku-6", "opus-10-1")
+        ],
+        *[(f"claude-{name}", False) for name in ("opus-4-8", "sonnet-4-20250514", "haiku-4-5")],
+        *[(name, False) for name in ("claude-3-5-haiku-latest", "claude", "our-claude", "", None)],
+    ],
+)
+def test_which_models_think_unless_told_not_to(model, thinks):
+    assert thinks_unasked(model) is thinks
+
+
 @both
 def test_a_thought_whose_beginning_has_changed_is_left_out_by_the_server(provider):
     http = sent(provider)
@@ -74,7 +115,20 @@ def test_what_the_caller_says_of_thinking_stays(provider):
     assert told(provider, sent(provider, thinking=shown)) == ({**shown, **DROPPING}, BETA)
     strict = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "error"}}
     assert told(provider, sent(provider, thinking=strict)) == (strict, BETA)
-    assert told(provider, sent(provider, thinking="much"))[0] == "much"
+
+
+@both
+@pytest.mark.parametrize(
+    "thinking", [{"type": "between_tools"}, {"type": "enabled", "budget_tokens": 9}, "much"]
+)
+def test_nothing_is_said_of_thoughts_beside_another_way_of_thinking_than_adaptive(provider, thinking):
+    assert told(provider, sent(provider, thinking=thinking)) == (thinking, None)
+
+
+@both
+def test_thinking_of_no_type_is_adaptive(provider):
+    shown = {"display": "summarized"}
+    assert told(provider, sent(provider, thinking=shown)) == ({**DROPPING, **shown}, BETA)
 
 
 @both
@@ -97,6 +151,45 @@ def test_a_request_without_thinking_has_no_thoughts_either(provider):
 def test_other_beta_features_stay_at_bedrock():
     http = sent("bedrock", anthropic_beta=["context-1m-2025-08-07"])
     assert told("bedrock", http) == (DROPPING, f"context-1m-2025-08-07,{BETA}")
+
+
+@pytest.mark.parametrize(
+    ("model", "takes"),
+    [
+        *[
+            (f"claude-{name}", False)
+            for name in ("opus-4-7", "sonnet-4-8", "opus-5", "sonnet-5-5", "haiku-5-5")
+        ],
+        *[(f"claude-{name}", False) for name in ("fable-5", "mythos-5-2", "sonnet-6", "opus-10-1")],
+        *[(f"claude-{name}", True) for name in ("opus-4-6", "sonnet-4-6", "opus-4-20250514", "haiku-4-5")],
+        *[(name, True) for name in ("claude-3-7-sonnet-latest", "glm-5.3", "m")],
+    ],
+)
+def test_newer_models_are_not_told_how_to_sample(model, takes):
+    asked = Request(messages=[Message(role="user", content="a")], model=model, temperature=0.2, max_tokens=9)
+    given = {"temperature": 0.2, "top_p": 0.5, "top_k": 3}
+
+    def body(provider, name=model, **options):
+        request = msgspec.structs.replace(asked, model=name, options=options)
+        return json.loads(DIALECTS[provider].encode(request, PROVIDERS[provider], "https://x").body)
+
+    for wire in (
+        body("anthropic", top_p=0.5, top_k=3),
+        body("anthropic", "m", model=model, top_p=0.5, top_k=3),
+    ):
+        assert {name: wire[name] for name in given if name in wire} == (given if takes else {})
+    for wire in (
+        body("bedrock", f"us.anthropic.{model}-v1:0", topP=0.5, top_k=3),
+        body(
+            "bedrock",
+            f"anthropic.{model}",
+            inferenceConfig={"topP": 0.5},
+            additionalModelRequestFields={"top_k": 3},
+        ),
+    ):
+        sampling = {"temperature": 0.2, "topP": 0.5} if takes else {}
+        assert wire["inferenceConfig"] == {"maxTokens": 9} | sampling
+        assert wire.get("additionalModelRequestFields") == ({"top_k": 3} if takes else None)
 
 
 # --- schemas ------------------------------------------------------------------------------------------------------
@@ -171,13 +264,14 @@ def wanted(schema, provider="anthropic", model="claude-opus-5-5", **options):
     return json.loads(DIALECTS[provider].encode(asked, PROVIDERS[provider], "https://x").body)
 
 
-def test_a_model_that_always_thinks_is_held_to_a_schema():
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-5-5"])
+def test_a_model_that_cannot_be_forced_is_held_to_a_schema(model):
     form = {"type": "json_schema", "schema": {**CITY, "additionalProperties": False}}
-    body = wanted(CITY, output_config={"effort": "low"})
+    body = wanted(CITY, model=model, output_config={"effort": "low"})
     assert body["output_config"] == {"effort": "low", "format": form}
     assert not {"tools", "tool_choice"} & body.keys()
     own = {"format": {"type": "json_schema", "schema": {}}}
-    assert wanted(CITY, output_config=own)["output_config"] == own
+    assert wanted(CITY, model=model, output_config=own)["output_config"] == own
 
 
 def test_where_it_cannot_be_held_to_it_there_is_a_tool():

@@ -80,6 +80,10 @@ class TestVertex:
         assert base_url_of(row, {"project": "p", "region": "global"}) == (
             "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google"
         )
+        for region in ("us", "eu"):
+            assert base_url_of(row, {"project": "p", "region": region}) == (
+                f"https://aiplatform.{region}.rep.googleapis.com/v1/projects/p/locations/{region}/publishers/google"
+            )
         with pytest.raises(EngineError, match=r"my-project.* or GOOGLE_CLOUD_PROJECT"):
             base_url_of(row, {})
         with pytest.raises(EngineError, match="region"):
@@ -278,6 +282,12 @@ class TestEncode:
         assert told["toolConfig"] == {"functionCallingConfig": {"mode": "AUTO"}, "retrievalConfig": {}}
         assert sent(temperature=0.5, options={"generationConfig": None})["generationConfig"] is None
 
+    def test_what_is_about_the_whole_request_is_at_its_top_level(self):
+        about = {"continuationToken": "dG9r", "serviceTier": "flex", "store": False}
+        body = sent(options=about)
+        assert about.items() <= body.items()
+        assert "generationConfig" not in body
+
     def test_files_that_are_too_large_together_are_refused(self):
         picture = Image.from_bytes(b"x" * (19 * 1024 * 1024), "image/png")
         fits = Message(role="user", content=[ImagePart(image=picture)])
@@ -294,6 +304,24 @@ class TestDecode:
         last = stream(response({"text": "hi"}, finish="STOP"), late)[-1]
         assert isinstance(last, MessageCompleted)
         assert last.metadata["usage"].total_tokens == 5
+
+    @pytest.mark.parametrize(
+        ("finish", "word"),
+        [
+            ("CONTINUATION", "length"),
+            ("MAX_TOKENS", "length"),
+            *[(word, "content_filter") for word in ("ESCALATION", "PUP_LIMITED_DISABLED", "SAFETY")],
+            ("SOMETHING_NEW", "other"),
+        ],
+    )
+    def test_why_an_answer_ends(self, finish, word):
+        last = stream(response({"text": "so"}, finish=finish))[-1]
+        assert (last.finish_reason, last.metadata["raw_finish_reason"]) == (word, finish)
+
+    def test_the_token_to_go_on_with_is_kept(self):
+        end = response({"text": "so"}, finish="CONTINUATION")
+        end["candidates"][0]["continuationToken"] = "dG9r"
+        assert stream(end)[-1].metadata["continuationToken"] == "dG9r"
 
     def test_equal_calls_have_ids_of_their_own(self):
         call = {"functionCall": {"name": "look", "args": {"x": 1}}}

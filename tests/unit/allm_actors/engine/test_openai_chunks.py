@@ -315,6 +315,52 @@ def test_reasoning_is_told_apart_from_text():
     assert (events[-1].message.content, events[-1].metadata["reasoning"]) == ("x", {"text": "hmm"})
 
 
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "hmm"}], "closed": True}
+
+
+def thinking(text, **fields):
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text}], **fields}
+
+
+def kept(events):
+    return events[-1].message.metadata.get("provider_state", {}).get("openai_chat")
+
+
+def test_mistrals_thoughts_are_kept_among_the_parts_of_the_answer():
+    pieces = [[thinking("h", closed=False)], [thinking("mm", closed=True), {"type": "text", "text": "The "}]]
+    events = decode(
+        *(delta(content=piece) for piece in ["", *pieces, "end"]), delta("stop"), provider="mistral"
+    )
+    assert events[-1].message.content == "The end"
+    assert events[-1].metadata["reasoning"] == {"text": "hmm"}
+    assert kept(events) == {"content": [THOUGHT, {"type": "text", "text": "The end"}]}
+
+
+def test_a_thought_that_was_closed_is_not_joined_with_the_next_one():
+    cite = {"type": "tool_reference", "tool": "web_search", "title": "t"}
+    signed = [thinking("a", signature=None), {**thinking("b", signature="s", closed=True)}]
+    cited = {
+        "type": "thinking",
+        "thinking": [{"type": "text", "text": "c"}, cite, {"type": "text", "text": "d"}],
+    }
+    events = decode(
+        delta(content=[*signed, cited]),
+        delta(content="x"),
+        delta(content=[thinking("e")]),
+        delta("stop"),
+        provider="mistral",
+    )
+    first = {**thinking("ab", signature="s"), "closed": True}
+    assert kept(events) == {"content": [first, cited, {"type": "text", "text": "x"}, thinking("e")]}
+
+
+def test_content_without_thoughts_is_not_kept():
+    reference = {"type": "reference", "reference_ids": [1]}
+    parts = [{"type": "text", "text": "so"}, reference, 7]
+    assert kept(decode(delta(content=parts), delta("stop"), provider="mistral")) is None
+    assert kept(decode(delta(content=[thinking("a")]), delta("stop"), provider="groq")) is None
+
+
 def test_usage_is_counts_and_the_rest_is_kept():
     wire = {
         "prompt_tokens": 10,

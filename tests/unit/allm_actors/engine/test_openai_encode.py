@@ -279,6 +279,26 @@ def test_thoughts_go_back_to_those_who_want_them():
         assert not set(kept) & set(thought(silent, calls=[call]))
 
 
+def test_mistrals_thoughts_go_back_among_the_parts_of_the_answer():
+    def content(parts, text="x", provider="mistral"):
+        said = Message(
+            role="assistant", content=text, metadata={"provider_state": {"openai_chat": {"content": parts}}}
+        )
+        return body(provider, messages=[said, Message(role="user", content="y")])["messages"][0]["content"]
+
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": True}
+    said = {"type": "text", "text": "x"}
+    assert content([thought, said]) == [thought, said]
+    assert content([thought, {"type": "text", "text": "other"}]) == [thought, said]
+    assert content("x") == "x"
+    assert content([thought, said], provider="groq") == "x"
+    call = ToolCall(id="D681PevKs", name="f", arguments={})
+    state = {"provider_state": {"openai_chat": {"content": [thought]}}}
+    asks = Message(role="assistant", content="", metadata={"tool_calls": [call], **state})
+    sent = body("mistral", messages=[asks])["messages"][0]
+    assert (sent["content"], len(sent["tool_calls"])) == ([thought], 1)
+
+
 @pytest.mark.parametrize("provider", ["deepseek", "moonshotai"])
 def test_an_answer_without_thoughts_has_a_blank_one_where_none_and_an_empty_one_are_refused(provider):
     call = ToolCall(id="c", name="f", arguments={})

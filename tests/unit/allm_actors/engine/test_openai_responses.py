@@ -59,6 +59,31 @@ def event(kind, **fields):
     return {"type": f"response.{kind}", **fields}
 
 
+@pytest.mark.parametrize("effort", ["none", "xhigh", "max"])
+def test_efforts(effort):
+    assert sent(model="gpt-6-luna", options={"reasoning_effort": effort})["reasoning"] == {"effort": effort}
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "takes"),
+    [
+        ("gpt-4o", {}, True),
+        ("gpt-6-luna", {}, False),
+        ("gpt-6-luna", {"reasoning_effort": "none"}, True),
+        ("gpt-6-luna", {"reasoning": {"effort": "none"}}, True),
+        ("gpt-5.4", {}, True),
+        ("gpt-5.4", {"reasoning": {"effort": "high"}}, False),
+        ("gpt-5.4", {"reasoning": {"summary": "auto"}}, True),
+        ("gpt-4o", {"model": "o3"}, False),
+    ],
+)
+def test_a_model_that_reasons_is_not_told_how_to_sample(model, options, takes):
+    wire = sent(model=model, temperature=0.2, options={"top_p": 0.5, **options})
+    assert ("temperature" in wire, "top_p" in wire) == (takes, takes)
+    elsewhere = sent(row=PROVIDERS["lmstudio"], model=model, temperature=0.2, options=options)
+    assert elsewhere["temperature"] == 0.2
+
+
 def ended(kind="completed", *output, **fields):
     response = {"id": "r", "model": "m", "status": kind, "output": list(output), **fields}
     return event(kind, response=response)

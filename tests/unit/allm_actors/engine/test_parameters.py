@@ -30,16 +30,25 @@ def test_mistrals_names():
     assert body("openai", seed=7)["seed"] == 7
 
 
-@pytest.mark.parametrize("name", ["logprobs", "top_logprobs", "logit_bias"])
-@pytest.mark.parametrize("provider", ["mistral", "groq"])
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [("mistral", "logit_bias"), *(("groq", name) for name in ("logprobs", "top_logprobs", "logit_bias"))],
+)
 def test_what_a_server_does_not_know(provider, name):
     assert refused(provider, **{name: 1}) == [(name, "not_supported")]
     assert name not in body(provider, **{name: None})
     assert body("openai", **{name: 1})[name] == 1
 
 
-def test_what_mistral_was_seen_to_take():
-    taken = {"n": 1, "frequency_penalty": 0.25, "presence_penalty": 0.5, "stop": ["Paris"]}
+def test_what_mistral_takes():
+    taken = {
+        "n": 1,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "frequency_penalty": 0.25,
+        "presence_penalty": 0.5,
+        "stop": ["Paris"],
+    }
     assert taken.items() <= body("mistral", **taken).items()
 
 
@@ -95,12 +104,46 @@ def test_a_models_words_are_left_out_for_those_that_do_not_reason(provider, mode
     assert {name: wire[name] for name in WORDED if name in wire} == kept
 
 
+SAMPLING = {"temperature": 0.2, "top_p": 0.5, "top_k": 3}
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "effort", "takes"),
+    [
+        *[
+            ("openai", model, None, True)
+            for model in ("gpt-4o", "ft:gpt-4.1:a::1", "gpt-5-chat-latest", None)
+        ],
+        *[("openai", model, None, True) for model in ("gpt-5.1", "gpt-5.4-mini", "gpt-5.3-codex")],
+        *[("openai", model, None, False) for model in ("gpt-5", "gpt-5-nano", "ft:gpt-5:a::1", "gpt-5.5")],
+        *[("openai", model, None, False) for model in ("gpt-5.6-sol", "gpt-6-luna", "o3", "ft:o4-mini:a::1")],
+        *[("openai", model, None, False) for model in ("gpt-5.4-pro", "gpt-5.3-chat-latest", "gpt-5.10")],
+        *[("openai", model, "none", True) for model in ("gpt-5.4", "gpt-5.6-sol", "gpt-6-luna")],
+        *[("openai", model, "low", False) for model in ("gpt-5.4", "gpt-6-luna")],
+        *[("openai", model, "low", True) for model in ("gpt-4o", "gpt-5-chat-latest")],
+        *[("azure", model, None, True) for model in ("our-deployment", "gpt-4o", "gpt-5.4")],
+        *[("azure", model, None, False) for model in ("gpt-5-nano", "gpt-6-luna")],
+        ("azure", "our-deployment", "low", False),
+        ("xai", "grok-4", "low", True),
+        ("openrouter", "anthropic/claude-opus-5", None, True),
+    ],
+)
+def test_a_model_that_reasons_is_not_told_how_to_sample(provider, model, effort, takes):
+    wire = body(provider, model, **SAMPLING, reasoning_effort=effort)
+    assert {name: wire[name] for name in SAMPLING if name in wire} == (SAMPLING if takes else {})
+
+
 @pytest.mark.parametrize("name", OPENAI_WORDS)
 @pytest.mark.parametrize("provider", ["openai", "azure"])
 def test_a_word_that_nobody_knows_is_refused_for_every_model(provider, name):
     for model in ("gpt-5", "gpt-4o"):
         assert refused(provider, model=model, **{name: "much"}) == [(name, "invalid_value")]
     assert body("xai", **{name: "much"})[name] == "much"
+
+
+def test_the_most_effort_is_for_responses_only():
+    with pytest.raises(ValidationError, match="reasoning_effort must be one of"):
+        body("openai", model="gpt-6-luna", reasoning_effort="max")
 
 
 def test_a_deployment_may_be_older_than_what_openai_has():

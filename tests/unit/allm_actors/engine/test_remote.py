@@ -410,6 +410,32 @@ def test_what_would_be_sent_can_be_had_unsent():
     assert "sk-x" not in repr(ready)
 
 
+CITY = {"type": "object", "properties": {"name": {"type": "string"}}}
+NESTED = {"type": "object", "properties": {"a": {"$ref": "#/$defs/City"}}, "$defs": {"City": CITY}}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "model", "spelled"),
+    [
+        *[("groq", name, True) for name in ("openai/gpt-oss-120b", "GPT-OSS-20b")],
+        *[("zai", name, True) for name in ("glm-5.3", "zai-org/GLM-5.3-FP8")],
+        ("mistral", "zai-glm-5-3", True),
+        ("fireworks", "accounts/fireworks/models/glm-5p3", True),
+        *[("zai", name, False) for name in ("glm-5.2", "glm-5.30", "glm-5")],
+        ("openai", "gpt-4.1", False),
+    ],
+)
+def test_a_tools_types_are_spelled_out_for_a_model_that_reads_no_definitions(adapter, model, spelled):
+    tool = Tool(name="t", description="", schema=NESTED)
+    call = Call(request_id="r", api_key="k")
+    given = [{"model": model}, {"model": "m", "options": {"model": model}}]
+    for fields in given:
+        asked = msgspec.structs.replace(ASK, tools=[tool], **fields)
+        body = json.loads(find_adapter(adapter).prepare_request(asked, call).body)
+        form = {"type": "object", "properties": {"a": CITY}} if spelled else NESTED
+        assert body["tools"][0]["function"]["parameters"] == form
+
+
 def test_what_cannot_be_sent_is_refused_when_it_is_prepared():
     call = Call(request_id="r")
     with pytest.raises(EngineError, match="OPENAI_API_KEY"):

@@ -15,11 +15,32 @@ OPENAI = PROVIDERS["openai"]
     [
         *(
             (m, "responses")
-            for m in ("gpt-5", "gpt-5.6-luna", "gpt-6-sol", "gpt-10-x", "GPT-5", "o1", "o3", "o4-mini")
+            for m in (
+                "gpt-daybreak-blue-latest",
+                "gpt-rosalind-research",
+                "gpt-5",
+                "gpt-5.6-luna",
+                "gpt-6-sol",
+                "gpt-10-x",
+                "GPT-5",
+                "o1",
+                "o3",
+                "o4-mini",
+            )
         ),
         *(
             (m, "chat_completions")
-            for m in ("gpt-4o", "gpt-4.1", "gpt-3.5-turbo", "gpt-image-2", "chatgpt-4o", "omni", None, 5)
+            for m in (
+                "gpt-4o",
+                "gpt-4.1",
+                "gpt-3.5-turbo",
+                "gpt-oss-120b",
+                "gpt-image-2",
+                "chatgpt-4o",
+                "omni",
+                None,
+                5,
+            )
         ),
     ],
 )
@@ -56,12 +77,14 @@ def test_every_dialect_of_every_row_is_there():
 
 
 @pytest.mark.parametrize(
-    ("dialect", "url"),
+    ("name", "dialect", "path"),
     [
-        ("openai_chat", "https://r/openai/deployments/my%2Fgpt%3F/chat/completions?api-version=2024-10-21"),
-        ("openai_responses", "https://r/openai/v1/responses"),
+        ("azure", "openai_chat", "/openai/deployments/my%2Fgpt%3F/chat/completions?api-version=2024-10-21"),
+        ("azure", "openai_responses", "/openai/v1/responses"),
+        ("perplexity", "openai_chat", "/chat/completions"),
+        ("perplexity", "openai_responses", "/v1/responses"),
     ],
 )
-def test_azures_endpoints_are_where_its_row_says(dialect, url):
+def test_a_providers_endpoints_are_where_its_row_says(name, dialect, path):
     request = Request(messages=[Message(role="user", content="hi")], model="my/gpt?")
-    assert find_dialect(dialect).encode(request, PROVIDERS["azure"], "https://r").url == url
+    assert find_dialect(dialect).encode(request, PROVIDERS[name], "https://r").url == f"https://r{path}"
