@@ -127,9 +127,8 @@ class Remembered:
 KeySource = Secret | str | Callable[[], "Secret | str | None"] | None
 
 
-_FROM_OUTSIDE: Final = frozenset(
-    {"ProcessKilled", "KeyboardInterrupt"}
-)  # a kill, and Ctrl-C, which says nothing
+# A kill, and Ctrl-C, which says nothing.
+_FROM_OUTSIDE: Final = frozenset({"ProcessKilled", "KeyboardInterrupt"})
 
 
 class FunctionLeft(Exception):
