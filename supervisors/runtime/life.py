@@ -144,7 +144,8 @@ class Life(PykkaBase):
                 return  # whoever buries it tells the starter
             starter, ref.starter = ref.starter, None
             ref.linked = ref.parent is not None
-        ref.actor_inbox.release()
+        if not ref.actor_inbox.release():
+            ref.drain(KILLED)
         if starter is not None:
             starter(Started(ref, info))
 
