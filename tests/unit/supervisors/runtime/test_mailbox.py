@@ -353,6 +353,18 @@ def test_whenever_a_release_meets_a_sender_that_drops_the_oldest_no_signal_is_lo
         assert len(owner.ref.items) <= 1
 
 
+def test_whenever_a_kill_meets_a_sender_that_drops_the_oldest_nothing_is_left():
+    limit = Limit(MailboxConfig(maxlen=4, policy="drop_old"), RealClock())
+    for moment in moments():
+        box, owner = watched(moment, held=[StopRequest(), 1], user=[2, 3])
+        moment.rival = Killer(box, owner)
+        with moment:
+            limit.admit(owner.ref, 4)
+        if moment.came:
+            assert len(set(owner.ref.items)) == len(owner.ref.items) == 4
+            assert len(box) == 0
+
+
 @pytest.mark.parametrize("bad", [{"maxlen": 0}, {"maxlen": True}, {"maxlen": 1, "policy": "hope"}])
 def test_a_bad_mailbox_configuration_is_refused(bad):
     with pytest.raises(BadSpec):
