@@ -24,7 +24,7 @@ from pykka._envelope import Envelope
 
 from supervisors.errors import AlreadyStarted, ProcessDown, SupervisorError
 from supervisors.reasons import KILLED, NORMAL, Crash, Reason
-from supervisors.runtime.death import UNSETTLED, claim, conclude, release, tell_starter
+from supervisors.runtime.death import UNSETTLED, claim, conclude, condemn, release, tell_starter
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.future import Future
 from supervisors.runtime.launch import calling_parent, start_and_wait
@@ -43,7 +43,7 @@ A = TypeVar("A", bound=pykka.Actor)
 # By the id of the plain class, which its derived class keeps alive. Weak: both can be freed when nobody uses them.
 _derived: WeakValueDictionary[tuple[int, bool | None], type[pykka.Actor]] = WeakValueDictionary()
 _deriving = threading.RLock()  # reentrant: `__init_subclass__` is the user's, and may derive another
-_STARTING = object()
+_IDLE, _STARTING = object(), object()
 # How to read signatures whose annotations name what only type checkers see (PEP 649).
 _AS_TEXT: dict[str, Any] = {}
 if sys.version_info >= (3, 14):
@@ -105,18 +105,28 @@ class _OwnThread(Dispatcher):
 
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None
-        self.zombie: Zombie | None = None
+        self._zombie: Zombie | None = None
+        self._over = False
+        self._lock = threading.RLock()  # reentrant: a finalizer may run while it is held
 
     def schedule(self, box: Mailbox) -> None:
         """The actor's loop waits on its inbox by itself."""
 
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """See `Dispatcher.abandon`: its thread has no other role."""
-        if self.thread is None or cast("_Inbox", box).busy is None:
-            return False
-        self.zombie = zombie
-        zombie.begin(self.thread)
-        return True
+        with self._lock:
+            if self.thread is None or self._over or cast("_Inbox", box).busy is _IDLE:
+                return False
+            self._zombie = zombie
+            zombie.begin(self.thread)
+            return True
+
+    def leave(self) -> None:
+        """The thread ends."""
+        with self._lock:
+            self._over = True
+        if self._zombie is not None:
+            self._zombie.end()
 
     def stop(self, timeout: float | None = None) -> list[Mailbox]:  # noqa: ARG002
         """The thread ends with the actor."""
@@ -135,7 +145,7 @@ class _Inbox:
         self._items: deque[Any] = deque()
         self.closed = False
         self.high_water = 0
-        self.busy: Any = None
+        self.busy: Any = _STARTING  # a kill during `on_start` leaves a zombie, too
         self.owner: Mortal | None = None
         self.dispatcher = _OwnThread()
 
@@ -161,7 +171,7 @@ class _Inbox:
             self._ready.notify()
 
     def get(self) -> Envelope[Any]:
-        self.busy = None
+        self.busy = _IDLE
         with self._ready:
             while not self._items and not self.drained:
                 self._ready.wait()
@@ -268,10 +278,11 @@ class _Adopted(pykka.ThreadingActor):
             else:
                 self._actor_stillborn()
         finally:
-            self._actor_bury(NORMAL)
+            self._actor_close(NORMAL)
+            if claim(ref):
+                self._actor_bury(self._actor_reason)
             running.process = None
-            if own.zombie is not None:
-                own.zombie.end()
+            own.leave()
 
     def _actor_stillborn(self) -> None:
         # Killed before there was a starter to tell, or while the name was claimed: its burial may have come too early.
@@ -284,7 +295,6 @@ class _Adopted(pykka.ThreadingActor):
 
     def _actor_loop_setup(self) -> None:
         ref = self._actor_ref
-        self._actor_box.busy = _STARTING  # a kill during `on_start` leaves a zombie, too
         try:
             super()._actor_loop_setup()
         except BaseException as exc:  # noqa: BLE001 - such as `sys.exit`: only this one has failed
@@ -352,19 +362,16 @@ class _Adopted(pykka.ThreadingActor):
 
     def _actor_bury(self, reason: Reason) -> None:
         ref = self._actor_ref
-        self._actor_close(reason)
-        if not claim(ref):
-            return
         with uninterrupted:
-            contained(UNSETTLED, self._actor_settle)
+            contained(UNSETTLED, self._actor_settle, reason)
             release(ref)
-            conclude(ref, self._actor_reason, None)
+            conclude(ref, reason, None)
 
-    def _actor_settle(self) -> None:
+    def _actor_settle(self, reason: Reason) -> None:
         ref, busy = self._actor_ref, self._actor_box.busy
         if isinstance(busy, From):
-            busy.settle_exception(ProcessDown(self._actor_reason, ref))
-        ref.drain(self._actor_reason)
+            busy.settle_exception(ProcessDown(reason, ref))
+        ref.drain(reason)
 
     def _actor_ask_to_stop(self, reason: Reason) -> None:
         """Does nothing: a plain actor has no way to check."""
@@ -374,12 +381,8 @@ class _Adopted(pykka.ThreadingActor):
 
     def _actor_kill(self) -> None:
         ref = self._actor_ref
-        with ref.system.lock:
-            if ref.buried:
-                return
-            ref.killed = True
-            self._actor_reason = KILLED
-            self._actor_box.closed = True
+        if not condemn(ref):
+            return
         pykka.ActorRegistry.unregister(ref)
         zombie = Zombie(ref.system.zombies, ref)
         became = running.process is not self and ref.dispatcher.abandon(ref.actor_inbox, zombie)

@@ -16,7 +16,7 @@ from supervisors.runtime.running import contained
 from supervisors.runtime.signals import Outcome, StartFailed
 from supervisors.runtime.ties import announce
 
-__all__ = ["UNSETTLED", "claim", "conclude", "release", "tell_starter"]
+__all__ = ["UNSETTLED", "claim", "conclude", "condemn", "release", "tell_starter"]
 
 UNSETTLED: Final = "a step of ending a process failed"
 _KEPT: Final = "releasing what a process held failed"
@@ -28,6 +28,15 @@ def claim(ref: Ref[Any]) -> bool:
         if ref.buried:
             return False
         ref.buried = True
+        return True
+
+
+def condemn(ref: Ref[Any]) -> bool:
+    """Whether the caller is the one to kill the process, which it then also buries: it has claimed it."""
+    with ref.system.lock:
+        if ref.buried:
+            return False
+        ref.killed = ref.buried = ref.actor_inbox.closed = True
         return True
 
 

@@ -23,7 +23,7 @@ from pykka import messages
 
 from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, ReplyError, SupervisorError
 from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason, is_clean
-from supervisors.runtime.death import UNSETTLED, claim, conclude, release, tell_starter
+from supervisors.runtime.death import UNSETTLED, claim, conclude, condemn, release, tell_starter
 from supervisors.runtime.hooks import DEFER_START, check_attributes
 from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.log import log
@@ -303,7 +303,7 @@ class Life(PykkaBase):
             ref.actor_inbox.closed = True
         if ref.starter is None:
             self._actor_clean_up(reason)
-        if not ref.killed:  # else the killer buries it, and says what it ended with
+        if claim(ref):  # else a killer buries it, and says what it ended with
             self._actor_bury(reason, farewell)
 
     def _actor_clean_up(self, reason: Reason) -> None:
@@ -316,8 +316,6 @@ class Life(PykkaBase):
 
     def _actor_bury(self, reason: Reason, farewell: Callable[[], object] | None = None) -> None:
         ref = self._actor_ref
-        if not claim(ref):
-            return
         with uninterrupted:
             contained(UNSETTLED, self._actor_settle, reason, farewell)
             release(ref)
@@ -351,11 +349,8 @@ class Life(PykkaBase):
 
     def _actor_kill(self) -> None:
         ref = self._actor_ref
-        with ref.system.lock:
-            if ref.buried or ref.killed:
-                return
-            ref.killed = True
-            ref.actor_inbox.closed = True
+        if not condemn(ref):
+            return
         self._actor_ask_to_stop(KILLED)
         itself = running.process is self
         with uninterrupted:

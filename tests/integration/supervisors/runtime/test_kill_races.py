@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import pykka
 import pytest
 
 from supervisors import (
@@ -19,17 +20,25 @@ from supervisors import (
     System,
     exit,
     resume,
+    supervised,
     suspend,
+    via,
 )
 from supervisors.runtime.future import Future
+from supervisors.runtime.names import Names
 from tests.integration.supervisors.conftest import SOON, Log, beside
 
-ROUNDS = 150
+ROUNDS = 200
 
 
 class Server(GenServer):
     def handle_call(self, request: Any, from_: Any) -> Any:
         return request
+
+
+class Plain(pykka.ThreadingActor):
+    def on_receive(self, message: Any) -> Any:
+        return message() if callable(message) else message
 
 
 class Handed(deque[Any]):
@@ -111,6 +120,97 @@ def test_who_asked_a_process_that_is_killed_as_its_start_succeeds_is_told(log: L
         exit(others[1], "kill")
         all_hear_of_the_kill(requests)
         assert start.get(timeout=SOON) is slow
+
+
+def thread_of(ref: Any) -> threading.Thread:
+    thread = ref.dispatcher.thread
+    assert isinstance(thread, threading.Thread)
+    return thread
+
+
+class Slow(Names):
+    """Takes its time where a dying process gives up its name, if the killer is not the one who does that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.killer = threading.current_thread()
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def unregister(self, key: Any, ref: Any = None) -> None:
+        if threading.current_thread() is not self.killer:
+            self.entered.set()
+            self.go.wait(SOON)
+        super().unregister(key, ref)
+
+
+def test_a_plain_actor_that_notices_its_kill_leaves_the_burial_to_the_killer() -> None:
+    class Late(supervised(Plain)):  # type: ignore[misc]
+        def _actor_loop(self) -> None:
+            try:
+                super()._actor_loop()
+            finally:
+                names.entered.set()
+
+    names = Slow()
+    with System() as system:
+        ref = Late.start(name=via(names, "x"))
+        dispatcher: Any = ref.dispatcher
+        abandon = dispatcher.abandon
+
+        def after_it_has_noticed(*args: Any) -> Any:
+            ref.actor_inbox.put("wake up")
+            assert names.entered.wait(SOON)
+            return abandon(*args)
+
+        dispatcher.abandon = after_it_has_noticed
+        exit(ref, "kill")
+        assert ref.exit_reason is KILLED
+        assert names.names() == []
+        names.go.set()
+        thread_of(ref).join(SOON)
+        assert len(system.zombies) == 0
+
+
+def test_a_process_that_ends_by_itself_as_it_is_killed_leaves_the_burial_to_the_killer() -> None:
+    class Door:
+        """The lock of a system, before which a dying process waits until it is as good as killed."""
+
+        def __init__(self, lock: Any) -> None:
+            self._lock = lock
+
+        def __enter__(self) -> None:
+            if doomed and threading.current_thread() is doomed[0]:
+                doomed.clear()
+                reached.set()
+                assert killed.wait(SOON)
+            self._lock.acquire()
+
+        def __exit__(self, *_exc: object) -> None:
+            self._lock.release()
+
+    class Ending(Process):
+        def init(self) -> None:
+            self.on_kill(lambda: (killed.set(), names.entered.wait(SOON)))
+
+        def terminate(self, reason: Any) -> None:
+            doomed.append(threading.current_thread())
+
+        def finish(self, reason: Any) -> None:
+            super().finish(reason)
+            names.entered.set()
+
+    doomed: list[threading.Thread] = []
+    reached, killed = threading.Event(), threading.Event()
+    names = Slow()
+    with System() as system:
+        ref = Ending.start(name=via(names, "x"))
+        system.lock = Door(system.lock)
+        ref.stop(block=False)
+        assert reached.wait(SOON)
+        exit(ref, "kill")
+        assert ref.exit_reason is KILLED
+        assert names.names() == []
+        names.go.set()
 
 
 @pytest.fixture
