@@ -312,8 +312,9 @@ class _Adopted(pykka.ThreadingActor):
             starter(Started(ref))
 
     def _handle_receive(self, message: Any) -> Any:
+        # As in `Life`: first `busy` is written, then `killed` is read; a killer writes `killed`, then reads `busy`.
         if self._actor_ref.killed:
-            return super()._handle_receive(messages._ActorStop())  # noqa: SLF001
+            return self._actor_turn_away()
         if isinstance(message, Signal):
             return self._actor_on_signal(message)
         try:
@@ -359,6 +360,13 @@ class _Adopted(pykka.ThreadingActor):
             self._actor_box.closed = True
             if self._actor_reason is ALIVE:
                 self._actor_reason = reason
+
+    def _actor_turn_away(self) -> None:
+        # It was killed as its thread took this.
+        ref, taken = self._actor_ref, self._actor_box.busy
+        self._stop()
+        if taken is not _IDLE:
+            ref.refuse(taken, "process is dead", ProcessDown(KILLED, ref))
 
     def _actor_bury(self, reason: Reason) -> None:
         ref = self._actor_ref

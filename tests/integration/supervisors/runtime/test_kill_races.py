@@ -26,6 +26,7 @@ from supervisors import (
 )
 from supervisors.runtime.future import Future
 from supervisors.runtime.names import Names
+from supervisors.runtime.signals import From
 from tests.integration.supervisors.conftest import SOON, Log, beside
 
 ROUNDS = 200
@@ -126,6 +127,29 @@ def thread_of(ref: Any) -> threading.Thread:
     thread = ref.dispatcher.thread
     assert isinstance(thread, threading.Thread)
     return thread
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["asked", "told"])
+def test_what_a_plain_actor_takes_as_it_is_killed_is_not_handled(log: Log, told: bool) -> None:
+    with System() as system:
+        ref = supervised(Plain).start()
+        box: Any = ref.actor_inbox
+        drain, request = box.drain, From(lambda: log("handled"), Future())
+
+        def late() -> Any:
+            # The killer has seen that nothing is being handled. Now the actor takes this, before it is drained.
+            box.drain = drain
+            box.put(request.message if told else request)
+            thread_of(ref).join(SOON)
+            return drain()
+
+        box.drain = late
+        exit(ref, "kill")
+        assert log.rest() == []
+        if told:
+            assert system.dead_letters.count == 1
+        else:
+            all_hear_of_the_kill([request.future])
 
 
 class Slow(Names):
@@ -250,3 +274,14 @@ def test_no_question_to_a_suspended_server_is_left_open_by_its_kill() -> None:
             for request in killed_while_asked(server):
                 with pytest.raises(ProcessDown):
                     request.get(timeout=SOON)
+
+
+@pytest.mark.usefixtures("_eager_switching")
+def test_no_question_to_a_plain_actor_is_answered_by_its_kill() -> None:
+    with System(max_zombies=10 * ROUNDS):
+        for _ in range(ROUNDS):
+            for request in killed_while_asked(supervised(Plain).start()):
+                try:
+                    assert request.get(timeout=SOON) == 1
+                except ProcessDown:
+                    pass
