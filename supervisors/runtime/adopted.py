@@ -24,7 +24,7 @@ from pykka._envelope import Envelope
 
 from supervisors.errors import AlreadyStarted, ProcessDown, SupervisorError
 from supervisors.reasons import KILLED, NORMAL, Crash, Reason
-from supervisors.runtime.death import UNSETTLED, claim, conclude, condemn, release, tell_starter
+from supervisors.runtime.death import UNSETTLED, abandon, claim, conclude, condemn, release, tell_starter
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.future import Future
 from supervisors.runtime.launch import calling_parent, start_and_wait
@@ -270,19 +270,27 @@ class _Adopted(pykka.ThreadingActor):
         own.thread = threading.current_thread()
         running.process = self
         try:
-            if ref.name is not None and not ref.system.names.register(ref.name, ref):
-                pykka.ActorRegistry.unregister(ref)
-                self._actor_close(AlreadyStarted(ref.system.names.owner(ref.name)))
-            elif not ref.buried:
-                super()._actor_loop()
-            else:
+            self._actor_claim_name()
+            if ref.buried:
                 self._actor_stillborn()
+            elif self._actor_box.closed:
+                pykka.ActorRegistry.unregister(ref)
+            else:
+                super()._actor_loop()
         finally:
             self._actor_close(NORMAL)
             if claim(ref):
                 self._actor_bury(self._actor_reason)
             running.process = None
             own.leave()
+
+    def _actor_claim_name(self) -> None:
+        ref = self._actor_ref
+        try:
+            if ref.name is not None and not ref.system.names.register(ref.name, ref):
+                self._actor_close(AlreadyStarted(ref.system.names.owner(ref.name)))
+        except BaseException as exc:  # noqa: BLE001 - the registry may be the user's, and wait until this is killed
+            self._actor_close(Crash.of(exc))
 
     def _actor_stillborn(self) -> None:
         # Killed before there was a starter to tell, or while the name was claimed: its burial may have come too early.
@@ -392,9 +400,8 @@ class _Adopted(pykka.ThreadingActor):
         if not condemn(ref):
             return
         pykka.ActorRegistry.unregister(ref)
-        zombie = Zombie(ref.system.zombies, ref)
-        became = running.process is not self and ref.dispatcher.abandon(ref.actor_inbox, zombie)
         with uninterrupted:
+            zombie = None if running.process is self else abandon(ref)
             self._actor_bury(KILLED)
-            if became:
+            if zombie is not None:
                 ref.system.zombies.report(zombie)

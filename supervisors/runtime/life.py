@@ -23,7 +23,7 @@ from pykka import messages
 
 from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, ReplyError, SupervisorError
 from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason, is_clean
-from supervisors.runtime.death import UNSETTLED, claim, conclude, condemn, release, tell_starter
+from supervisors.runtime.death import UNSETTLED, abandon, claim, conclude, condemn, release, tell_starter
 from supervisors.runtime.hooks import DEFER_START, check_attributes
 from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.log import log
@@ -55,7 +55,6 @@ from supervisors.runtime.system import System
 from supervisors.runtime.ties import accept
 from supervisors.runtime.timers import TimerRef
 from supervisors.runtime.watchdog import Watch
-from supervisors.runtime.zombies import Zombie
 
 __all__ = ["Life"]
 
@@ -356,20 +355,12 @@ class Life(PykkaBase):
         with uninterrupted:
             for callback in list(self._actor_kill_callbacks or ()):
                 contained("an on_kill callback failed", callback)
-            zombie = None if itself else self._actor_abandon(ref)
+            zombie = None if itself else abandon(ref)
             self._actor_bury(KILLED)
             if zombie is not None:
                 ref.system.zombies.report(zombie)
         if itself:
             raise ProcessKilled(f"{ref} killed itself")
-
-    def _actor_abandon(self, ref: Ref[Any]) -> Zombie | None:
-        wait = ref.waiting
-        if wait is not None:
-            wait.wake()
-        zombie = Zombie(ref.system.zombies, ref)
-        box = ref.actor_inbox
-        return zombie if box.dispatcher is not None and box.dispatcher.abandon(box, zombie) else None
 
     def _actor_ask_to_stop(self, reason: Reason) -> None:
         # The reason first, then the event; `stopping` makes the event first and then looks for the reason.

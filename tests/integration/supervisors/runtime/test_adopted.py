@@ -14,10 +14,18 @@ import pykka
 import pytest
 
 from supervisors import ChildSpec, DynamicSupervisor, OnDemand, Supervisor, ask, child, via
-from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, StartError, SupervisorError
+from supervisors.errors import (
+    AlreadyStarted,
+    BadSpec,
+    ProcessDown,
+    ProcessKilled,
+    StartError,
+    SupervisorError,
+)
 from supervisors.process import ChildStarted, ChildStartFailed, Process, exit, supervised
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash
 from supervisors.runtime.adopted import names_the_process
+from supervisors.runtime.future import Future
 from supervisors.runtime.names import Names
 from supervisors.runtime.system import System
 from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher, beside
@@ -291,6 +299,23 @@ def test_it_is_a_child_like_any_other(system: System, log: Log) -> None:
     assert started.ref.stop(timeout=SOON) in {True, False}
 
 
+def test_one_that_waits_is_released_by_its_kill(system: System, log: Log) -> None:
+    def wait(self: Any) -> None:
+        entered.set()
+        try:
+            Future().get()
+        except BaseException as exc:
+            log(type(exc))
+            raise
+
+    entered = threading.Event()
+    ref = supervised(Plain).start(log)
+    ref.tell(wait)
+    assert entered.wait(SOON)
+    exit(ref, "kill")
+    assert log.next() is ProcessKilled
+
+
 def test_a_kill_is_told_while_the_handler_hangs_and_on_stop_does_not_run(system: System, log: Log) -> None:
     entered, release = threading.Event(), threading.Event()
     ref = supervised(Plain).start(log)
@@ -350,6 +375,30 @@ def test_one_that_is_killed_while_it_claims_its_name_never_begins_and_gives_it_b
         supervised(Doomed).start(name=via(names, "x"))
     assert failed.value.reason is KILLED
     assert names.names() == system.processes() == pykka.ActorRegistry.get_all() == []
+
+
+def test_one_that_is_killed_while_it_waits_for_its_name_ends_quietly(system: System) -> None:
+    class Waiting(Names):
+        def register(self, key: Any, ref: Any) -> bool:
+            threading.Thread(target=ref.kill).start()
+            Future().get(timeout=SOON)  # which the kill ends
+            pytest.fail("it was killed meanwhile")
+
+    with pytest.raises(StartError) as failed:
+        supervised(Plain).start(name=via(Waiting(), "x"))
+    assert failed.value.reason is KILLED
+    assert system.processes() == pykka.ActorRegistry.get_all() == []
+
+
+def test_what_the_registry_of_its_name_raises_is_a_start_error(system: System) -> None:
+    class Broken(Names):
+        def register(self, key: Any, ref: Any) -> bool:
+            raise LookupError(key)
+
+    with pytest.raises(StartError) as failed:
+        supervised(Plain).start(name=via(Broken(), "x"))
+    assert isinstance(failed.value.reason.exc, LookupError)
+    assert pykka.ActorRegistry.get_all() == []
 
 
 def test_one_that_is_killed_by_its_constructor_never_begins(system: System) -> None:
