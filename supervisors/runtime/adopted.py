@@ -14,7 +14,7 @@ import sys
 import threading
 import types
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -22,7 +22,7 @@ import pykka
 from pykka import messages
 from pykka._envelope import Envelope
 
-from supervisors.errors import AlreadyStarted, ProcessDown, SupervisorError
+from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, SupervisorError
 from supervisors.reasons import KILLED, NORMAL, Crash, Reason
 from supervisors.runtime.death import UNSETTLED, abandon, claim, conclude, condemn, release, tell_starter
 from supervisors.runtime.dispatch import Dispatcher
@@ -305,10 +305,8 @@ class _Adopted(pykka.ThreadingActor):
         ref = self._actor_ref
         try:
             super()._actor_loop_setup()
-        except BaseException as exc:  # noqa: BLE001 - such as `sys.exit`: only this one has failed
-            self._actor_close(Crash.of(exc))
-            self.actor_stopped.set()
-            pykka.ActorRegistry.unregister(ref)
+        except BaseException:  # noqa: BLE001 - such as `sys.exit`: only this one has failed
+            self._handle_failure(*sys.exc_info())
         if self.actor_stopped.is_set():
             return
         with ref.system.lock:
@@ -327,17 +325,22 @@ class _Adopted(pykka.ThreadingActor):
             return self._actor_on_signal(message)
         try:
             return super()._handle_receive(message)
-        except Exception as exc:
-            if getattr(self, "crash_on_ask_error", False) and isinstance(self._actor_box.busy, From):
-                self._handle_failure(type(exc), exc, exc.__traceback__)
-                self.on_failure(type(exc), exc, exc.__traceback__)
-            raise
-        except BaseException as exc:
-            # Pykka would now stop every actor there is; only this one has failed.
-            self._actor_close(Crash.of(exc))
-            self.actor_stopped.set()
-            pykka.ActorRegistry.unregister(self._actor_ref)
-            raise ProcessDown(Crash.of(exc), self._actor_ref) from exc
+        except BaseException as exc:  # noqa: BLE001 - some of these would make Pykka stop every actor there is
+            return self._actor_failed(exc)
+
+    def _actor_failed(self, exc: BaseException) -> None:
+        # What this raises is the answer.
+        ref = self._actor_ref
+        if ref.killed:
+            return  # a zombie: it was buried long ago
+        asked, fatal = isinstance(self._actor_box.busy, From), not isinstance(exc, Exception)
+        if fatal or not asked or getattr(self, "crash_on_ask_error", False):
+            self._handle_failure(type(exc), exc, exc.__traceback__)
+            self._actor_clean_up(self.on_failure, type(exc), exc, exc.__traceback__)
+        if asked and fatal:
+            raise ProcessDown(Crash.of(exc), ref) from exc
+        if asked:
+            raise exc
 
     def _handle_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         if self._actor_reason is not ALIVE:
@@ -350,11 +353,17 @@ class _Adopted(pykka.ThreadingActor):
 
     def _stop(self) -> None:
         self._actor_close(NORMAL)
-        if self._actor_ref.killed:
-            pykka.ActorRegistry.unregister(self._actor_ref)
-            self.actor_stopped.set()
-        else:
-            super()._stop()
+        self.actor_stopped.set()
+        if not self._actor_ref.killed:
+            self._actor_clean_up(super()._stop)
+
+    def _actor_clean_up(self, step: Callable[..., object], *args: object) -> None:
+        try:
+            step(*args)
+        except ProcessKilled:
+            pass  # killed while it cleaned up
+        except BaseException:  # noqa: BLE001 - it is ending as it is, and for its own reason
+            self._handle_failure(*sys.exc_info())
 
     # --- signals and the end ------------------------------------------------------------------------------------------
 

@@ -261,12 +261,69 @@ def test_an_exception_in_a_tell_ends_it_and_on_failure_has_run_when_that_is_told
     assert isinstance(log.next(), Crash)
 
 
-def test_an_exception_meant_for_the_interpreter_ends_only_this_actor(system: System) -> None:
-    bystander, ref = supervised(Plain).start(), supervised(Plain).start()
-    with pytest.raises(ProcessDown):
-        ref.ask(SystemExit(1), timeout=SOON)
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "told"])
+def test_an_exception_meant_for_the_interpreter_ends_only_this_actor_which_cleans_up(
+    system: System, log: Log, asked: bool
+) -> None:
+    class Strict(Plain):
+        def on_failure(self, *exc: Any) -> None:
+            self.log(exc)
+
+    bystander, ref = supervised(Plain).start(), supervised(Strict).start(log)
+    ref.add_exit_callback(log)
+    error = SystemExit(1)
+    if asked:
+        with pytest.raises(ProcessDown) as down:
+            ref.ask(error, timeout=SOON)
+        assert down.value.reason == Crash(error)
+    else:
+        ref.tell(error)
+    assert log.take(2) == [(SystemExit, error, error.__traceback__), Crash(error)]
     assert bystander.ask(1, timeout=SOON) == 1
     assert bystander in pykka.ActorRegistry.get_all()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda ref: ref.stop(timeout=SOON),
+        lambda ref: ref.ask(SystemExit(1), block=False),
+        lambda ref: ref.ask(ValueError("no"), block=False),
+        lambda ref: ref.tell(ValueError("no")),
+        lambda ref: ref.proxy().stop(),
+    ],
+    ids=["stopped", "exits when asked", "fails when asked", "fails when told", "stops itself"],
+)
+def test_so_does_one_raised_by_its_clean_up(system: System, end: Callable[[Any], object]) -> None:
+    class Untidy(Plain):
+        crash_on_ask_error = True
+
+        def on_stop(self) -> None:
+            cleaned.append(self)
+            sys.exit(2)
+
+        def on_failure(self, *exc: Any) -> None:
+            cleaned.append(self)
+            sys.exit(2)
+
+    cleaned: list[Any] = []
+    bystander, ref = supervised(Plain).start(), supervised(Untidy).start()
+    end(ref)
+    assert ref.actor_stopped.wait(SOON)
+    assert len(cleaned) == 1
+    assert bystander.ask(1, timeout=SOON) == 1
+    assert bystander in pykka.ActorRegistry.get_all()
+
+
+def test_who_asked_gets_the_error_of_the_handler_and_not_that_of_the_clean_up(system: System) -> None:
+    class Untidy(Plain):
+        crash_on_ask_error = True
+
+        def on_failure(self, *exc: Any) -> None:
+            raise LookupError("no luck")
+
+    with pytest.raises(ValueError, match="no"):
+        supervised(Untidy).start().ask(ValueError("no"), timeout=SOON)
 
 
 def test_a_failed_on_start_is_a_start_error(system: System) -> None:
@@ -312,8 +369,11 @@ def test_one_that_waits_is_released_by_its_kill(system: System, log: Log) -> Non
     ref = supervised(Plain).start(log)
     ref.tell(wait)
     assert entered.wait(SOON)
+    thread = ref.dispatcher.thread
     exit(ref, "kill")
     assert log.next() is ProcessKilled
+    thread.join(SOON)
+    assert log.rest() == []
 
 
 def test_a_kill_is_told_while_the_handler_hangs_and_on_stop_does_not_run(system: System, log: Log) -> None:
