@@ -14,6 +14,7 @@ from typing import Any, final
 
 from supervisors.errors import ReplyError, SupervisorError
 from supervisors.process import From, Future, Process
+from supervisors.reasons import KILLED
 from supervisors.registry import Name, resolve
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import check_callback, contained
@@ -119,7 +120,8 @@ class Inspected(Process):
     def _actor_resume(self) -> None:
         if self._actor_suspended:
             self._actor_suspended = False
-            self._actor_ref.actor_inbox.release()
+            if not self._actor_ref.actor_inbox.release():
+                self._actor_ref.drain(KILLED)
 
     def _actor_add_tracer(self, tracer: Callable[[Any], object]) -> None:
         self._actor_tracers = (*self._actor_tracers, tracer)

@@ -14,7 +14,7 @@ import sys
 import threading
 import types
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -22,9 +22,9 @@ import pykka
 from pykka import messages
 from pykka._envelope import Envelope
 
-from supervisors.errors import AlreadyStarted, ProcessDown, SupervisorError
+from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, SupervisorError
 from supervisors.reasons import KILLED, NORMAL, Crash, Reason
-from supervisors.runtime.death import UNSETTLED, claim, conclude, release, tell_starter
+from supervisors.runtime.death import UNSETTLED, abandon, claim, conclude, condemn, release, tell_starter
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.future import Future
 from supervisors.runtime.launch import calling_parent, start_and_wait
@@ -52,7 +52,7 @@ A = TypeVar("A", bound=pykka.Actor)
 # By the id of the plain class, which its derived class keeps alive. Weak: both can be freed when nobody uses them.
 _derived: WeakValueDictionary[tuple[int, bool | None], type[pykka.Actor]] = WeakValueDictionary()
 _deriving = threading.RLock()  # reentrant: `__init_subclass__` is the user's, and may derive another
-_STARTING = object()
+_IDLE, _STARTING = object(), object()
 # How to read signatures whose annotations name what only type checkers see (PEP 649).
 _AS_TEXT: dict[str, Any] = {}
 if sys.version_info >= (3, 14):
@@ -114,18 +114,28 @@ class _OwnThread(Dispatcher):
 
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None
-        self.zombie: Zombie | None = None
+        self._zombie: Zombie | None = None
+        self._over = False
+        self._lock = threading.RLock()  # reentrant: a finalizer may run while it is held
 
     def schedule(self, box: Mailbox) -> None:
         """The actor's loop waits on its inbox by itself."""
 
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """See `Dispatcher.abandon`: its thread has no other role."""
-        if self.thread is None or cast("_Inbox", box).busy is None:
-            return False
-        self.zombie = zombie
-        zombie.begin(self.thread)
-        return True
+        with self._lock:
+            if self.thread is None or self._over or cast("_Inbox", box).busy is _IDLE:
+                return False
+            self._zombie = zombie
+            zombie.begin(self.thread)
+            return True
+
+    def leave(self) -> None:
+        """The thread ends."""
+        with self._lock:
+            self._over = True
+        if self._zombie is not None:
+            self._zombie.end()
 
     def stop(self, timeout: float | None = None) -> list[Mailbox]:  # noqa: ARG002
         """The thread ends with the actor."""
@@ -144,7 +154,7 @@ class _Inbox:
         self._items: deque[Any] = deque()
         self.closed = False
         self.high_water = 0
-        self.busy: Any = None
+        self.busy: Any = _STARTING  # a kill during `on_start` leaves a zombie, too
         self.owner: Mortal | None = None
         self.dispatcher = _OwnThread()
 
@@ -170,7 +180,7 @@ class _Inbox:
             self._ready.notify()
 
     def get(self) -> Envelope[Any]:
-        self.busy = None
+        self.busy = _IDLE
         with self._ready:
             while not self._items and not self.drained:
                 self._ready.wait()
@@ -269,18 +279,27 @@ class _Adopted(pykka.ThreadingActor):
         own.thread = threading.current_thread()
         running.process = self
         try:
-            if ref.name is not None and not ref.system.names.register(ref.name, ref):
-                pykka.ActorRegistry.unregister(ref)
-                self._actor_close(AlreadyStarted(ref.system.names.owner(ref.name)))
-            elif not ref.buried:
-                super()._actor_loop()
-            else:
+            self._actor_claim_name()
+            if ref.buried:
                 self._actor_stillborn()
+            elif self._actor_box.closed:
+                pykka.ActorRegistry.unregister(ref)
+            else:
+                super()._actor_loop()
         finally:
-            self._actor_bury(NORMAL)
+            self._actor_close(NORMAL)
+            if claim(ref):
+                self._actor_bury(self._actor_reason)
             running.process = None
-            if own.zombie is not None:
-                own.zombie.end()
+            own.leave()
+
+    def _actor_claim_name(self) -> None:
+        ref = self._actor_ref
+        try:
+            if ref.name is not None and not ref.system.names.register(ref.name, ref):
+                self._actor_close(AlreadyStarted(ref.system.names.owner(ref.name)))
+        except BaseException as exc:  # noqa: BLE001 - the registry may be the user's, and wait until this is killed
+            self._actor_close(Crash.of(exc))
 
     def _actor_stillborn(self) -> None:
         # Killed before there was a starter to tell, or while the name was claimed: its burial may have come too early.
@@ -293,13 +312,10 @@ class _Adopted(pykka.ThreadingActor):
 
     def _actor_loop_setup(self) -> None:
         ref = self._actor_ref
-        self._actor_box.busy = _STARTING  # a kill during `on_start` leaves a zombie, too
         try:
             super()._actor_loop_setup()
-        except BaseException as exc:  # noqa: BLE001 - such as `sys.exit`: only this one has failed
-            self._actor_close(Crash.of(exc))
-            self.actor_stopped.set()
-            pykka.ActorRegistry.unregister(ref)
+        except BaseException:  # noqa: BLE001 - such as `sys.exit`: only this one has failed
+            self._handle_failure(*sys.exc_info())
         if self.actor_stopped.is_set():
             return
         with ref.system.lock:
@@ -311,23 +327,29 @@ class _Adopted(pykka.ThreadingActor):
             starter(Started(ref))
 
     def _handle_receive(self, message: Any) -> Any:
+        # As in `Life`: first `busy` is written, then `killed` is read; a killer writes `killed`, then reads `busy`.
         if self._actor_ref.killed:
-            return super()._handle_receive(messages._ActorStop())  # noqa: SLF001
+            return self._actor_turn_away()
         if isinstance(message, Signal):
             return self._actor_on_signal(message)
         try:
             return super()._handle_receive(message)
-        except Exception as exc:
-            if getattr(self, "crash_on_ask_error", False) and isinstance(self._actor_box.busy, From):
-                self._handle_failure(type(exc), exc, exc.__traceback__)
-                self.on_failure(type(exc), exc, exc.__traceback__)
-            raise
-        except BaseException as exc:
-            # Pykka would now stop every actor there is; only this one has failed.
-            self._actor_close(Crash.of(exc))
-            self.actor_stopped.set()
-            pykka.ActorRegistry.unregister(self._actor_ref)
-            raise ProcessDown(Crash.of(exc), self._actor_ref) from exc
+        except BaseException as exc:  # noqa: BLE001 - some of these would make Pykka stop every actor there is
+            return self._actor_failed(exc)
+
+    def _actor_failed(self, exc: BaseException) -> None:
+        # What this raises is the answer.
+        ref = self._actor_ref
+        if ref.killed:
+            return  # a zombie: it was buried long ago
+        asked, fatal = isinstance(self._actor_box.busy, From), not isinstance(exc, Exception)
+        if fatal or not asked or getattr(self, "crash_on_ask_error", False):
+            self._handle_failure(type(exc), exc, exc.__traceback__)
+            self._actor_clean_up(self.on_failure, type(exc), exc, exc.__traceback__)
+        if asked and fatal:
+            raise ProcessDown(Crash.of(exc), ref) from exc
+        if asked:
+            raise exc
 
     def _handle_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         if self._actor_reason is not ALIVE:
@@ -340,11 +362,17 @@ class _Adopted(pykka.ThreadingActor):
 
     def _stop(self) -> None:
         self._actor_close(NORMAL)
-        if self._actor_ref.killed:
-            pykka.ActorRegistry.unregister(self._actor_ref)
-            self.actor_stopped.set()
-        else:
-            super()._stop()
+        self.actor_stopped.set()
+        if not self._actor_ref.killed:
+            self._actor_clean_up(super()._stop)
+
+    def _actor_clean_up(self, step: Callable[..., object], *args: object) -> None:
+        try:
+            step(*args)
+        except ProcessKilled:
+            pass  # killed while it cleaned up
+        except BaseException:  # noqa: BLE001 - it is ending as it is, and for its own reason
+            self._handle_failure(*sys.exc_info())
 
     # --- signals and the end ------------------------------------------------------------------------------------------
 
@@ -359,21 +387,25 @@ class _Adopted(pykka.ThreadingActor):
             if self._actor_reason is ALIVE:
                 self._actor_reason = reason
 
+    def _actor_turn_away(self) -> None:
+        # It was killed as its thread took this.
+        ref, taken = self._actor_ref, self._actor_box.busy
+        self._stop()
+        if taken is not _IDLE:
+            ref.refuse(taken, "process is dead", ProcessDown(KILLED, ref))
+
     def _actor_bury(self, reason: Reason) -> None:
         ref = self._actor_ref
-        self._actor_close(reason)
-        if not claim(ref):
-            return
         with uninterrupted:
-            contained(UNSETTLED, self._actor_settle)
+            contained(UNSETTLED, self._actor_settle, reason)
             release(ref)
-            conclude(ref, self._actor_reason, None)
+            conclude(ref, reason, None)
 
-    def _actor_settle(self) -> None:
+    def _actor_settle(self, reason: Reason) -> None:
         ref, busy = self._actor_ref, self._actor_box.busy
         if isinstance(busy, From):
-            busy.settle_exception(ProcessDown(self._actor_reason, ref))
-        ref.drain(self._actor_reason)
+            busy.settle_exception(ProcessDown(reason, ref))
+        ref.drain(reason)
 
     def _actor_ask_to_stop(self, reason: Reason) -> None:
         """Does nothing: a plain actor has no way to check."""
@@ -383,16 +415,11 @@ class _Adopted(pykka.ThreadingActor):
 
     def _actor_kill(self) -> None:
         ref = self._actor_ref
-        with ref.system.lock:
-            if ref.buried:
-                return
-            ref.killed = True
-            self._actor_reason = KILLED
-            self._actor_box.closed = True
+        if not condemn(ref):
+            return
         pykka.ActorRegistry.unregister(ref)
-        zombie = Zombie(ref.system.zombies, ref)
-        became = running.process is not self and ref.dispatcher.abandon(ref.actor_inbox, zombie)
         with uninterrupted:
+            zombie = None if running.process is self else abandon(ref)
             self._actor_bury(KILLED)
-            if became:
+            if zombie is not None:
                 ref.system.zombies.report(zombie)

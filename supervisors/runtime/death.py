@@ -15,8 +15,9 @@ from supervisors.runtime.reports import Report
 from supervisors.runtime.running import contained
 from supervisors.runtime.signals import Outcome, StartFailed
 from supervisors.runtime.ties import announce
+from supervisors.runtime.zombies import Zombie
 
-__all__ = ["UNSETTLED", "claim", "conclude", "release", "tell_starter"]
+__all__ = ["UNSETTLED", "abandon", "claim", "conclude", "condemn", "release", "tell_starter"]
 
 UNSETTLED: Final = "a step of ending a process failed"
 _KEPT: Final = "releasing what a process held failed"
@@ -29,6 +30,24 @@ def claim(ref: Ref[Any]) -> bool:
             return False
         ref.buried = True
         return True
+
+
+def condemn(ref: Ref[Any]) -> bool:
+    """Whether the caller is the one to kill the process, which it then also buries: it has claimed it."""
+    with ref.system.lock:
+        if ref.buried:
+            return False
+        ref.killed = ref.buried = ref.actor_inbox.closed = True
+        return True
+
+
+def abandon(ref: Ref[Any]) -> Zombie | None:
+    """End the wait of a killed process; its thread, if one runs it now, is the zombie that is returned."""
+    wait, box = ref.waiting, ref.actor_inbox
+    if wait is not None:
+        wait.wake()
+    zombie = Zombie(ref.system.zombies, ref)
+    return zombie if box.dispatcher is not None and box.dispatcher.abandon(box, zombie) else None
 
 
 def release(ref: Ref[Any]) -> None:

@@ -23,7 +23,7 @@ from pykka import messages
 
 from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, ReplyError, SupervisorError
 from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason, is_clean
-from supervisors.runtime.death import UNSETTLED, claim, conclude, release, tell_starter
+from supervisors.runtime.death import UNSETTLED, abandon, claim, conclude, condemn, release, tell_starter
 from supervisors.runtime.hooks import DEFER_START, check_attributes
 from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.log import log
@@ -56,7 +56,6 @@ from supervisors.runtime.system import System
 from supervisors.runtime.ties import accept
 from supervisors.runtime.timers import TimerRef
 from supervisors.runtime.watchdog import Watch
-from supervisors.runtime.zombies import Zombie
 
 __all__ = ["Life"]
 
@@ -145,7 +144,8 @@ class Life(PykkaBase):
                 return  # whoever buries it tells the starter
             starter, ref.starter = ref.starter, None
             ref.linked = ref.parent is not None
-        ref.actor_inbox.release()
+        if not ref.actor_inbox.release():
+            ref.drain(KILLED)
         if starter is not None:
             starter(Started(ref, info))
 
@@ -303,7 +303,7 @@ class Life(PykkaBase):
             ref.actor_inbox.closed = True
         if ref.starter is None:
             self._actor_clean_up(reason)
-        if not ref.killed:  # else the killer buries it, and says what it ended with
+        if claim(ref):  # else a killer buries it, and says what it ended with
             self._actor_bury(reason, farewell)
 
     def _actor_clean_up(self, reason: Reason) -> None:
@@ -316,8 +316,6 @@ class Life(PykkaBase):
 
     def _actor_bury(self, reason: Reason, farewell: Callable[[], object] | None = None) -> None:
         ref = self._actor_ref
-        if not claim(ref):
-            return
         with uninterrupted:
             contained(UNSETTLED, self._actor_settle, reason, farewell)
             release(ref)
@@ -351,30 +349,19 @@ class Life(PykkaBase):
 
     def _actor_kill(self) -> None:
         ref = self._actor_ref
-        with ref.system.lock:
-            if ref.buried or ref.killed:
-                return
-            ref.killed = True
-            ref.actor_inbox.closed = True
+        if not condemn(ref):
+            return
         self._actor_ask_to_stop(KILLED)
         itself = running.process is self
         with uninterrupted:
             for callback in list(self._actor_kill_callbacks or ()):
                 contained("an on_kill callback failed", callback)
-            zombie = None if itself else self._actor_abandon(ref)
+            zombie = None if itself else abandon(ref)
             self._actor_bury(KILLED)
             if zombie is not None:
                 ref.system.zombies.report(zombie)
         if itself:
             raise ProcessKilled(f"{ref} killed itself")
-
-    def _actor_abandon(self, ref: Ref[Any]) -> Zombie | None:
-        wait = ref.waiting
-        if wait is not None:
-            wait.wake()
-        zombie = Zombie(ref.system.zombies, ref)
-        box = ref.actor_inbox
-        return zombie if box.dispatcher is not None and box.dispatcher.abandon(box, zombie) else None
 
     def _actor_ask_to_stop(self, reason: Reason) -> None:
         # The reason first, then the event; `stopping` makes the event first and then looks for the reason.

@@ -174,6 +174,8 @@ class Limit:
             taken = [] if lane is None else _take_oldest(lane)
             if lane is not box.held and lane is not box.user:
                 box.let_go(lane)  # released meanwhile, and what was spared is back in it
+            if box.drained:
+                ref.drain()  # it died meanwhile, and what was spared is back in its mailbox
             for item in taken:
                 ref.refuse(item, "mailbox full", MailboxFull(ref, maxlen))
                 self._forget_oldest()

@@ -2,7 +2,8 @@
 
 The rule of this file: no item is lost, and none stays in the mailbox of the dead. There is no lock around the
 lanes: a put appends and *then* looks whether the mailbox was drained; a drain marks it and *then* empties it.
-In either order somebody sees the item.
+In either order somebody sees the item. Whoever moves items does so one by one, between lanes that a drain
+empties, and then looks as after a put.
 
 Invariants: one activation of a process at a time (whoever takes `_idle` without waiting submits it); it goes
 idle only after it gave `_idle` back *and* found both lanes empty; the control lane is looked at before every
@@ -22,6 +23,7 @@ from contextlib import suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
+from supervisors.reasons import KILLED
 from supervisors.runtime.log import log
 from supervisors.runtime.running import put_off, running, uninterrupted
 from supervisors.runtime.signals import From
@@ -155,13 +157,20 @@ class Mailbox:
         if self.held is None:
             self.held = deque()
 
-    def release(self) -> None:
-        """End `hold`: what was held comes before what arrived since. Thread: the owner's turn."""
-        held, self.held = self.held, None
-        self.let_go(held)
+    def release(self) -> bool:
+        """End `hold`: what was held comes before what arrived since. False as for `put`. Thread: the owner's turn."""
+        held = self.held
+        if held is not None:
+            self.let_go(held)  # where a killer still finds it
+            self.held = None
+            self.let_go(held)  # what a sender spared, and put back meanwhile
+        return not self.drained
 
     def let_go(self, held: deque[Any] | None) -> None:
-        """Put held items in front of what waits; one by one: a sender may drop the oldest. Thread: any."""
+        """Put held items in front of what waits; one by one: a sender may drop the oldest. Thread: any.
+
+        The caller then looks whether the mailbox was drained meanwhile.
+        """
         try:
             while held:
                 (self.user if self.user is not None else self._lane(control=False)).appendleft(held.pop())
@@ -227,7 +236,11 @@ class Mailbox:
         while True:
             control = self.control
             while control and not self.closed:
-                owner._actor_on_control(control.popleft())  # noqa: SLF001
+                try:
+                    signal = control.popleft()
+                except IndexError:
+                    return False  # a killer drained it
+                owner._actor_on_control(signal)  # noqa: SLF001
             user = self.user
             if not user or self.closed:
                 return False
@@ -243,6 +256,8 @@ class Mailbox:
                 return False  # a killer drained it
             if self.held is not None and not owner._actor_passes(item):  # noqa: SLF001
                 self.held.append(item)
+                if self.drained:
+                    owner.ref.drain(KILLED)
             else:
                 if self.limit is not None:
                     self.limit.taken(len(self))

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from supervisors.errors import ProcessDown, SupervisorError
-from supervisors.reasons import NOPROC, Reason
+from supervisors.reasons import KILLED, Reason
 from supervisors.runtime.signals import From, Letter, Signal
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ class Stash:
             raise SupervisorError(f"{ref} can stash only messages, and this was a {type(item).__name__}")
         self._items.append(item)
         if ref.actor_inbox.drained:
-            self.bury(ref, NOPROC)
+            self.bury(ref, KILLED if ref.killed else ref.exit_reason)
 
     def give_back(self, ref: Ref[Any]) -> None:
         """Put everything back, in front of what waits in the mailbox."""
         items, self._items = self._items, deque()
         if items and not ref.actor_inbox.put_back(items):
-            ref.drain()
+            ref.drain(KILLED)
 
     def bury(self, ref: Ref[Any], reason: Reason) -> None:
         """The process is dead: dispose of everything."""

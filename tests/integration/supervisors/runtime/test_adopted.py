@@ -14,10 +14,18 @@ import pykka
 import pytest
 
 from supervisors import ChildSpec, DynamicSupervisor, OnDemand, Supervisor, ask, child, via
-from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, StartError, SupervisorError
+from supervisors.errors import (
+    AlreadyStarted,
+    BadSpec,
+    ProcessDown,
+    ProcessKilled,
+    StartError,
+    SupervisorError,
+)
 from supervisors.process import ChildStarted, ChildStartFailed, Process, exit, supervised
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash
 from supervisors.runtime.adopted import names_the_process
+from supervisors.runtime.future import Future
 from supervisors.runtime.names import Names
 from supervisors.runtime.system import System
 from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher, beside
@@ -253,12 +261,69 @@ def test_an_exception_in_a_tell_ends_it_and_on_failure_has_run_when_that_is_told
     assert isinstance(log.next(), Crash)
 
 
-def test_an_exception_meant_for_the_interpreter_ends_only_this_actor(system: System) -> None:
-    bystander, ref = supervised(Plain).start(), supervised(Plain).start()
-    with pytest.raises(ProcessDown):
-        ref.ask(SystemExit(1), timeout=SOON)
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "told"])
+def test_an_exception_meant_for_the_interpreter_ends_only_this_actor_which_cleans_up(
+    system: System, log: Log, asked: bool
+) -> None:
+    class Strict(Plain):
+        def on_failure(self, *exc: Any) -> None:
+            self.log(exc)
+
+    bystander, ref = supervised(Plain).start(), supervised(Strict).start(log)
+    ref.add_exit_callback(log)
+    error = SystemExit(1)
+    if asked:
+        with pytest.raises(ProcessDown) as down:
+            ref.ask(error, timeout=SOON)
+        assert down.value.reason == Crash(error)
+    else:
+        ref.tell(error)
+    assert log.take(2) == [(SystemExit, error, error.__traceback__), Crash(error)]
     assert bystander.ask(1, timeout=SOON) == 1
     assert bystander in pykka.ActorRegistry.get_all()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda ref: ref.stop(timeout=SOON),
+        lambda ref: ref.ask(SystemExit(1), block=False),
+        lambda ref: ref.ask(ValueError("no"), block=False),
+        lambda ref: ref.tell(ValueError("no")),
+        lambda ref: ref.proxy().stop(),
+    ],
+    ids=["stopped", "exits when asked", "fails when asked", "fails when told", "stops itself"],
+)
+def test_so_does_one_raised_by_its_clean_up(system: System, end: Callable[[Any], object]) -> None:
+    class Untidy(Plain):
+        crash_on_ask_error = True
+
+        def on_stop(self) -> None:
+            cleaned.append(self)
+            sys.exit(2)
+
+        def on_failure(self, *exc: Any) -> None:
+            cleaned.append(self)
+            sys.exit(2)
+
+    cleaned: list[Any] = []
+    bystander, ref = supervised(Plain).start(), supervised(Untidy).start()
+    end(ref)
+    assert ref.actor_stopped.wait(SOON)
+    assert len(cleaned) == 1
+    assert bystander.ask(1, timeout=SOON) == 1
+    assert bystander in pykka.ActorRegistry.get_all()
+
+
+def test_who_asked_gets_the_error_of_the_handler_and_not_that_of_the_clean_up(system: System) -> None:
+    class Untidy(Plain):
+        crash_on_ask_error = True
+
+        def on_failure(self, *exc: Any) -> None:
+            raise LookupError("no luck")
+
+    with pytest.raises(ValueError, match="no"):
+        supervised(Untidy).start().ask(ValueError("no"), timeout=SOON)
 
 
 def test_a_failed_on_start_is_a_start_error(system: System) -> None:
@@ -289,6 +354,26 @@ def test_it_is_a_child_like_any_other(system: System, log: Log) -> None:
     boss.stop(timeout=SOON)
     assert log.next() == "on_stop"
     assert started.ref.stop(timeout=SOON) in {True, False}
+
+
+def test_one_that_waits_is_released_by_its_kill(system: System, log: Log) -> None:
+    def wait(self: Any) -> None:
+        entered.set()
+        try:
+            Future().get()
+        except BaseException as exc:
+            log(type(exc))
+            raise
+
+    entered = threading.Event()
+    ref = supervised(Plain).start(log)
+    ref.tell(wait)
+    assert entered.wait(SOON)
+    thread = ref.dispatcher.thread
+    exit(ref, "kill")
+    assert log.next() is ProcessKilled
+    thread.join(SOON)
+    assert log.rest() == []
 
 
 def test_a_kill_is_told_while_the_handler_hangs_and_on_stop_does_not_run(system: System, log: Log) -> None:
@@ -350,6 +435,30 @@ def test_one_that_is_killed_while_it_claims_its_name_never_begins_and_gives_it_b
         supervised(Doomed).start(name=via(names, "x"))
     assert failed.value.reason is KILLED
     assert names.names() == system.processes() == pykka.ActorRegistry.get_all() == []
+
+
+def test_one_that_is_killed_while_it_waits_for_its_name_ends_quietly(system: System) -> None:
+    class Waiting(Names):
+        def register(self, key: Any, ref: Any) -> bool:
+            threading.Thread(target=ref.kill).start()
+            Future().get(timeout=SOON)  # which the kill ends
+            pytest.fail("it was killed meanwhile")
+
+    with pytest.raises(StartError) as failed:
+        supervised(Plain).start(name=via(Waiting(), "x"))
+    assert failed.value.reason is KILLED
+    assert system.processes() == pykka.ActorRegistry.get_all() == []
+
+
+def test_what_the_registry_of_its_name_raises_is_a_start_error(system: System) -> None:
+    class Broken(Names):
+        def register(self, key: Any, ref: Any) -> bool:
+            raise LookupError(key)
+
+    with pytest.raises(StartError) as failed:
+        supervised(Plain).start(name=via(Broken(), "x"))
+    assert isinstance(failed.value.reason.exc, LookupError)
+    assert pykka.ActorRegistry.get_all() == []
 
 
 def test_one_that_is_killed_by_its_constructor_never_begins(system: System) -> None:

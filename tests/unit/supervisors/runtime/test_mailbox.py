@@ -1,14 +1,18 @@
 """A mailbox runs its owner one activation at a time, control first, and loses nothing."""
 
 from collections import deque
+from functools import partial
+from itertools import count
 
 import pytest
 
 from supervisors.errors import BadSpec
 from supervisors.runtime.dispatch import Dispatcher
-from supervisors.runtime.limit import MailboxConfig
+from supervisors.runtime.limit import Limit, MailboxConfig
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.running import running
+from supervisors.runtime.signals import StopRequest
+from supervisors.runtime.timers import RealClock
 
 
 class Steps(Dispatcher):
@@ -31,6 +35,84 @@ class Steps(Dispatcher):
             self.ready.popleft().run(budget)
 
 
+class Grave:
+    """The ref of an owner: what is drained comes here, and what is refused."""
+
+    def __init__(self, box):
+        self.actor_inbox = box
+        self.items = []
+
+    def drain(self, _reason=None):
+        self.items += self.actor_inbox.drain()
+
+    def refuse(self, item, *_why):
+        self.items.append(item)
+
+
+class Moment:
+    """One of the steps of the block: before it, `rival()` does its work, as another thread might."""
+
+    def __init__(self, number):
+        self.number = number
+        self.came = False
+        self.rival = None
+        self._left = -2
+
+    def __enter__(self):
+        self._left = self.number
+
+    def __exit__(self, *_exc):
+        self._left = -2
+
+    def step(self):
+        self._left -= 1
+        if self._left == -1:
+            self.came = True
+            self.rival()
+
+
+class Watched(deque):
+    """A lane whose every use is a step."""
+
+    def __init__(self, items, moment):
+        super().__init__(items)
+        self.moment = moment
+
+    def __len__(self):
+        self.moment.step()
+        return super().__len__()
+
+    def append(self, item):
+        self.moment.step()
+        super().append(item)
+
+    def appendleft(self, item):
+        self.moment.step()
+        super().appendleft(item)
+
+    def extendleft(self, items):
+        self.moment.step()
+        super().extendleft(items)
+
+    def pop(self):
+        self.moment.step()
+        return super().pop()
+
+    def popleft(self):
+        self.moment.step()
+        return super().popleft()
+
+
+def moments():
+    """Each step that there is, one after the other, and none."""
+    for number in count():
+        moment = Moment(number)
+        yield moment
+        if not moment.came:
+            assert number > 3
+            return
+
+
 class Owner:
     """Writes down what it is given; an item that can be called is called."""
 
@@ -39,6 +121,7 @@ class Owner:
     def __init__(self, box):
         self.box = box
         self.log = []
+        self.ref = Grave(box)
 
     def _note(self, kind, item=None):
         assert running.process is self
@@ -196,6 +279,90 @@ def test_a_quiet_put_takes_the_turn_here_unless_somebody_else_has_it(box, steps)
     assert len(owner.log) == 1
     steps.run()
     assert owner.log[1:] == [("control", "later"), ("user", "before")]
+
+
+def watched(moment, **lanes):
+    """A mailbox with these lanes, and its owner."""
+    box = Mailbox()
+    box.dispatcher = Steps()
+    box.fresh = False
+    box.owner = Owner(box)
+    for name, items in lanes.items():
+        setattr(box, name, Watched(items, moment))
+    return box, box.owner
+
+
+def test_whenever_a_kill_meets_a_release_nothing_is_left_and_the_killer_gets_all_but_one_item():
+    for moment in moments():
+        box, owner = watched(moment, held=[1, 2, 3], user=[4, 5])
+        killed = moment.rival = Killer(box, owner)
+        with moment:
+            if not box.release():
+                owner.ref.drain()
+        if moment.came:
+            assert len(killed.got) >= 4
+            assert sorted(owner.ref.items) == [1, 2, 3, 4, 5]
+            assert len(box) == 0
+        else:
+            assert list(box.user) == [1, 2, 3, 4, 5]
+
+
+def test_whenever_a_kill_meets_a_turn_nothing_is_left():
+    for moment in moments():
+        box, owner = watched(moment, control=["c"], held=[1], user=[2, 3])
+        moment.rival = Killer(box, owner)
+        with moment:
+            box.run(-1)
+        handled = [item for _kind, item in owner.log]
+        if moment.came:
+            assert sorted(map(str, [*handled, *owner.ref.items])) == ["1", "2", "3", "c"]
+            assert len(box) == len(box.control) == 0
+        else:
+            assert (handled, list(box.held)) == (["c"], [1, 2, 3])
+
+
+class Killer:
+    """Kills the owner of a mailbox, and knows what it got of what waited."""
+
+    def __init__(self, box, owner):
+        self.box = box
+        self.ref = owner.ref
+        self.got = []
+
+    def __call__(self):
+        self.box.closed = True
+        self.ref.drain()
+        self.got = list(self.ref.items)
+
+
+@pytest.mark.parametrize("sender_first", [True, False])
+def test_whenever_a_release_meets_a_sender_that_drops_the_oldest_no_signal_is_lost(sender_first):
+    limit = Limit(MailboxConfig(maxlen=4, policy="drop_old"), RealClock())
+    spared = StopRequest()
+    for moment in moments():
+        box, owner = watched(moment, held=[spared, 1], user=[2, 3])
+        send = partial(limit.admit, owner.ref, 4)
+        first, moment.rival = (send, box.release) if sender_first else (box.release, send)
+        with moment:
+            first()
+        if not moment.came:
+            moment.rival()
+        assert not box.held
+        assert box.user[0] is spared
+        assert sorted([*owner.ref.items, *list(box.user)[1:]]) == [1, 2, 3]
+        assert len(owner.ref.items) <= 1
+
+
+def test_whenever_a_kill_meets_a_sender_that_drops_the_oldest_nothing_is_left():
+    limit = Limit(MailboxConfig(maxlen=4, policy="drop_old"), RealClock())
+    for moment in moments():
+        box, owner = watched(moment, held=[StopRequest(), 1], user=[2, 3])
+        moment.rival = Killer(box, owner)
+        with moment:
+            limit.admit(owner.ref, 4)
+        if moment.came:
+            assert len(set(owner.ref.items)) == len(owner.ref.items) == 4
+            assert len(box) == 0
 
 
 @pytest.mark.parametrize("bad", [{"maxlen": 0}, {"maxlen": True}, {"maxlen": 1, "policy": "hope"}])
