@@ -10,6 +10,7 @@ Source: `pykka.Actor._actor_loop` (4.5).
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import threading
 import types
@@ -93,6 +94,16 @@ def supervised(cls: type[A], *, crash_on_ask_error: bool | None = None) -> type[
                 cls.__name__, (_Adopted, cls), exec_body=lambda ns: ns.update(body)
             )
         return cast("type[A]", derived)
+
+
+def _in_a_fork() -> None:
+    # A thread that does not exist here may have held it.
+    global _deriving  # noqa: PLW0603 - there is one for all classes
+    _deriving = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_fork)
 
 
 def names_the_process(cls: type[pykka.Actor]) -> bool:

@@ -350,14 +350,13 @@ def test_a_forked_child_waits_for_no_lock_that_a_start_of_its_parents_held():
     said = forking(
         """
         import pykka
-        from supervisors.runtime import mailbox
+        from supervisors.runtime import adopted, mailbox
         class Plain(pykka.ThreadingActor):
             def on_receive(self, message):
                 return message
         def work():
             print(Echo.start().ask(7), supervised(Plain).start().ask(8))
-        supervised(Plain)
-        over = hold(mailbox._making, pykka.ActorRegistry._actor_refs_lock)
+        over = hold(mailbox._making, adopted._deriving, pykka.ActorRegistry._actor_refs_lock)
         child(work)
         over.set()
         """
