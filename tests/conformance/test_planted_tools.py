@@ -515,6 +515,24 @@ def has_errors_of_texts(value):
     return right(value)
 
 
+def fails_where_the_tool_failed(value):
+    if isinstance(value, allm.Err):
+        return json.dumps({"error": value.reason})
+    return right(value)
+
+
+def keeps_failures_secret(value):
+    if isinstance(value, allm.Err) and isinstance(value.reason, allm.ToolError):
+        return right({"error": "it failed"})
+    return right(value)
+
+
+def marks_no_failures(value):
+    if isinstance(value, allm.Err) and isinstance(value.reason, allm.ToolError):
+        return json.dumps(str(value.reason))
+    return right(value)
+
+
 def marks_no_errors_of_data(value):
     if isinstance(value, allm.Err) and isinstance(value.reason, dict):
         value = value.reason
@@ -566,6 +584,9 @@ ENCODERS = [
     (counts_in_floats_inside, "test_a_large_number_is_kept", "is not JSON for"),
     (has_one_error, "test_each_error_says_its_own", "write the reason of each Err"),
     (has_errors_of_texts, "test_each_error_says_its_own", "E42"),
+    (fails_where_the_tool_failed, "test_a_failed_call_says_why", "made no text of Err.*it raised TypeError"),
+    (keeps_failures_secret, "test_a_failed_call_says_why", "no such city.* is missing in .*it failed"),
+    (marks_no_failures, "test_a_failed_call_says_why", "not marked as an error"),
     (marks_no_errors_of_data, "test_each_error_says_its_own", "not marked"),
     (quotes, "test_a_text_stays_as_it_is", "without quotes"),
     (quotes, "test_an_empty_text_stays_empty", "without quotes"),
