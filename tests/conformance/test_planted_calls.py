@@ -16,6 +16,7 @@ from allm_actors.engine import keys
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.testing import script
 from allm_actors.testing.conformance import CallScene, EmbeddingSuite, ImageSuite, SpeechSuite, Stage
+from allm_actors.testing.conformance.services import QUESTIONS
 from tests.conformance import test_call_suites as suites
 from tests.conformance.test_call_suites import SUITES, Spoilt
 
@@ -72,6 +73,11 @@ class Right:
         pictures = [base64.b64encode(each.to_bytes()).decode() for each in request.input_images]
         mask = {} if request.mask is None else {"mask": base64.b64encode(request.mask.to_bytes()).decode()}
         asked = {"model": request.model, "prompt": request.prompt, "n": request.n, "size": request.size}
+        asked |= {
+            "quality": request.quality,
+            "style": request.style,
+            "background": request.background,
+        }
         return {**request.options, **asked, "pictures": pictures, **mask}
 
     def image_of(self, text):
@@ -82,6 +88,12 @@ class RightEdits(Right):
     """Keeps them, too."""
 
     operations = ("generate", "edit")
+
+
+class RightVariations(RightEdits):
+    """And these."""
+
+    operations = ("generate", "edit", "variation")
 
 
 class OnStage:
@@ -103,6 +115,10 @@ class TestRightImages(OnStage, ImageSuite):
 
 class TestRightEdits(OnStage, ImageSuite):
     adapter = RightEdits
+
+
+class TestRightVariations(OnStage, ImageSuite):
+    adapter = RightVariations
 
 
 class GivesOneOfMany(Right):
@@ -172,6 +188,29 @@ class EditsAnotherPicture(RightEdits):
 
     def body_of(self, request):
         return {**super().body_of(request), "pictures": []}
+
+
+class VariesAnotherPicture(RightVariations):
+    """That of the caller is not sent."""
+
+    def body_of(self, request):
+        body = super().body_of(request)
+        return {**body, "pictures": []} if request.operation == "variation" else body
+
+
+class DrawsAnyNumber(Right):
+    """How many is not sent."""
+
+    def body_of(self, request):
+        return {name: value for name, value in super().body_of(request).items() if name != "n"}
+
+
+class DrawsAsItLikes(Right):
+    """What it is to look like is not sent."""
+
+    def body_of(self, request):
+        plain = msgspec.structs.replace(request, quality=None, style=None, background=None)
+        return super().body_of(plain)
 
 
 class EditsTheFirstPicture(RightEdits):
@@ -310,6 +349,11 @@ TABLE = [
         "test_pictures_that_did_not_come_are_not_counted",
         r"2 came, but usage\.images is 3",
     ),
+    (DrawsAnyNumber, "test_the_number_is_sent_or_refused", "the same was sent as for n=1"),
+    (DrawsAsItLikes, "test_the_quality_is_sent_or_refused", r"quality='quality-of-.* was not sent"),
+    (DrawsAsItLikes, "test_the_style_is_sent_or_refused", r"style='style-of-.* was not sent"),
+    (DrawsAsItLikes, "test_the_background_is_sent_or_refused", r"background='background-of-.* was not sent"),
+    (VariesAnotherPicture, "test_the_picture_of_a_variation_is_sent", "leave 'variation' out"),
     (EditsAnotherPicture, "test_the_pictures_to_work_on_are_sent", "send them, or leave 'edit' out"),
     (DrawsWhatItLikes, "test_what_it_is_asked_about_is_sent", "a grey cat"),
     (DrawsAnySize, "test_the_size_is_sent_or_refused", r"size=\(1536, 2048\) .*was not sent"),
@@ -375,6 +419,14 @@ class Deaf(Spoilt):
         return getattr(self._fake, stream)(msgspec.structs.replace(request, **self._unheard), call)
 
 
+def first_alone(asked):
+    """A question with the first of its options, or of its levels."""
+    criteria = asked.criteria
+    if isinstance(criteria, dict):
+        criteria = dict(list(criteria.items())[:1])
+    return msgspec.structs.replace(asked, criteria=criteria[:1] if isinstance(criteria, list) else criteria)
+
+
 WISHES = [
     *((suite, "test_the_model_is_sent", {"model": None}) for suite in SUITES),
     *((suite, "test_other_options_are_sent_or_refused", {"options": {}}) for suite in SUITES),
@@ -406,6 +458,12 @@ def test_a_wish_that_is_dropped_is_seen(suite, law, unheard):
 @pytest.mark.parametrize(
     ("suite", "law", "unheard", "says"),
     [
+        (
+            suites.TestFakeClassification,
+            "test_what_it_is_asked_about_is_sent",
+            {"questions": {id: first_alone(asked) for id, asked in QUESTIONS.items()}},
+            r"\['support', 'angry'\] was not sent",
+        ),
         (
             suites.TestFakeEmbeddings,
             "test_that_nothing_may_be_truncated_is_sent_or_refused",
@@ -469,6 +527,8 @@ class Repeats(Spoilt):
         return getattr(self._fake, stream)(request, self.scripted(call))
 
 
+NEAR = [[1.0, 0.0], [0.0, 1.0], [0.51, -0.86]]
+TEXTS = [allm.ModerationResult(flagged=True, categories={"hate": "False"}, index=at) for at in range(2)]
 CLEAN = [allm.ModerationResult(flagged=False)] * 2
 HARM = [allm.ModerationResult(flagged=True)] * 2
 FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=False)]
@@ -495,6 +555,18 @@ FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=Fals
             FIRST,
             r"answered flagged=\(False, True\), but",
         ),
+        (
+            suites.TestFakeModeration,
+            "test_scores_are_probabilities_of_categories",
+            TEXTS,
+            r"must be True or False: \{'hate': 'False'\}",
+        ),
+        (
+            suites.TestFakeEmbeddings,
+            "test_each_text_has_the_vector_that_was_made_of_it",
+            NEAR,
+            r"came back",
+        ),
         (suites.TestFakeSpeech, "test_the_clip_is_the_one_that_was_made", [b"mp3"], r"b'mp3' came back"),
         (
             suites.TestFakeSpeech,
@@ -515,7 +587,17 @@ FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=Fals
             "ends with 'what ever'",
         ),
     ],
-    ids=["clean", "harm", "the first", "a clip", "a stream of it", "a transcript", "a stream of that"],
+    ids=[
+        "clean",
+        "harm",
+        "the first",
+        "verdicts in words",
+        "rounded vectors",
+        "a clip",
+        "a stream of it",
+        "a transcript",
+        "a stream of that",
+    ],
 )
 def test_an_answer_that_is_always_the_same_is_seen(suite, law, answer, says):
     planted = type("Planted", (suite,), {"adapter": Repeats(suite.name, script.ok(answer))})()
@@ -547,8 +629,8 @@ class TestAnEngineAlone(AnEngineAlone, ImageSuite):
         ("test_the_model_is_sent", r"give Stage\(sent=…\)"),
         ("test_other_options_are_sent_or_refused", r"give Stage\(sent=…\)"),
         ("test_the_key_of_the_call_is_sent", r"give Stage\(keys=…\)"),
-        ("test_every_picture_of_an_edit_is_sent_or_refused", "does not edit pictures"),
-        ("test_the_mask_of_an_edit_is_sent_or_refused", "does not edit pictures"),
+        ("test_every_picture_of_an_edit_is_sent_or_refused", "no operation 'edit'"),
+        ("test_the_mask_of_an_edit_is_sent_or_refused", "no operation 'edit'"),
     ],
 )
 def test_what_a_stage_does_not_play_is_skipped_with_what_to_give(law, says):

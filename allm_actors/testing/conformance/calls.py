@@ -79,6 +79,10 @@ class CallSuite(Bounded):
     """The words of `ask` that must be found in the request that is sent."""
     model: ClassVar[str] = "the-model-of-the-suite"
     """The model that the law about it asks for; another, if your adapter takes only those that it knows."""
+    without: ClassVar[tuple[str, ...]] = ()
+    """What your provider has no word for and does without. Of embeddings: `truncate`, where it never cuts a text, and
+    `task_type`, where its vectors are the same for every task. Of pictures: `quality`, `style` and `background`. The
+    laws about them are skipped."""
 
     def stage(self, scene: CallScene) -> AbstractContextManager[Engine | Stage]:
         """A context manager that gives a stage whose provider does what the scene says.
@@ -205,6 +209,21 @@ class CallSuite(Bounded):
         assert any(says(sent, word.casefold()) for word in words), (
             f"{wish}={value!r} was requested, but was not sent: {self.send_or_refuse}"
         )
+
+    def sent_for(self, wish: str, value: Any) -> str:
+        """All that is sent of a call with a wish. Skips the law if the adapter refuses it."""
+        with self.ready(CallScene()) as stage:
+            options = {
+                wish: value,
+                "request_id": REQUEST_ID,
+            }  # one id, so that only the wish makes a difference
+            self.tries(stage, wish, lambda: self.ask(stage.engine, **options))
+            return stage.all_sent()
+
+    def skip_if_without(self, wish: str) -> None:
+        """Skip the law about what the provider has no word for."""
+        if wish in self.without:
+            skip(f"this provider has no option for {wish}, as the suite's `without` says")
 
     @property
     def send_or_refuse(self) -> str:
