@@ -497,6 +497,132 @@ def test_what_is_left_out_of_a_request_is_seen(suite, law, unheard, says):
         getattr(planted, law)()
 
 
+class StreamsAlone(Spoilt):
+    """Any fake whose mistakes are in its streams."""
+
+    def __init__(self, name):
+        super().__init__(name, None)
+
+    def call(self, request, call):
+        return getattr(self._fake, self._method)(request, call)
+
+
+class StreamsDeafly(StreamsAlone):
+    """Some of the request's fields have their defaults."""
+
+    def __init__(self, name, **unheard):
+        super().__init__(name)
+        self._unheard = unheard
+
+    def told(self, stream, request, call):
+        return getattr(self._fake, stream)(msgspec.structs.replace(request, **self._unheard), call)
+
+
+class StreamsStubbornly(StreamsAlone):
+    """Once more, if it fails."""
+
+    def told(self, stream, request, call):
+        told = list(getattr(self._fake, stream)(request, call))
+        return iter(told) if not self.failed(told) else getattr(self._fake, stream)(request, call)
+
+    def failed(self, told):
+        return isinstance(told[-1], allm.ErrorEvent)
+
+
+class StreamsWithItsOwnKey(StreamsAlone):
+    """That of the call is for nothing."""
+
+    def told(self, stream, request, call):
+        return getattr(self._fake, stream)(request, dataclasses.replace(call, api_key=None))
+
+
+class StreamsNotes(StreamsAlone):
+    """The caller's own."""
+
+    def told(self, stream, request, call):
+        asked = msgspec.structs.replace(request, options={"notes": request.metadata})
+        return getattr(self._fake, stream)(asked, call)
+
+
+class StreamsWithoutNotes(StreamsAlone):
+    """They do not come back."""
+
+    def told(self, stream, request, call):
+        *told, last = getattr(self._fake, stream)(request, call)
+        return iter([*told, msgspec.structs.replace(last, metadata={})])
+
+
+class StreamsErrorsOfItsOwn(StreamsAlone):
+    """Of what was refused it says one thing."""
+
+    def told(self, stream, request, call):
+        for event in getattr(self._fake, stream)(request, call):
+            failed = isinstance(event, allm.ErrorEvent)
+            yield allm.ErrorEvent(type(event.error)("unknown", message="no")) if failed else event
+
+
+class StreamsNoWaits(StreamsAlone):
+    """How long to wait is lost."""
+
+    def told(self, stream, request, call):
+        for event in getattr(self._fake, stream)(request, call):
+            failed = isinstance(event, allm.ErrorEvent)
+            yield allm.ErrorEvent(type(event.error)(event.error.reason)) if failed else event
+
+
+STREAMED = [suites.TestFakeSpeech, suites.TestFakeTranscription]
+
+
+@pytest.mark.parametrize(
+    ("suite", "wish"),
+    [(suite, wish) for suite in STREAMED for wish in ("model", "options", *suite.wishes)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_wish_that_a_stream_drops_is_seen(suite, wish):
+    unheard = {wish: {} if wish == "options" else None}
+    planted = type("Planted", (suite,), {"adapter": StreamsDeafly(suite.name, **unheard)})()
+    with pytest.raises(AssertionError, match=f"{wish}=.*of a stream, but was not sent"):
+        planted.test_a_stream_sends_every_option_or_refuses_it()
+
+
+@pytest.mark.parametrize("suite", STREAMED, ids=lambda suite: suite.__name__)
+@pytest.mark.parametrize(
+    ("adapter", "law", "says"),
+    [
+        (StreamsStubbornly, "test_a_stream_is_asked_for_once", "requests: 2, for a stream"),
+        (StreamsWithItsOwnKey, "test_a_stream_has_the_key_of_the_call", r"use call\.api_key"),
+        (StreamsNotes, "test_a_stream_returns_the_metadata_and_does_not_send_it", "must only be returned"),
+        (StreamsWithoutNotes, "test_a_stream_returns_the_metadata_and_does_not_send_it", "to its last event"),
+        (
+            StreamsErrorsOfItsOwn,
+            "test_a_stream_with_a_refused_key_ends_with_its_error",
+            "it failed with .*unknown",
+        ),
+        (
+            StreamsNoWaits,
+            "test_a_stream_that_is_rate_limited_says_how_long_to_wait",
+            "give retry_after_ms=500",
+        ),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_a_mistake_in_streams_alone_fails_its_law_and_is_named(suite, adapter, law, says):
+    planted = type("Planted", (suite,), {"adapter": adapter(suite.name)})()
+    with pytest.raises(AssertionError, match=says):
+        getattr(planted, law)()
+
+
+@pytest.mark.parametrize("suite", STREAMED, ids=lambda suite: suite.__name__)
+def test_an_adapter_without_streams_skips_the_laws_about_them(suite):
+    adapter = Spoilt(suite.name, lambda answer: answer)
+    for stream in ("stream_synthesize", "stream_transcribe"):
+        vars(adapter).pop(stream, None)
+    planted = type("Planted", (suite,), {"adapter": adapter})()
+    for law in (law for law in dir(suite) if law.startswith("test_a_stream_")):
+        with pytest.raises(SkipTest, match="this adapter has no streams"):
+            getattr(planted, law)()
+
+
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__)
 def test_a_key_of_the_call_that_is_not_used_is_seen(suite):
     class Planted(suite):

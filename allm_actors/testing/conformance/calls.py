@@ -37,7 +37,8 @@ class CallScene(Looked):
     retry_after_ms: int | None = None
     """How long the failure asks to wait, in milliseconds, which the error must carry; None: it does not say."""
     streamed: bool = False
-    """Whether the answer is a stream; one with a reason fails after its first piece."""
+    """Whether the answer is a stream; one with a reason fails after its first piece. False where a stream is refused:
+    then there is no answer."""
     vectors: tuple[tuple[float, ...], ...] = VECTORS
     """Of `EmbeddingSuite`: the vector that the provider makes of each text, in the order of the texts."""
     images: int = 1
@@ -233,14 +234,21 @@ class CallSuite(Bounded):
 
     def tries(self, stage: Stage, wish: str, ask: Callable[[], Any]) -> None:
         """Make a call with a wish, whatever its outcome. Skips the law if the adapter refuses the wish."""
+        error = self.refusal(stage, wish, ask)
+        if error is not None:
+            skip(f"the adapter refuses it, which is allowed: {error}")
+
+    def refusal(self, stage: Stage, wish: str, ask: Callable[[], Any]) -> Exception | None:
+        """Make a call with a wish, whatever its outcome; the error with which the adapter refuses the wish, or None."""
         try:
             ask()
         except (AdapterError, ValidationError, TypeError, ValueError) as error:
             asked = stage.asked()
             if is_refusal(error, wish, asked):
-                skip(f"the adapter refuses it, which is allowed: {error}")
+                return error
             if not asked:
                 raise
+        return None
 
     def answered(self, **options: Any) -> Any:
         """The response of a provider that answers."""
@@ -263,8 +271,12 @@ class CallSuite(Bounded):
 
     def error_of(self, scene: CallScene, engine: Engine) -> AdapterError:
         """The error that a call raises, after checking that it is the scene's."""
+        return self.raised(scene, lambda: self.ask(engine, request_id=REQUEST_ID))
+
+    def raised(self, scene: CallScene, ask: Callable[[], Any]) -> AdapterError:
+        """The error that `ask` raises, after checking that it is the scene's."""
         try:
-            answer = self.ask(engine, request_id=REQUEST_ID)
+            answer = ask()
         except AdapterError as raised:
             error = raised
         else:

@@ -60,8 +60,8 @@ class EmbeddingSuite(CallSuite):
         wanted = [list(vector) for vector in VECTORS]
         held = len(got) == len(wanted) and all(map(_is_near, got, wanted))
         message = (
-            f"the provider made {wanted} of the texts, but {[each[:9] for each in got]} came back: the index "
-            "of each Embedding must be the position of its text"
+            f"the provider made {wanted} of the texts, but {[each[:9] for each in got]} came back: return "
+            "each vector as it is, and as index of its Embedding the position of its text"
         )
         require(held, scene, "vectors", message)
 
