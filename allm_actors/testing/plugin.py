@@ -57,9 +57,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each seed of the simulated host."""
-    if "sim_host" in metafunc.fixturenames:
+    if "_seed_of_sim_host" in metafunc.fixturenames:
         seeds = range(_count(metafunc.definition, metafunc.config, default=1))
-        metafunc.parametrize("sim_host", seeds, indirect=True, ids=[f"seed {seed}" for seed in seeds])
+        ids = [f"seed {seed}" for seed in seeds]
+        metafunc.parametrize("_seed_of_sim_host", seeds, indirect=True, ids=ids)
 
 
 @pytest.fixture
@@ -69,11 +70,23 @@ def schedules(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def sim_host(request: pytest.FixtureRequest) -> Iterator[SimHost]:
-    """A simulated host, running, with a seed of its own."""
+def _seed_of_sim_host(request: pytest.FixtureRequest) -> int:
+    """The seed of this test. A fixture beside `sim_host`, so that a suite may parametrize, or replace, that one."""
+    if not hasattr(request, "param") and request.node.get_closest_marker(_MARKER) is not None:
+        pytest.fail(
+            "request.getfixturevalue('sim_host') comes too late to run this test with many seeds: name sim_host as an "
+            f"argument of the test, or in usefixtures, or remove the marker {_MARKER}",
+            pytrace=False,
+        )
+    return int(getattr(request, "param", 0))
+
+
+@pytest.fixture
+def sim_host(request: pytest.FixtureRequest, _seed_of_sim_host: int) -> Iterator[SimHost]:
+    """A simulated host, running, with a seed of its own: the parameter, if a test gives it one."""
     from allm_actors.testing.simhost import SimHost
 
-    with SimHost(getattr(request, "param", 0)) as host:
+    with SimHost(getattr(request, "param", _seed_of_sim_host)) as host:
         yield host
 
 

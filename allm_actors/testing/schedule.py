@@ -63,7 +63,7 @@ class Proof:
     runs: Counter[str] = field(default_factory=Counter)
     """How often each tool's handler was run, by name; with `handlers="own"`, those that never ran too."""
     failures: Counter[str] = field(default_factory=Counter)
-    """How many of those runs failed, with `handlers="own"`: the handler raised, or returned an `Err`."""
+    """How many of those runs failed, with `handlers="own"`: the handler raised, exited, or returned an `Err`."""
     deaths: Counter[str] = field(default_factory=Counter)
     """Killed processes, by their role."""
     crashed: int = 0

@@ -53,6 +53,7 @@ from allm_actors.data.compact import TOOL_HELP, with_help
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.script import stage
+from supervisors import ProcessKilled
 
 from . import script
 from .fitting import fitting
@@ -91,7 +92,7 @@ class Wild:
     runs: Counter[str] = field(default_factory=Counter)
     """How often each tool ran, by its name; one that never ran is there too."""
     failures: Counter[str] = field(default_factory=Counter)
-    """How often a tool's own handler failed, by its name: it raised, or returned an `Err`."""
+    """How often a tool's own handler failed, by its name: it raised, exited, or returned an `Err`."""
     misled: list[str] = field(default_factory=list)
     """The call id of every tool run that was given what is left of broken arguments."""
     seen: Counter[str] = field(default_factory=Counter)
@@ -333,7 +334,9 @@ def _counted(wild: Wild, tool: Tool) -> Callable[..., Any] | None:
             else:
                 wild.failures[tool.name] += 1
             raise
-        except Exception:
+        except ProcessKilled:  # not the handler's doing
+            raise
+        except BaseException:
             wild.failures[tool.name] += 1
             raise
         wild.failures[tool.name] += isinstance(result, Err)

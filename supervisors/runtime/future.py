@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 import pykka
 from pykka._future import _Unset
 
-from supervisors.errors import CallingSelf, Deadlock, ForeignProcess, ProcessKilled
-from supervisors.runtime.running import forked, running, runs_here, survive
+from supervisors.errors import CallingSelf, Deadlock, ForeignProcess, ProcessKilled, SimulationError
+from supervisors.runtime.running import forked, running, runs_here, simulated, survive
 from supervisors.runtime.timers import check_timeout
 
 if TYPE_CHECKING:
@@ -173,12 +173,17 @@ class Future(pykka.Future[T], Generic[T]):
         return self._derived(super().join(*futures), self, *futures)
 
     def __await__(self) -> Generator[Any, None, T]:
-        """Wait inside an event loop, without blocking it."""
+        """Wait inside an event loop, without blocking it. Raises: `SimulationError` in a simulation."""
         if self._get_hook is not None:
             for source in self._sources:
                 yield from _quietly(source)
         elif not self._done:
             self._refuse_foreign()
+            if simulated():
+                raise SimulationError(
+                    "nothing happens while an event loop waits for a simulation, so this would never end; do not "
+                    "await here: use a plain `for`, get() or result()"
+                )
             loop = asyncio.get_running_loop()
             settled: asyncio.Future[None] = loop.create_future()
             tell = partial(_tell_loop, loop, settled)

@@ -16,6 +16,7 @@ from allm_actors.engine import keys
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.testing import script
 from allm_actors.testing.conformance import CallScene, EmbeddingSuite, ImageSuite, SpeechSuite, Stage
+from allm_actors.testing.conformance.services import QUESTIONS
 from tests.conformance import test_call_suites as suites
 from tests.conformance.test_call_suites import SUITES, Spoilt
 
@@ -72,6 +73,11 @@ class Right:
         pictures = [base64.b64encode(each.to_bytes()).decode() for each in request.input_images]
         mask = {} if request.mask is None else {"mask": base64.b64encode(request.mask.to_bytes()).decode()}
         asked = {"model": request.model, "prompt": request.prompt, "n": request.n, "size": request.size}
+        asked |= {
+            "quality": request.quality,
+            "style": request.style,
+            "background": request.background,
+        }
         return {**request.options, **asked, "pictures": pictures, **mask}
 
     def image_of(self, text):
@@ -82,6 +88,12 @@ class RightEdits(Right):
     """Keeps them, too."""
 
     operations = ("generate", "edit")
+
+
+class RightVariations(RightEdits):
+    """And these."""
+
+    operations = ("generate", "edit", "variation")
 
 
 class OnStage:
@@ -103,6 +115,10 @@ class TestRightImages(OnStage, ImageSuite):
 
 class TestRightEdits(OnStage, ImageSuite):
     adapter = RightEdits
+
+
+class TestRightVariations(OnStage, ImageSuite):
+    adapter = RightVariations
 
 
 class GivesOneOfMany(Right):
@@ -172,6 +188,29 @@ class EditsAnotherPicture(RightEdits):
 
     def body_of(self, request):
         return {**super().body_of(request), "pictures": []}
+
+
+class VariesAnotherPicture(RightVariations):
+    """That of the caller is not sent."""
+
+    def body_of(self, request):
+        body = super().body_of(request)
+        return {**body, "pictures": []} if request.operation == "variation" else body
+
+
+class DrawsAnyNumber(Right):
+    """How many is not sent."""
+
+    def body_of(self, request):
+        return {name: value for name, value in super().body_of(request).items() if name != "n"}
+
+
+class DrawsAsItLikes(Right):
+    """What it is to look like is not sent."""
+
+    def body_of(self, request):
+        plain = msgspec.structs.replace(request, quality=None, style=None, background=None)
+        return super().body_of(plain)
 
 
 class EditsTheFirstPicture(RightEdits):
@@ -310,6 +349,11 @@ TABLE = [
         "test_pictures_that_did_not_come_are_not_counted",
         r"2 came, but usage\.images is 3",
     ),
+    (DrawsAnyNumber, "test_the_number_is_sent_or_refused", "the same was sent as for n=1"),
+    (DrawsAsItLikes, "test_the_quality_is_sent_or_refused", r"quality='quality-of-.* was not sent"),
+    (DrawsAsItLikes, "test_the_style_is_sent_or_refused", r"style='style-of-.* was not sent"),
+    (DrawsAsItLikes, "test_the_background_is_sent_or_refused", r"background='background-of-.* was not sent"),
+    (VariesAnotherPicture, "test_the_picture_of_a_variation_is_sent", "leave 'variation' out"),
     (EditsAnotherPicture, "test_the_pictures_to_work_on_are_sent", "send them, or leave 'edit' out"),
     (DrawsWhatItLikes, "test_what_it_is_asked_about_is_sent", "a grey cat"),
     (DrawsAnySize, "test_the_size_is_sent_or_refused", r"size=\(1536, 2048\) .*was not sent"),
@@ -375,6 +419,14 @@ class Deaf(Spoilt):
         return getattr(self._fake, stream)(msgspec.structs.replace(request, **self._unheard), call)
 
 
+def first_alone(asked):
+    """A question with the first of its options, or of its levels."""
+    criteria = asked.criteria
+    if isinstance(criteria, dict):
+        criteria = dict(list(criteria.items())[:1])
+    return msgspec.structs.replace(asked, criteria=criteria[:1] if isinstance(criteria, list) else criteria)
+
+
 WISHES = [
     *((suite, "test_the_model_is_sent", {"model": None}) for suite in SUITES),
     *((suite, "test_other_options_are_sent_or_refused", {"options": {}}) for suite in SUITES),
@@ -406,6 +458,12 @@ def test_a_wish_that_is_dropped_is_seen(suite, law, unheard):
 @pytest.mark.parametrize(
     ("suite", "law", "unheard", "says"),
     [
+        (
+            suites.TestFakeClassification,
+            "test_what_it_is_asked_about_is_sent",
+            {"questions": {id: first_alone(asked) for id, asked in QUESTIONS.items()}},
+            r"\['support', 'angry'\] was not sent",
+        ),
         (
             suites.TestFakeEmbeddings,
             "test_that_nothing_may_be_truncated_is_sent_or_refused",
@@ -439,6 +497,132 @@ def test_what_is_left_out_of_a_request_is_seen(suite, law, unheard, says):
         getattr(planted, law)()
 
 
+class StreamsAlone(Spoilt):
+    """Any fake whose mistakes are in its streams."""
+
+    def __init__(self, name):
+        super().__init__(name, None)
+
+    def call(self, request, call):
+        return getattr(self._fake, self._method)(request, call)
+
+
+class StreamsDeafly(StreamsAlone):
+    """Some of the request's fields have their defaults."""
+
+    def __init__(self, name, **unheard):
+        super().__init__(name)
+        self._unheard = unheard
+
+    def told(self, stream, request, call):
+        return getattr(self._fake, stream)(msgspec.structs.replace(request, **self._unheard), call)
+
+
+class StreamsStubbornly(StreamsAlone):
+    """Once more, if it fails."""
+
+    def told(self, stream, request, call):
+        told = list(getattr(self._fake, stream)(request, call))
+        return iter(told) if not self.failed(told) else getattr(self._fake, stream)(request, call)
+
+    def failed(self, told):
+        return isinstance(told[-1], allm.ErrorEvent)
+
+
+class StreamsWithItsOwnKey(StreamsAlone):
+    """That of the call is for nothing."""
+
+    def told(self, stream, request, call):
+        return getattr(self._fake, stream)(request, dataclasses.replace(call, api_key=None))
+
+
+class StreamsNotes(StreamsAlone):
+    """The caller's own."""
+
+    def told(self, stream, request, call):
+        asked = msgspec.structs.replace(request, options={"notes": request.metadata})
+        return getattr(self._fake, stream)(asked, call)
+
+
+class StreamsWithoutNotes(StreamsAlone):
+    """They do not come back."""
+
+    def told(self, stream, request, call):
+        *told, last = getattr(self._fake, stream)(request, call)
+        return iter([*told, msgspec.structs.replace(last, metadata={})])
+
+
+class StreamsErrorsOfItsOwn(StreamsAlone):
+    """Of what was refused it says one thing."""
+
+    def told(self, stream, request, call):
+        for event in getattr(self._fake, stream)(request, call):
+            failed = isinstance(event, allm.ErrorEvent)
+            yield allm.ErrorEvent(type(event.error)("unknown", message="no")) if failed else event
+
+
+class StreamsNoWaits(StreamsAlone):
+    """How long to wait is lost."""
+
+    def told(self, stream, request, call):
+        for event in getattr(self._fake, stream)(request, call):
+            failed = isinstance(event, allm.ErrorEvent)
+            yield allm.ErrorEvent(type(event.error)(event.error.reason)) if failed else event
+
+
+STREAMED = [suites.TestFakeSpeech, suites.TestFakeTranscription]
+
+
+@pytest.mark.parametrize(
+    ("suite", "wish"),
+    [(suite, wish) for suite in STREAMED for wish in ("model", "options", *suite.wishes)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_wish_that_a_stream_drops_is_seen(suite, wish):
+    unheard = {wish: {} if wish == "options" else None}
+    planted = type("Planted", (suite,), {"adapter": StreamsDeafly(suite.name, **unheard)})()
+    with pytest.raises(AssertionError, match=f"{wish}=.*of a stream, but was not sent"):
+        planted.test_a_stream_sends_every_option_or_refuses_it()
+
+
+@pytest.mark.parametrize("suite", STREAMED, ids=lambda suite: suite.__name__)
+@pytest.mark.parametrize(
+    ("adapter", "law", "says"),
+    [
+        (StreamsStubbornly, "test_a_stream_is_asked_for_once", "requests: 2, for a stream"),
+        (StreamsWithItsOwnKey, "test_a_stream_has_the_key_of_the_call", r"use call\.api_key"),
+        (StreamsNotes, "test_a_stream_returns_the_metadata_and_does_not_send_it", "must only be returned"),
+        (StreamsWithoutNotes, "test_a_stream_returns_the_metadata_and_does_not_send_it", "to its last event"),
+        (
+            StreamsErrorsOfItsOwn,
+            "test_a_stream_with_a_refused_key_ends_with_its_error",
+            "it failed with .*unknown",
+        ),
+        (
+            StreamsNoWaits,
+            "test_a_stream_that_is_rate_limited_says_how_long_to_wait",
+            "give retry_after_ms=500",
+        ),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_a_mistake_in_streams_alone_fails_its_law_and_is_named(suite, adapter, law, says):
+    planted = type("Planted", (suite,), {"adapter": adapter(suite.name)})()
+    with pytest.raises(AssertionError, match=says):
+        getattr(planted, law)()
+
+
+@pytest.mark.parametrize("suite", STREAMED, ids=lambda suite: suite.__name__)
+def test_an_adapter_without_streams_skips_the_laws_about_them(suite):
+    adapter = Spoilt(suite.name, lambda answer: answer)
+    for stream in ("stream_synthesize", "stream_transcribe"):
+        vars(adapter).pop(stream, None)
+    planted = type("Planted", (suite,), {"adapter": adapter})()
+    for law in (law for law in dir(suite) if law.startswith("test_a_stream_")):
+        with pytest.raises(SkipTest, match="this adapter has no streams"):
+            getattr(planted, law)()
+
+
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__)
 def test_a_key_of_the_call_that_is_not_used_is_seen(suite):
     class Planted(suite):
@@ -469,6 +653,8 @@ class Repeats(Spoilt):
         return getattr(self._fake, stream)(request, self.scripted(call))
 
 
+NEAR = [[1.0, 0.0], [0.0, 1.0], [0.51, -0.86]]
+TEXTS = [allm.ModerationResult(flagged=True, categories={"hate": "False"}, index=at) for at in range(2)]
 CLEAN = [allm.ModerationResult(flagged=False)] * 2
 HARM = [allm.ModerationResult(flagged=True)] * 2
 FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=False)]
@@ -495,6 +681,18 @@ FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=Fals
             FIRST,
             r"answered flagged=\(False, True\), but",
         ),
+        (
+            suites.TestFakeModeration,
+            "test_scores_are_probabilities_of_categories",
+            TEXTS,
+            r"must be True or False: \{'hate': 'False'\}",
+        ),
+        (
+            suites.TestFakeEmbeddings,
+            "test_each_text_has_the_vector_that_was_made_of_it",
+            NEAR,
+            r"came back",
+        ),
         (suites.TestFakeSpeech, "test_the_clip_is_the_one_that_was_made", [b"mp3"], r"b'mp3' came back"),
         (
             suites.TestFakeSpeech,
@@ -515,7 +713,17 @@ FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=Fals
             "ends with 'what ever'",
         ),
     ],
-    ids=["clean", "harm", "the first", "a clip", "a stream of it", "a transcript", "a stream of that"],
+    ids=[
+        "clean",
+        "harm",
+        "the first",
+        "verdicts in words",
+        "rounded vectors",
+        "a clip",
+        "a stream of it",
+        "a transcript",
+        "a stream of that",
+    ],
 )
 def test_an_answer_that_is_always_the_same_is_seen(suite, law, answer, says):
     planted = type("Planted", (suite,), {"adapter": Repeats(suite.name, script.ok(answer))})()
@@ -547,8 +755,8 @@ class TestAnEngineAlone(AnEngineAlone, ImageSuite):
         ("test_the_model_is_sent", r"give Stage\(sent=…\)"),
         ("test_other_options_are_sent_or_refused", r"give Stage\(sent=…\)"),
         ("test_the_key_of_the_call_is_sent", r"give Stage\(keys=…\)"),
-        ("test_every_picture_of_an_edit_is_sent_or_refused", "does not edit pictures"),
-        ("test_the_mask_of_an_edit_is_sent_or_refused", "does not edit pictures"),
+        ("test_every_picture_of_an_edit_is_sent_or_refused", "no operation 'edit'"),
+        ("test_the_mask_of_an_edit_is_sent_or_refused", "no operation 'edit'"),
     ],
 )
 def test_what_a_stage_does_not_play_is_skipped_with_what_to_give(law, says):

@@ -98,6 +98,23 @@ def tries_a_timeout_again(tool, arguments, context):
         return plain(tool, arguments, context)
 
 
+def tries_a_wrong_value_again(tool, arguments, context):
+    try:
+        return plain(tool, arguments, context)
+    except ValueError:
+        return plain(tool, arguments, context)
+
+
+def tries_an_error_again(tool, arguments, context):
+    answer = plain(tool, arguments, context)
+    return plain(tool, arguments, context) if isinstance(answer, allm.Err) else answer
+
+
+def tries_nothing_again(tool, arguments, context):
+    answer = plain(tool, arguments, context)
+    return plain(tool, arguments, context) if answer is None else answer
+
+
 def takes_an_exit_for_an_end(tool, arguments, context):
     try:
         return plain(tool, arguments, context)
@@ -149,6 +166,23 @@ class RemembersAnswers:
         if key not in self.answers:
             self.answers[key] = plain(tool, arguments, context)
         return self.answers[key]
+
+
+class RemembersFailures:
+    """By the arguments."""
+
+    def __init__(self):
+        self.failures = {}
+
+    def execute(self, tool, arguments, context):
+        key = repr(arguments)
+        if key in self.failures:
+            raise self.failures[key]
+        try:
+            return plain(tool, arguments, context)
+        except Exception as failure:
+            self.failures[key] = failure
+            raise
 
 
 class RunsOneAtATime:
@@ -209,6 +243,15 @@ class KeepsTheContext:
         return plain(tool, arguments, self.context)
 
 
+class KeepsTheTool:
+    """That of whoever came last."""
+
+    def execute(self, tool, arguments, context):
+        self.tool = tool
+        threading.Event().wait(0.003)
+        return plain(self.tool, arguments, context)
+
+
 class KeepsTheArguments:
     """Those of whoever came last."""
 
@@ -237,6 +280,19 @@ EXECUTORS = [
     (unwraps_ok, "test_ok_passes_through", "unchanged"),
     (prints_reasons, "test_err_passes_through", "unchanged"),
     (tries_again, "test_a_handler_that_raises_is_run_once", "was run 2 times"),
+    (tries_a_wrong_value_again, "test_a_handler_that_raises_is_run_once", "raised ValueError and was run 2"),
+    (
+        tries_an_error_again,
+        "test_a_handler_is_run_once_whatever_it_answers",
+        r"returned Err\(.* and was run 2 times",
+    ),
+    (tries_nothing_again, "test_a_handler_is_run_once_whatever_it_answers", "returned None and was run 2"),
+    (RemembersFailures, "test_equal_calls_are_run_each", "remember no answer and no failure"),
+    (
+        KeepsTheTool,
+        "test_calls_at_once_of_two_tools_run_their_own_handlers",
+        "store no tool on the executor",
+    ),
     (tries_a_timeout_again, "test_a_handler_that_raises_is_run_once", "raised TimeoutError and was run 2"),
     (takes_an_exit_for_an_end, "test_an_exit_is_handler_exit", "let every exception of a handler through"),
     (lets_nothing_interrupt_it, "test_an_exit_is_handler_exit", "let every exception of a handler through"),
@@ -515,6 +571,24 @@ def has_errors_of_texts(value):
     return right(value)
 
 
+def fails_where_the_tool_failed(value):
+    if isinstance(value, allm.Err):
+        return json.dumps({"error": value.reason})
+    return right(value)
+
+
+def keeps_failures_secret(value):
+    if isinstance(value, allm.Err) and isinstance(value.reason, allm.ToolError):
+        return right({"error": "it failed"})
+    return right(value)
+
+
+def marks_no_failures(value):
+    if isinstance(value, allm.Err) and isinstance(value.reason, allm.ToolError):
+        return json.dumps(str(value.reason))
+    return right(value)
+
+
 def marks_no_errors_of_data(value):
     if isinstance(value, allm.Err) and isinstance(value.reason, dict):
         value = value.reason
@@ -566,6 +640,9 @@ ENCODERS = [
     (counts_in_floats_inside, "test_a_large_number_is_kept", "is not JSON for"),
     (has_one_error, "test_each_error_says_its_own", "write the reason of each Err"),
     (has_errors_of_texts, "test_each_error_says_its_own", "E42"),
+    (fails_where_the_tool_failed, "test_a_failed_call_says_why", "made no text of Err.*it raised TypeError"),
+    (keeps_failures_secret, "test_a_failed_call_says_why", "no such city.* is missing in .*it failed"),
+    (marks_no_failures, "test_a_failed_call_says_why", "not marked as an error"),
     (marks_no_errors_of_data, "test_each_error_says_its_own", "not marked"),
     (quotes, "test_a_text_stays_as_it_is", "without quotes"),
     (quotes, "test_an_empty_text_stays_empty", "without quotes"),

@@ -27,11 +27,13 @@ from tests.conformance.services import (
 
 MODELS = {("image", "openai"): "dall-e-2", ("embed", "gemini"): "gemini-embedding-001"}
 WITHOUT = {
-    "openai": ("task_type", "truncate"),
-    "mistral": ("task_type", "truncate"),
-    "ollama": ("task_type",),
+    ("embed", "openai"): ("task_type", "truncate"),
+    ("embed", "mistral"): ("task_type", "truncate"),
+    ("embed", "ollama"): ("task_type",),
+    ("image", "openai"): ("quality", "style", "background"),
+    ("image", "gemini"): ("quality", "style", "background"),
 }
-"""What these make vectors without, as the reference of services says."""
+"""What these do without, as the reference of services says; of OpenAI's images, those of `dall-e-2`."""
 
 
 def reply(row, scene):
@@ -112,6 +114,5 @@ SUITES = {
 for _row in ROWS:
     _name = f"Test{_row.provider.label}{_row.span.title()}"
     _fields = {"row": (_row.span, _row.provider.name)}
-    if _row.span == "embed":
-        _fields["without"] = WITHOUT.get(_row.provider.name, ())
+    _fields["without"] = WITHOUT.get((_row.span, _row.provider.name), ())
     globals()[_name] = type(_name, (Served, SUITES[_row.span]), _fields)

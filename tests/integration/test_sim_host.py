@@ -18,7 +18,7 @@ import allm_actors as allm
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
 from allm_actors.data import Message, MessageCompleted, MessageStarted, Session, TextDelta, Thread
 from allm_actors.testing import ScenarioFailed, SimHost, crashes, explore_chat, run_chat, script
-from supervisors import KILLED, Faults, Future, Stuck
+from supervisors import KILLED, Faults, Future, SimulationError, Stuck
 
 DAY = 86400.0
 SAYS = [script.text("Hello."), script.finish("stop")]
@@ -723,6 +723,39 @@ def test_it_cannot_be_entered_on_an_event_loop() -> None:
 
     with pytest.raises(TypeError, match="with SimHost"):
         asyncio.run(enter())
+
+
+async def _iterates(host: SimHost) -> None:
+    async for _ in host.session("s", engine(SAYS)).reply("hi"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda host: host.session("s", engine(SAYS)).reply("hi").aresult(),
+        lambda host: host.session("s", engine(SAYS)),
+        lambda host: host.client(host.sleep, 1.0),
+        _iterates,
+    ],
+    ids=["a turn", "a session", "a client", "events"],
+)
+def test_what_is_awaited_in_a_simulation_is_refused(wait: Any) -> None:
+    async def waits() -> None:
+        with SimHost() as host:
+            await asyncio.wait_for(wait(host), 10)
+
+    with pytest.raises(SimulationError, match=r"nothing happens while an event loop waits.*result\(\)"):
+        asyncio.run(waits())
+
+
+def test_a_session_of_a_simulation_may_be_used_on_an_event_loop_without_awaiting_it() -> None:
+    async def asks() -> str | None:
+        with SimHost() as host:
+            chat = host.session("s", engine(SAYS))
+            return str(chat.reply("hi").result().text())
+
+    assert asyncio.run(asks()) == "Hello."
 
 
 def test_a_role_that_nobody_has_is_refused() -> None:

@@ -325,7 +325,7 @@ class Channel:
         if current_loop() is not None:  # perhaps the host's I/O loop, which all its calls need
             refuse_waiting_on(self.io_loop())
         # A Future of ours, so that the runtime knows of this wait: a pool replaces the thread, a simulation goes on.
-        gate: Future[None] = Future() if self.home is None else self._gate(self.home)
+        gate = self._gate()
         with self._lock:
             if ready():
                 return
@@ -338,11 +338,11 @@ class Channel:
     async def _suspend(self, ready: Callable[[], bool]) -> None:
         loop = running_loop()
         gate: Any
-        if self.home is None or self.home is loop:
+        if self.home is loop:
             gate = loop.create_future()
             wake: _Wake = partial(_wake, loop, gate, threading.get_ident())
-        else:
-            gate = self._gate(self.home)
+        else:  # a Future of ours, so that a simulation knows of this wait
+            gate = self._gate()
             wake = gate.set
         with self._lock:
             if ready():
@@ -357,8 +357,9 @@ class Channel:
                 self._wakes.remove(wake)
             raise
 
-    def _gate(self, home: asyncio.AbstractEventLoop) -> Future[None]:
-        return Watched(home) if self.io_loop() is home else Future()
+    def _gate(self) -> Future[None]:
+        home = self.home
+        return Watched(home) if home is not None and self.io_loop() is home else Future()
 
     def _refuse_in_vain(self) -> None:
         """Raises EngineError where nothing can come any more: the host's event loop is closed, and the turn with it."""

@@ -5,13 +5,15 @@ Rule of this file: a clip is its bytes, and a stream gives the same result as th
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, ClassVar
 
 from allm_actors import facade
 from allm_actors.data import (
     Audio,
     AudioDelta,
     CommittedTranscript,
+    EngineError,
     ErrorEvent,
     SpeechCompleted,
     SpeechStarted,
@@ -19,22 +21,140 @@ from allm_actors.data import (
 )
 from allm_actors.engine.engine import Engine
 
-from .calls import CallScene, CallSuite
+from .calls import KEY, METADATA, NOTE, REQUEST_ID, CallScene, CallSuite
 from .made import CLIP, TRANSCRIPT
-from .scenes import require, says
+from .scenes import AGAIN, Stage, require, says, skip
 
 __all__ = ["SpeechSuite", "TranscriptionSuite"]
 
 
-class SpeechSuite(CallSuite):
+class StreamedSuite(CallSuite):
+    """The laws of an answer that comes in pieces. A stream is another method of the adapter: what the one for whole
+    answers sends, it can forget.
+    """
+
+    wishes: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    """The options of a call, and what the laws ask for: a value, and the words of which one must be sent."""
+
+    def stream(self, engine: Engine, **options: Any) -> Any:
+        """The plainest stream, not begun yet."""
+        raise NotImplementedError
+
+    def test_a_stream_has_the_key_of_the_call(self) -> None:
+        """As a whole answer has."""
+        with self.ready(CallScene(streamed=True)) as stage:
+            self.tries(stage, "api_key", lambda: self.streamed(stage, api_key=KEY))
+            used = KEY in stage.last_key()  # the other key is nobody's to read: pytest would print it
+        assert used, "a stream has an api_key, but another key was sent: use call.api_key if there is one"
+
+    def test_a_stream_sends_every_option_or_refuses_it(self) -> None:
+        """What a whole answer is asked with, its stream is asked with."""
+        common = {"model": (self.model, self.model), "options": ({"seed": 1019}, "1019")}
+        for wish, (value, *words) in {**common, **self.wishes}.items():
+            with self.ready(CallScene(streamed=True)) as stage:
+                ask = functools.partial(self.streamed, stage, **{wish: value})
+                if self.refusal(stage, wish, ask) is not None:
+                    continue
+                sent = stage.all_sent().casefold()
+            assert any(says(sent, word.casefold()) for word in words), (
+                f"{wish}={value!r} was requested of a stream, but was not sent: {self.send_or_refuse}"
+            )
+
+    def test_a_stream_returns_the_metadata_and_does_not_send_it(self) -> None:
+        """With its last event."""
+        with self.ready(CallScene(streamed=True)) as stage:
+            told = _whole(list(self.opened(stage, metadata={**METADATA, "note": NOTE})))
+            sent = stage.all_sent() if stage.sent is not None else ""
+        returned = getattr(told[-1], "metadata", {}) if told else {}
+        assert {name: returned.get(name) for name in METADATA} == METADATA, (
+            f"the metadata {METADATA} of a stream's request came back as {returned}: give metadata=request.metadata "
+            "to its last event"
+        )
+        assert NOTE not in sent, (
+            "the metadata of a stream's request was sent to the provider: it belongs to the caller, and must only be "
+            "returned"
+        )
+
+    def test_a_stream_with_a_refused_key_ends_with_its_error(self) -> None:
+        """HTTP 401."""
+        self.refuses_a_stream("authentication_failed")
+
+    def test_a_stream_that_is_rate_limited_says_how_long_to_wait(self) -> None:
+        """HTTP 429."""
+        error = self.refuses_a_stream("rate_limited", retry_after_ms=500)
+        assert error.retry_after_ms == 500, (
+            f"the provider asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
+        )
+
+    def test_a_stream_is_asked_for_once(self) -> None:
+        """Nobody tries a stream again: neither the library, whatever `retry` says, nor an adapter."""
+        scene = CallScene(reason="provider_unavailable")
+        with self.ready(scene) as stage:
+            stage.asked()  # skips at once where nobody counts
+            self.raised(scene, lambda: self.streamed(stage, retry=AGAIN, request_id=REQUEST_ID))
+            count = stage.asked()
+        assert count == 1, (
+            f"requests: {count}, for a stream that was refused; make one request, and tell its error: a stream is "
+            "never tried again"
+        )
+
+    def test_a_stream_that_breaks_off_ends_with_its_error(self) -> None:
+        """As an event, exactly one."""
+        told = self.told(CallScene(reason="network_error", streamed=True))
+        kinds = [type(event).__name__ for event in told]
+        assert kinds.count(ErrorEvent.__name__) == 1, (
+            f"a stream that breaks off must have exactly one ErrorEvent, but this one is {kinds}"
+        )
+        last = told[-1]
+        assert isinstance(last, ErrorEvent), f"nothing may follow the ErrorEvent, but this stream is {kinds}"
+        reason = getattr(last.error, "reason", None)
+        assert reason == "network_error", f"a connection broke, but the error is {last.error!r}"
+
+    def refuses_a_stream(self, reason: str, retry_after_ms: int | None = None) -> Any:
+        """The error of a stream that the provider refuses before its first piece, after checking it."""
+        scene = CallScene(reason=reason, retry_after_ms=retry_after_ms)
+        with self.ready(scene) as stage:
+            return self.raised(scene, lambda: self.streamed(stage, request_id=REQUEST_ID))
+
+    def told(self, scene: CallScene) -> list[Any]:
+        """Every event of a stream."""
+        with self.ready(scene) as stage:
+            return list(self.opened(stage))
+
+    def streamed(self, stage: Stage, **options: Any) -> Any:
+        """What a stream comes to. Raises its error."""
+        return self.opened(stage, **options).result()
+
+    def opened(self, stage: Stage, **options: Any) -> Any:
+        """A stream that is not begun yet. Skips the law where the adapter has none."""
+        try:
+            return self.stream(stage.engine, **options)
+        except EngineError as error:
+            if error.reason != "missing_stream_adapter":
+                raise
+            skip(f"this adapter has no streams, which is allowed: {error}")
+
+
+class SpeechSuite(StreamedSuite):
     """Clips, and clips in pieces."""
 
     name = "speech"
     words = ("Good morning.",)
+    wishes: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "voice": ("voice-of-the-suite", "voice-of-the-suite"),
+        "format": ("opus", "opus", "ogg"),
+        "sample_rate": (22050, "22050", "22.05", "22khz"),
+        "instructions": ("like a pirate", "pirate"),
+        "speed": (1.0625, "1.0625", "106.25", "6.25"),
+    }
 
     def ask(self, engine: Engine, **options: Any) -> Any:
         """Good morning."""
         return facade.synthesize(engine, "Good morning.", **options)
+
+    def stream(self, engine: Engine, **options: Any) -> Any:
+        """The same in pieces."""
+        return facade.stream_synthesize(engine, "Good morning.", **options)
 
     def test_the_clip_has_bytes_and_a_type(self) -> None:
         """`audio/…`, and the format that came."""
@@ -56,23 +176,23 @@ class SpeechSuite(CallSuite):
 
     def test_the_voice_is_sent_or_refused(self) -> None:
         """A caller who names a voice must not silently get another."""
-        self.sends("voice", "voice-of-the-suite", "voice-of-the-suite")
+        self.sends("voice", *self.wishes["voice"])
 
     def test_the_format_is_sent_or_refused(self) -> None:
         """A caller that can play only one format must not get another."""
-        self.sends("format", "opus", "opus", "ogg")
+        self.sends("format", *self.wishes["format"])
 
     def test_the_sample_rate_is_sent_or_refused(self) -> None:
         """In Hz, or in kHz: at another rate the sound is too slow, or too fast."""
-        self.sends("sample_rate", 22050, "22050", "22.05", "22khz")
+        self.sends("sample_rate", *self.wishes["sample_rate"])
 
     def test_the_instructions_are_sent_or_refused(self) -> None:
         """They say how the text is to be spoken."""
-        self.sends("instructions", "like a pirate", "pirate")
+        self.sends("instructions", *self.wishes["instructions"])
 
     def test_the_speed_is_sent_or_refused(self) -> None:
         """As a factor, or in percent."""
-        self.sends("speed", 1.0625, "1.0625", "106.25", "6.25")
+        self.sends("speed", *self.wishes["speed"])
 
     def test_a_stream_is_a_beginning_pieces_and_an_end(self) -> None:
         """No piece is empty, and nothing follows the end."""
@@ -97,7 +217,7 @@ class SpeechSuite(CallSuite):
     def test_a_stream_is_asked_for_the_text(self) -> None:
         """As a whole clip is."""
         with self.ready(CallScene(streamed=True)) as stage:
-            _whole(list(facade.stream_synthesize(stage.engine, "Good morning.")))
+            _whole(list(self.opened(stage)))
             sent = stage.all_sent()
         assert says(sent, "Good morning."), (
             "a stream was requested, but the text was not sent: send request.input"
@@ -113,26 +233,25 @@ class SpeechSuite(CallSuite):
         )
         require(got == CLIP, scene, "clip", message)
 
-    def test_a_stream_that_breaks_off_ends_with_its_error(self) -> None:
-        """As an event, exactly one."""
-        _ends_with_its_error(self.told(CallScene(reason="network_error", streamed=True)))
 
-    def told(self, scene: CallScene) -> list[Any]:
-        """Every event of a stream."""
-        with self.ready(scene) as stage:
-            return list(facade.stream_synthesize(stage.engine, "Good morning."))
-
-
-class TranscriptionSuite(CallSuite):
+class TranscriptionSuite(StreamedSuite):
     """Transcripts, and transcripts in pieces."""
 
     name = "transcribe"
+    wishes: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "prompt": ("with the pirate Schellenursli", "schellenursli"),
+        "language": ("haw", "haw"),
+    }
     clip = Audio.from_bytes(b"Good morning.", "audio/mpeg")
     """A clip that your provider understands."""
 
     def ask(self, engine: Engine, **options: Any) -> Any:
         """The clip."""
         return facade.transcribe(engine, self.clip, **options)
+
+    def stream(self, engine: Engine, **options: Any) -> Any:
+        """The same in pieces."""
+        return facade.stream_transcribe(engine, self.clip, **options)
 
     def test_there_is_a_text(self) -> None:
         """Of the clip, which says something."""
@@ -157,11 +276,11 @@ class TranscriptionSuite(CallSuite):
 
     def test_the_prompt_is_sent_or_refused(self) -> None:
         """It has names and words whose spelling cannot be heard."""
-        self.sends("prompt", "with the pirate Schellenursli", "schellenursli")
+        self.sends("prompt", *self.wishes["prompt"])
 
     def test_the_language_is_sent_or_refused(self) -> None:
         """A clip transcribed as another language becomes nonsense."""
-        self.sends("language", "haw", "haw")
+        self.sends("language", *self.wishes["language"])
 
     def test_a_stream_ends_with_all_that_it_committed(self) -> None:
         """Trimmed, and joined with one space."""
@@ -178,7 +297,7 @@ class TranscriptionSuite(CallSuite):
     def test_a_stream_is_asked_for_the_clip(self) -> None:
         """As a whole transcript is."""
         with self.ready(CallScene(streamed=True)) as stage:
-            _whole(list(facade.stream_transcribe(stage.engine, self.clip)))
+            _whole(list(self.opened(stage)))
             held = stage.holds(self.clip.to_bytes())
         assert held, "a stream was requested, but the bytes of request.audio were not sent: send them"
 
@@ -192,29 +311,9 @@ class TranscriptionSuite(CallSuite):
         )
         require(got.strip() == TRANSCRIPT, scene, "transcript", message)
 
-    def test_a_stream_that_breaks_off_ends_with_its_error(self) -> None:
-        """As an event, exactly one."""
-        _ends_with_its_error(self.told(CallScene(reason="network_error", streamed=True)))
-
-    def told(self, scene: CallScene) -> list[Any]:
-        """Every event of a stream."""
-        with self.ready(scene) as stage:
-            return list(facade.stream_transcribe(stage.engine, self.clip))
-
 
 def _whole(told: list[Any]) -> list[Any]:
     """The events of a stream, after checking that it did not fail."""
     errors = [event.error for event in told if isinstance(event, ErrorEvent)]
     assert not errors, f"the provider sent a whole answer, but its stream failed with {errors[0]!r}"
     return told
-
-
-def _ends_with_its_error(told: list[Any]) -> None:
-    kinds = [type(event).__name__ for event in told]
-    assert kinds.count(ErrorEvent.__name__) == 1, (
-        f"a stream that breaks off must have exactly one ErrorEvent, but this one is {kinds}"
-    )
-    last = told[-1]
-    assert isinstance(last, ErrorEvent), f"nothing may follow the ErrorEvent, but this stream is {kinds}"
-    reason = getattr(last.error, "reason", None)
-    assert reason == "network_error", f"a connection broke, but the error is {last.error!r}"

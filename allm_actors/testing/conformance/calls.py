@@ -37,7 +37,8 @@ class CallScene(Looked):
     retry_after_ms: int | None = None
     """How long the failure asks to wait, in milliseconds, which the error must carry; None: it does not say."""
     streamed: bool = False
-    """Whether the answer is a stream; one with a reason fails after its first piece."""
+    """Whether the answer is a stream; one with a reason fails after its first piece. False where a stream is refused:
+    then there is no answer."""
     vectors: tuple[tuple[float, ...], ...] = VECTORS
     """Of `EmbeddingSuite`: the vector that the provider makes of each text, in the order of the texts."""
     images: int = 1
@@ -79,6 +80,10 @@ class CallSuite(Bounded):
     """The words of `ask` that must be found in the request that is sent."""
     model: ClassVar[str] = "the-model-of-the-suite"
     """The model that the law about it asks for; another, if your adapter takes only those that it knows."""
+    without: ClassVar[tuple[str, ...]] = ()
+    """What your provider has no word for and does without. Of embeddings: `truncate`, where it never cuts a text, and
+    `task_type`, where its vectors are the same for every task. Of pictures: `quality`, `style` and `background`. The
+    laws about them are skipped."""
 
     def stage(self, scene: CallScene) -> AbstractContextManager[Engine | Stage]:
         """A context manager that gives a stage whose provider does what the scene says.
@@ -206,6 +211,21 @@ class CallSuite(Bounded):
             f"{wish}={value!r} was requested, but was not sent: {self.send_or_refuse}"
         )
 
+    def sent_for(self, wish: str, value: Any) -> str:
+        """All that is sent of a call with a wish. Skips the law if the adapter refuses it."""
+        with self.ready(CallScene()) as stage:
+            options = {
+                wish: value,
+                "request_id": REQUEST_ID,
+            }  # one id, so that only the wish makes a difference
+            self.tries(stage, wish, lambda: self.ask(stage.engine, **options))
+            return stage.all_sent()
+
+    def skip_if_without(self, wish: str) -> None:
+        """Skip the law about what the provider has no word for."""
+        if wish in self.without:
+            skip(f"this provider has no option for {wish}, as the suite's `without` says")
+
     @property
     def send_or_refuse(self) -> str:
         """The text of a failure: what an adapter must do with a wish."""
@@ -214,14 +234,21 @@ class CallSuite(Bounded):
 
     def tries(self, stage: Stage, wish: str, ask: Callable[[], Any]) -> None:
         """Make a call with a wish, whatever its outcome. Skips the law if the adapter refuses the wish."""
+        error = self.refusal(stage, wish, ask)
+        if error is not None:
+            skip(f"the adapter refuses it, which is allowed: {error}")
+
+    def refusal(self, stage: Stage, wish: str, ask: Callable[[], Any]) -> Exception | None:
+        """Make a call with a wish, whatever its outcome; the error with which the adapter refuses the wish, or None."""
         try:
             ask()
         except (AdapterError, ValidationError, TypeError, ValueError) as error:
             asked = stage.asked()
             if is_refusal(error, wish, asked):
-                skip(f"the adapter refuses it, which is allowed: {error}")
+                return error
             if not asked:
                 raise
+        return None
 
     def answered(self, **options: Any) -> Any:
         """The response of a provider that answers."""
@@ -244,8 +271,12 @@ class CallSuite(Bounded):
 
     def error_of(self, scene: CallScene, engine: Engine) -> AdapterError:
         """The error that a call raises, after checking that it is the scene's."""
+        return self.raised(scene, lambda: self.ask(engine, request_id=REQUEST_ID))
+
+    def raised(self, scene: CallScene, ask: Callable[[], Any]) -> AdapterError:
+        """The error that `ask` raises, after checking that it is the scene's."""
         try:
-            answer = self.ask(engine, request_id=REQUEST_ID)
+            answer = ask()
         except AdapterError as raised:
             error = raised
         else:

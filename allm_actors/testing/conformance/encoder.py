@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from allm_actors.data import Err, Message, Ok, Tool, ToolError, ToolExecutionCompleted
+from allm_actors.data import Err, Message, Ok, Tool, ToolExecutionCompleted
+from allm_actors.data.build import tool as made_tool
 from allm_actors.engine.adapter import ToolResultEncoder
 from allm_actors.engine.engine import Engine
+from allm_actors.execution.tools import encode_tool_result
 from allm_actors.facade import stream_step
 from allm_actors.testing import script
 
@@ -128,6 +130,16 @@ class EncoderSuite(Bounded):
             if self.json:
                 assert list(_read(text)) == ["error"], f"{text!r} is not marked as an error"
 
+    def test_a_failed_call_says_why(self) -> None:
+        """The reason of its `Err` is a `ToolError` where a handler raised, or refused its arguments."""
+        for handler, words in ((_refuses, ["no such city", "vora"]), (_of_two_days.handler, ["days"])):
+            text = self.told(handler)
+            lost = [word for word in words if word not in text]
+            do = "for Err(error) write the str of a ToolError, marked as the other errors are"
+            assert not lost, f"a call failed, and {lost} of why is missing in {text!r}: {do}"
+            if self.json:
+                assert list(_read(text)) == ["error"], f"{text!r} is not marked as an error: {do}"
+
     def test_equal_values_have_equal_texts(self) -> None:
         """Whatever the order of a map's keys: otherwise a prompt cache would not recognize what has not changed."""
         there, back = self.text({"a": 1, "b": [2]}), self.text(dict([("b", [2]), ("a", 1)]))  # noqa: C406
@@ -147,7 +159,7 @@ class EncoderSuite(Bounded):
 
     def test_what_cannot_be_encoded_is_an_error(self) -> None:
         """An object that only Python knows: its address tells the model nothing, and is another one each time."""
-        raw, message = self.encoded(object(), self.encoder())
+        raw, message = self.encoded(lambda _: object(), self.encoder())
         error = raw.reason if isinstance(raw, Err) else None
         assert getattr(error, "reason", None) == "encoding_failed", (
             f"object() became {message.content!r}: raise what is the matter, so that the call fails with "
@@ -176,16 +188,25 @@ class EncoderSuite(Bounded):
         `wrapped`: an `Ok` or `Err` is the value itself, not the handler's marker.
         """
         given = Ok(value) if wrapped and isinstance(value, Ok) else value
-        raw, message = self.encoded(given, self.encoder() if by is None else by)
-        failed = raw.reason if isinstance(raw, Err) else None
-        assert not isinstance(failed, ToolError), f"the encoder made no text of {_short(value)}: {failed}"
-        assert isinstance(message.content, str), f"{_short(value)} became {message.content!r}"
+        return self.told(lambda _: given, self.encoder() if by is None else by)
+
+    def told(self, handler: Any, encoder: ToolResultEncoder | None = None) -> str:
+        """What the model reads of a handler's answer, or of its failure, after checking that the encoder wrote it."""
+        written = _Kept(self.encoder() if encoder is None else encoder)
+        _, message = self.encoded(handler, written)
+        assert written.failure is None, (
+            f"the encoder made no text of {_short(written.value)}: it raised {written.failure!r}"
+        )
+        assert isinstance(written.text, str), (
+            f"{_short(written.value)} became {written.text!r}: the encoder gave {type(written.text).__name__}, not text"
+        )
+        assert isinstance(message.content, str), f"{_short(written.value)} became {message.content!r}"
         return message.content
 
-    def encoded(self, given: Any, encoder: ToolResultEncoder | None) -> tuple[Any, Message]:
+    def encoded(self, handler: Any, encoder: ToolResultEncoder | _Kept | None) -> tuple[Any, Message]:
         """A handler's result, and what the model reads of it."""
         calls = [script.tool_call("forecast", {}, id="c0"), script.finish("tool_calls")]
-        tool = Tool(name="forecast", description="", schema={}, handler=lambda _: given)
+        tool = Tool(name="forecast", description="", schema={}, handler=handler)
         engine = Engine(
             adapter="fake",
             tools=[tool],
@@ -196,6 +217,37 @@ class EncoderSuite(Bounded):
         (raw,) = [event.result for event in stream if isinstance(event, ToolExecutionCompleted)]
         (message,) = stream.result().tool_results
         return raw, message
+
+
+class _Kept:
+    """An encoder, and what it did with the value that it got last: where it fails, the library writes the text."""
+
+    def __init__(self, encoder: ToolResultEncoder | None) -> None:
+        given: Any = encode_tool_result if encoder is None else encoder
+        self._encode = given if callable(given) else given.encode
+        self.value: Any = None
+        self.text: Any = None
+        self.failure: Exception | None = None
+
+    def encode(self, value: Any) -> Any:
+        """As the encoder does."""
+        self.value, self.text, self.failure = value, None, None
+        try:
+            self.text = self._encode(value)
+        except Exception as failure:
+            self.failure = failure
+            raise
+        return self.text
+
+
+def _refuses(_: Any) -> Any:
+    raise LookupError("no such city: 'Évora'")
+
+
+@made_tool
+def _of_two_days(days: int) -> int:
+    """The forecast of some days."""
+    return days
 
 
 def _read(text: str) -> Any:

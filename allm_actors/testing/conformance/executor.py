@@ -40,6 +40,7 @@ __all__ = ["ExecutorSuite"]
 
 ARGUMENTS = {"city": "Lisbon", "days": [1, 2], "until": None, "from": 0, "unit": ""}
 ASKED: Final = [Message(role="user", content="?")]
+FAILURES = (ConnectionError, TimeoutError, OSError, LookupError, ValueError, TypeError, RuntimeError)
 UNCHANGED = "return the result of tool.handler unchanged"
 AWAITED = "a plain execute() returns the coroutine as it is, and an `async def execute` awaits it"
 LET_THROUGH = (
@@ -125,33 +126,35 @@ class ExecutorSuite(Bounded):
 
     def test_a_handler_that_raises_is_run_once(self) -> None:
         """What it did before it raised may not be done again: money that was sent is sent twice."""
-        for failure in (ConnectionError, TimeoutError, LookupError):
+        for failure in FAILURES:
             runs: list[Any] = []
-
-            def handler(arguments: Any, runs: list[Any] = runs, failure: type = failure) -> Any:
-                runs.append(arguments)
-                raise failure("it broke after the money was sent")
-
-            self.error(handler)
+            self.error(_raises(failure, runs))
             assert len(runs) == 1, (
                 f"a handler raised {failure.__name__} and was run {len(runs)} times: run it once, and let the "
                 "exception through"
             )
 
+    def test_a_handler_is_run_once_whatever_it_answers(self) -> None:
+        """An error that it returns is an answer, too, and so is nothing."""
+        answers = (Err("no such city"), Ok(None), None, False, "", Halt("booked"), AskUser("which city?"))
+        for answer in answers:
+            runs: list[Any] = []
+            self.step(_returns(answer, runs))
+            assert len(runs) == 1, (
+                f"a handler returned {answer!r} and was run {len(runs)} times: run it once, and {UNCHANGED}"
+            )
+
     def test_equal_calls_are_run_each(self) -> None:
-        """Two equal calls are two: each is run, and gets its own answer."""
+        """Two equal calls are two: each is run, and gets its own answer, also where the first has failed."""
         runs: list[Any] = []
-
-        def handler(arguments: Any) -> Any:
-            runs.append(arguments)
-            return len(runs)
-
-        calls = [script.tool_call("forecast", {"city": "Lisbon"}, id=f"c{n}") for n in range(2)]
-        self.run(handler, calls, max_concurrency=1)
-        assert len(runs) == 2, (
-            f"there were two calls with equal arguments, but the handler was run {len(runs)} times: run it for "
-            "each call"
-        )
+        for handler in (_returns("rain", runs), _returns(Err("asleep"), runs), _raises(LookupError, runs)):
+            runs.clear()
+            calls = [script.tool_call("forecast", {"city": "Lisbon"}, id=f"c{n}") for n in range(2)]
+            self.run(handler, calls, max_concurrency=1)
+            assert len(runs) == 2, (
+                f"there were two calls with equal arguments, but the handler was run {len(runs)} times: run it for "
+                "each call, and remember no answer and no failure"
+            )
 
     def test_an_exit_is_handler_exit(self) -> None:
         """It ends the tool and nothing else, whatever it exits with."""
@@ -222,6 +225,27 @@ class ExecutorSuite(Bounded):
     def test_calls_at_once_have_their_own_answers(self) -> None:
         """And their own contexts: an executor keeps nothing of a call."""
         self.has_its_own(8)
+
+    def test_calls_at_once_of_two_tools_run_their_own_handlers(self) -> None:
+        """An executor keeps no tool: a payment that was asked for must not become a refund."""
+
+        def handler_of(name: str) -> Any:
+            def handler(_: Any) -> Any:
+                Event().wait(0.003)
+                return name
+
+            return handler
+
+        names = ["pay", "refund"] * 4
+        tools = [Tool(name=name, description="", schema={}, handler=handler_of(name)) for name in names[:2]]
+        calls = [script.tool_call(name, id=f"c{n}") for n, name in enumerate(names)]
+        _, events, _ = self.run(tools, calls, max_concurrency=8)
+        got = {each.id: each.result for each in events if isinstance(each, ToolExecutionCompleted)}
+        wanted = {f"c{n}": Ok(name) for n, name in enumerate(names)}
+        assert got == wanted, (
+            f"eight calls of two tools should have returned {wanted}, but execute() returned {got}: store no tool on "
+            "the executor"
+        )
 
     def test_calls_at_once_are_run_at_once(self) -> None:
         """None waits for another one to end."""
@@ -344,24 +368,39 @@ class ExecutorSuite(Bounded):
         return engine, result, completed[0].result
 
     def run(
-        self, handler: Tool | Callable[..., Any] | None, calls: list[Any], **options: Any
+        self, handler: list[Tool] | Tool | Callable[..., Any] | None, calls: list[Any], **options: Any
     ) -> tuple[Engine, list[Any], StepResult]:
-        """One step with these calls: the engine, the events and the result."""
+        """One step with these calls of a handler, or of these tools: the engine, the events and the result."""
         engine = self.engine(handler, calls)
         stream = stream_step(engine, ASKED, context={"user": "Ana"}, **options)
         return engine, list(stream), stream.result()
 
-    def engine(self, handler: Tool | Callable[..., Any] | None, calls: list[Any]) -> Engine:
+    def engine(self, handler: list[Tool] | Tool | Callable[..., Any] | None, calls: list[Any]) -> Engine:
         """One whose model makes these calls."""
-        tool = handler
-        if not isinstance(tool, Tool):
-            tool = Tool(name="forecast", description="", schema={}, handler=tool)
+        if handler is None or not isinstance(handler, Tool | list):
+            handler = Tool(name="forecast", description="", schema={}, handler=handler)
         return Engine(
             adapter="fake",
-            tools=[tool],
+            tools=handler if isinstance(handler, list) else [handler],
             tool_executor=self.executor(),
             adapter_opts={"script": [*calls, script.finish("tool_calls")]},
         )
+
+
+def _raises(failure: type[Exception], runs: list[Any]) -> Callable[[Any], Any]:
+    def handler(arguments: Any) -> Any:
+        runs.append(arguments)
+        raise failure("it broke after the money was sent")
+
+    return handler
+
+
+def _returns(answer: Any, runs: list[Any]) -> Callable[[Any], Any]:
+    def handler(arguments: Any) -> Any:
+        runs.append(arguments)
+        return answer
+
+    return handler
 
 
 def _is_of_the_call(context: Any, engine: Engine) -> None:

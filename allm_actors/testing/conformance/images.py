@@ -103,6 +103,26 @@ class ImageSuite(CallSuite):
         """In pixels, or as a shape."""
         self.sends("size", (1536, 2048), "2048", "3:4", "portrait")
 
+    def test_the_number_is_sent_or_refused(self) -> None:
+        """As a number, or as so many requests."""
+        one, three = (self.sent_for("n", value) for value in (1, 3))
+        assert one != three, f"n=3 was requested, but the same was sent as for n=1: {self.send_or_refuse}"
+
+    def test_the_quality_is_sent_or_refused(self) -> None:
+        """One that the provider's price depends on."""
+        self.skip_if_without("quality")
+        self.sends("quality", "quality-of-the-suite", "quality-of-the-suite")
+
+    def test_the_style_is_sent_or_refused(self) -> None:
+        """In the provider's words."""
+        self.skip_if_without("style")
+        self.sends("style", "style-of-the-suite", "style-of-the-suite")
+
+    def test_the_background_is_sent_or_refused(self) -> None:
+        """A picture that must be transparent, and is not, is of no use."""
+        self.skip_if_without("background")
+        self.sends("background", "background-of-the-suite", "background-of-the-suite")
+
     def test_an_operation_that_is_not_supported_is_refused(self) -> None:
         """Before anything is sent, and with its name; any other is not."""
         picture = Image.from_bytes(b"", "image/png")
@@ -119,7 +139,7 @@ class ImageSuite(CallSuite):
         picture = Image.from_bytes(PICTURE, "image/png")
         request = ImageRequest(operation="edit", prompt="a hat", input_images=[picture])
         with self.ready(CallScene()) as stage:
-            skip_unless_it_edits(stage)
+            skip_unless_it_does("edit", stage)
             facade.generate_image(stage.engine, request)
             sent, held = stage.all_sent(), stage.holds(PICTURE)
         assert held, (
@@ -127,6 +147,18 @@ class ImageSuite(CallSuite):
             "'edit' out of supported_operations()"
         )
         assert says(sent, "a hat"), "the prompt of an edit was not sent"
+
+    def test_the_picture_of_a_variation_is_sent(self) -> None:
+        """There is nothing else that it could be a variation of."""
+        picture = Image.from_bytes(PICTURE, "image/png")
+        with self.ready(CallScene()) as stage:
+            skip_unless_it_does("variation", stage)
+            facade.generate_image(stage.engine, ImageRequest(operation="variation", input_images=[picture]))
+            held = stage.holds(PICTURE)
+        assert held, (
+            "the bytes of request.input_images were not sent, neither raw nor in base64: send them, or leave "
+            "'variation' out of supported_operations()"
+        )
 
     def test_every_picture_of_an_edit_is_sent_or_refused(self) -> None:
         """A hat on one picture, from another, needs both."""
@@ -145,7 +177,7 @@ class ImageSuite(CallSuite):
             mask=None if mask is None else Image.from_bytes(mask, "image/png"),
         )
         with self.ready(CallScene()) as stage:
-            skip_unless_it_edits(stage)
+            skip_unless_it_does("edit", stage)
             self.tries(stage, wish, lambda: facade.generate_image(stage.engine, request))
             lost = [each for each in (*pictures, mask) if each is not None and not stage.holds(each)]
         assert not lost, (
@@ -179,8 +211,8 @@ class ImageSuite(CallSuite):
         )
 
 
-def skip_unless_it_edits(stage: Stage) -> None:
-    """Skip the law where the adapter has no edits."""
+def skip_unless_it_does(operation: str, stage: Stage) -> None:
+    """Skip the law where the adapter lacks the operation."""
     adapter = find_capable(CAPABILITIES["image"], stage.engine.image_adapter)
-    if "edit" not in adapter.supported_operations():
-        skip("this adapter does not edit pictures, which is allowed")
+    if operation not in adapter.supported_operations():
+        skip(f"this adapter supports no operation {operation!r}, which is allowed")

@@ -13,8 +13,8 @@ from allm_actors.data import ModerationResult
 
 __all__ = ["CLIP", "PDF", "TRANSCRIPT", "VECTORS", "VERDICTS", "pictures_of", "verdicts_of"]
 
-VECTORS = ((1.0, 0.0), (0.0, 1.0), (0.6, -0.8))
-"""Of length one, for an adapter may make them so."""
+VECTORS = ((1.0, 0.0), (0.0, 1.0), (33 / 65, -56 / 65))
+"""Of length one, for an adapter may make them so, and not to be rounded."""
 CLIP = b"\xff\xfb\x90\x00 a clip of the suite \x00\x01\xfe\xff"
 PDF = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 TRANSCRIPT = "The lighthouse of São João is dark."

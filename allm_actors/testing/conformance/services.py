@@ -6,7 +6,7 @@ Rule of this file: what holds for all of them is in `calls.py`; here is what an 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 from allm_actors import facade
 from allm_actors.data import AdapterError, ClassificationQuestion, ModerationResult, ValidationError
@@ -14,7 +14,7 @@ from allm_actors.engine.engine import Engine
 
 from .calls import CallScene, CallSuite
 from .made import VECTORS, verdicts_of
-from .scenes import require, skip
+from .scenes import require
 
 __all__ = ["ClassificationSuite", "EmbeddingSuite", "ModerationSuite"]
 
@@ -30,9 +30,6 @@ class EmbeddingSuite(CallSuite):
 
     name = "embed"
     texts = words = ("a grey cat", "a dog", "income tax")
-    without: ClassVar[tuple[str, ...]] = ()
-    """Of `task_type` and `truncate`, what your provider has no word for and does without: `truncate` where it never
-    cuts a text, `task_type` where its vectors are the same for every task. The laws about them are skipped."""
 
     def ask(self, engine: Engine, **options: Any) -> Any:
         """Three texts."""
@@ -63,8 +60,8 @@ class EmbeddingSuite(CallSuite):
         wanted = [list(vector) for vector in VECTORS]
         held = len(got) == len(wanted) and all(map(_is_near, got, wanted))
         message = (
-            f"the provider made {wanted} of the texts, but {[each[:9] for each in got]} came back: the index "
-            "of each Embedding must be the position of its text"
+            f"the provider made {wanted} of the texts, but {[each[:9] for each in got]} came back: return "
+            "each vector as it is, and as index of its Embedding the position of its text"
         )
         require(held, scene, "vectors", message)
 
@@ -81,22 +78,11 @@ class EmbeddingSuite(CallSuite):
     def test_that_nothing_may_be_truncated_is_sent_or_refused(self) -> None:
         """The vector of half a text looks like that of a whole one."""
         self.skip_if_without("truncate")
-        cut, whole = (self.sent_for(truncate) for truncate in (True, False))
+        cut, whole = (self.sent_for("truncate", value) for value in (True, False))
         assert cut != whole, (
             f"truncate=False was requested, but the same was sent as for truncate=True: {self.send_or_refuse}; "
             "or set without = ('truncate',) in your suite, if your provider never cuts a text"
         )
-
-    def sent_for(self, truncate: bool) -> str:
-        """What is sent of a call that may, or must not, cut its texts. Skips the law where the adapter refuses it."""
-        with self.ready(CallScene()) as stage:
-            self.tries(stage, "truncate", lambda: self.ask(stage.engine, truncate=truncate))
-            return stage.all_sent()
-
-    def skip_if_without(self, wish: str) -> None:
-        """Skip the law about what the provider has no word for."""
-        if wish in self.without:
-            skip(f"this provider has no option for {wish}, as the suite's `without` says")
 
     def shortens(self) -> bool:
         """Whether vectors come as short as they are asked for, however long the provider makes them."""
@@ -150,8 +136,12 @@ class ModerationSuite(CallSuite):
             require(got == flags, scene, "verdicts", message)
 
     def test_scores_are_probabilities_of_categories(self) -> None:
-        """Floats from 0 to 1, of categories that were judged."""
+        """Floats from 0 to 1, of categories that were judged; and a verdict is no text: "False" would count as true."""
         for result in self.answered().results:
+            judged = list(result.categories.values())
+            assert all(type(verdict) is bool for verdict in judged), (
+                f"a category must be True or False: {result.categories}"
+            )
             scores = result.category_scores
             unjudged = sorted(scores.keys() - result.categories.keys())
             assert not unjudged, f"category_scores has {unjudged}, but categories does not"
@@ -164,7 +154,10 @@ class ClassificationSuite(CallSuite):
     """Answers to typed questions."""
 
     name = "classify"
-    words = ("I was charged twice!", "billing", "How upset?", "Is it spam?")
+    words = (
+        *("I was charged twice!", "Which team?", "billing", "support"),
+        *("How upset?", "calm", "angry", "Is it spam?"),
+    )
 
     def ask(self, engine: Engine, **options: Any) -> Any:
         """A question of each type."""

@@ -46,7 +46,7 @@ from allm_actors.data.media.audio import FORMATS
 from allm_actors.data.services.embeddings import TaskType
 
 from .conversations import images
-from .plain import COUNTS, IDS, TEXTS, WORDS, json_objects, json_values, maybe
+from .plain import COUNTS, IDS, TEXTS, WORDS, json_objects, json_values, maybe, notes, with_details
 from .results import usage
 
 __all__ = [
@@ -69,18 +69,21 @@ __all__ = [
 SAID = st.text(min_size=1, max_size=10)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 PROBABILITIES = st.floats(0, 1)
+SECONDS = st.floats(0, 1e6)
 FORMAT = maybe(st.sampled_from(sorted(FORMATS)))
+MIME = maybe(st.sampled_from(sorted(FORMATS.values())))
+BEGUN = {"request_id": maybe(IDS), "model": maybe(WORDS), "provider": maybe(WORDS)}
 OWN: dict[str, SearchStrategy[Any]] = {
     "model": maybe(WORDS),
     "options": json_objects(),
-    "metadata": json_objects(),
+    "metadata": notes(),
 }
 COMMON: dict[str, SearchStrategy[Any]] = {
     "id": maybe(IDS),
     "request_id": maybe(IDS),
     "model": maybe(WORDS),
     "raw": json_values(),
-    "metadata": json_objects(),
+    "metadata": notes(),
 }
 
 
@@ -132,11 +135,12 @@ def moderation_responses(draw: st.DrawFn) -> ModerationResponse:
 def audios() -> SearchStrategy[Audio]:
     """A clip from each kind of source."""
     mime, data = st.sampled_from(sorted(FORMATS.values())), st.binary(max_size=20)
-    return st.one_of(
+    made = st.one_of(
+        st.builds(Audio.from_file, WORDS.map("{}.mp3".format)),
         st.builds(Audio.from_bytes, data, mime),
         st.builds(Audio.from_base64, data.map(lambda drawn: base64.b64encode(drawn).decode()), mime),
-        st.builds(Audio.from_file, WORDS.map("{}.mp3".format)),
     )
+    return with_details(made, metadata=notes())
 
 
 @cache
@@ -172,9 +176,9 @@ def speech_responses() -> SearchStrategy[SpeechResponse]:
 def speech_events() -> SearchStrategy[SpeechEvent]:
     """What a stream of speech tells, one by one."""
     return st.one_of(
-        st.builds(SpeechStarted, model=maybe(WORDS), format=FORMAT, sample_rate=maybe(COUNTS)),
+        st.builds(SpeechStarted, **BEGUN, format=FORMAT, mime_type=MIME, sample_rate=maybe(COUNTS)),
         st.builds(AudioDelta, st.binary(min_size=1, max_size=10)),
-        st.builds(SpeechCompleted, id=maybe(IDS), usage=usage(), metadata=json_objects()),
+        st.builds(SpeechCompleted, id=maybe(IDS), request_id=maybe(IDS), usage=usage(), metadata=notes()),
         st.builds(
             ErrorEvent, st.builds(SpeechAdapterError, st.sampled_from(sorted(SpeechAdapterError.reasons)))
         ),
@@ -195,7 +199,7 @@ def transcription_responses() -> SearchStrategy[TranscriptionResponse]:
         provider=maybe(WORDS),
         text=TEXTS,
         language=maybe(WORDS),
-        duration_seconds=maybe(st.floats(0, 1e6)),
+        duration_seconds=maybe(SECONDS),
         usage=usage(),
         **COMMON,
     )
@@ -206,10 +210,18 @@ def transcription_events() -> SearchStrategy[TranscriptionEvent]:
     """What a stream of a transcription tells, one by one."""
     reasons = st.sampled_from(sorted(TranscriptionAdapterError.reasons))
     return st.one_of(
-        st.builds(TranscriptionStarted, model=maybe(WORDS), session_id=maybe(IDS)),
+        st.builds(TranscriptionStarted, **BEGUN, session_id=maybe(IDS)),
         st.builds(PartialTranscript, TEXTS),
         st.builds(CommittedTranscript, TEXTS, maybe(WORDS)),
-        st.builds(TranscriptionCompleted, text=TEXTS, usage=usage(), metadata=json_objects()),
+        st.builds(
+            TranscriptionCompleted,
+            text=TEXTS,
+            language=maybe(WORDS),
+            duration_seconds=maybe(SECONDS),
+            request_id=maybe(IDS),
+            usage=usage(),
+            metadata=notes(),
+        ),
         st.builds(ErrorEvent, st.builds(TranscriptionAdapterError, reasons)),
     )
 
@@ -219,9 +231,9 @@ def questions() -> SearchStrategy[ClassificationQuestion]:
     """A question of each type."""
     described = st.dictionaries(WORDS, maybe(TEXTS), min_size=1, max_size=3)
     return st.one_of(
+        st.builds(ClassificationQuestion.yes_no, SAID, true=maybe(SAID), false=maybe(SAID)),
         st.builds(ClassificationQuestion.choice, SAID, described),
         st.builds(ClassificationQuestion.score, SAID, st.lists(SAID, min_size=2, max_size=4)),
-        st.builds(ClassificationQuestion.yes_no, SAID, true=maybe(SAID), false=maybe(SAID)),
     )
 
 
@@ -236,13 +248,15 @@ def classification_requests() -> SearchStrategy[ClassificationRequest]:
 @cache
 def classification_responses() -> SearchStrategy[ClassificationResponse]:
     """Answers, by the ids of their questions."""
+    more = {"confidence": maybe(PROBABILITIES), "metadata": notes()}
     answer = st.one_of(
+        st.builds(ClassificationAnswer, type=st.just("yes_no"), yes_probability=PROBABILITIES, **more),
         st.builds(
             ClassificationAnswer,
             type=st.just("choice"),
             choice=WORDS,
             probabilities=st.dictionaries(WORDS, PROBABILITIES, max_size=3),
-            confidence=maybe(PROBABILITIES),
+            **more,
         ),
         st.builds(
             ClassificationAnswer,
@@ -250,8 +264,8 @@ def classification_responses() -> SearchStrategy[ClassificationResponse]:
             score=st.floats(0, 3),
             probabilities=st.lists(PROBABILITIES, max_size=3),
             legend=st.lists(SAID, max_size=3),
+            **more,
         ),
-        st.builds(ClassificationAnswer, type=st.just("yes_no"), yes_probability=PROBABILITIES),
     )
     answers = st.dictionaries(WORDS, answer, max_size=3)
     return st.builds(ClassificationResponse, answers=answers, usage=usage(), **COMMON)

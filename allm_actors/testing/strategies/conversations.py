@@ -34,7 +34,7 @@ from allm_actors.data.rules.validate import RESERVED_TOOL_NAMES
 from allm_actors.data.schemas.schema import json_schema
 
 from .errors import errors
-from .plain import COSTS, IDS, TEXTS, WORDS, arguments, json_objects, maybe
+from .plain import COSTS, IDS, TEXTS, WORDS, arguments, json_objects, maybe, notes, with_details
 
 __all__ = [
     "calls_of_one_message",
@@ -55,6 +55,7 @@ __all__ = [
 
 MIME_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 NAMES = maybe(WORDS)
+SIDES = st.integers(1, 4096)  # of a picture, in pixels
 DOCUMENT_TYPES = ("application/pdf", "text/plain", "text/csv")
 _FIRST = object()  # of the tools there are
 
@@ -63,13 +64,21 @@ _FIRST = object()  # of the tools there are
 def images() -> SearchStrategy[Image]:
     """A picture from each kind of source."""
     mime = st.sampled_from(MIME_TYPES)
-    return st.one_of(
+    made = st.one_of(
         st.builds(Image.from_url, WORDS.map("https://example.org/{}.png".format)),
         st.builds(Image.from_bytes, st.binary(max_size=20), mime),
         st.builds(
             Image.from_base64, st.binary(max_size=20).map(lambda data: base64.b64encode(data).decode()), mime
         ),
         st.builds(Image.from_file, WORDS.map("{}.png".format)),
+    )
+    return with_details(
+        made,
+        width=maybe(SIDES),
+        height=maybe(SIDES),
+        prompt=maybe(TEXTS),
+        revised_prompt=maybe(TEXTS),
+        metadata=notes(),
     )
 
 
@@ -78,14 +87,15 @@ def documents() -> SearchStrategy[Document]:
     """A document from each kind of source."""
     mime, title, data = st.sampled_from(DOCUMENT_TYPES), maybe(WORDS), st.binary(max_size=20)
     urls = WORDS.map("https://example.org/{}.pdf".format)
-    return st.one_of(
+    made = st.one_of(
+        st.builds(Document.from_file, WORDS.map("{}.txt".format), title),
         st.builds(Document.from_url, urls, maybe(mime), title),
         st.builds(Document.from_bytes, data, mime, title),
         st.builds(
             Document.from_base64, data.map(lambda drawn: base64.b64encode(drawn).decode()), mime, title
         ),
-        st.builds(Document.from_file, WORDS.map("{}.txt".format), title),
     )
+    return with_details(made, metadata=notes())
 
 
 @cache
@@ -93,9 +103,9 @@ def parts() -> SearchStrategy[Part]:
     """A part of a message's content."""
     details = st.sampled_from(["auto", "low", "high"])
     return st.one_of(
-        st.builds(TextPart, text=TEXTS, metadata=json_objects()),
-        st.builds(ImagePart, image=images(), detail=details, metadata=json_objects()),
-        st.builds(DocumentPart, document=documents(), metadata=json_objects()),
+        st.builds(TextPart, text=TEXTS, metadata=notes()),
+        st.builds(ImagePart, image=images(), detail=details, metadata=notes()),
+        st.builds(DocumentPart, document=documents(), metadata=notes()),
     )
 
 
@@ -133,7 +143,7 @@ def messages() -> SearchStrategy[Message]:
             role=st.sampled_from(["user", "system"]),
             content=content,
             name=NAMES,
-            metadata=json_objects(),
+            metadata=notes(),
         ),
         replies(),
         st.builds(Message, role=st.just("tool"), content=TEXTS, tool_call_id=IDS),
@@ -152,7 +162,7 @@ def threads(draw: st.DrawFn, open_calls: bool = False, max_turns: int = 3) -> Th
         said.append(draw(replies()))
     if open_calls and draw(st.booleans()):
         said += _answered(draw, draw(calls_of_one_message("open")), completely=False)
-    return Thread(messages=said, metadata=draw(json_objects()))
+    return Thread(messages=said, metadata=draw(notes()))
 
 
 @cache
@@ -160,7 +170,7 @@ def threads(draw: st.DrawFn, open_calls: bool = False, max_turns: int = 3) -> Th
 def sessions(draw: st.DrawFn) -> Session:
     """A session whose fields agree with its status."""
     status = draw(st.sampled_from(get_args(SessionStatus)))
-    fields: dict[str, Any] = {"thread": draw(threads()), "metadata": draw(json_objects())}
+    fields: dict[str, Any] = {"thread": draw(threads()), "metadata": draw(notes())}
     if status == "awaiting_user":
         fields |= {"pending_question": draw(TEXTS), "pending_tool_call_id": draw(IDS)}
     if status == "awaiting_tools" or (status == "awaiting_user" and draw(st.booleans())):
@@ -174,7 +184,7 @@ def sessions(draw: st.DrawFn) -> Session:
             fields = {name: fields[name] for name in ("thread", "metadata")}
     if status == "error":
         fields["metadata"] |= {"error": draw(errors())}
-    return Session(id=draw(maybe(IDS)), status=status, context=draw(json_objects()), **fields)
+    return Session(id=draw(maybe(IDS)), status=status, context=draw(notes()), **fields)
 
 
 def tools(names: SearchStrategy[str] | None = None) -> SearchStrategy[Tool]:
@@ -190,7 +200,7 @@ def tools(names: SearchStrategy[str] | None = None) -> SearchStrategy[Tool]:
         timeout=maybe(st.floats(0.1, 60)),
         isolation=st.sampled_from(["thread", "process"]),
         effect=st.sampled_from(["once", "idempotent", "pure"]),
-        metadata=json_objects(),
+        metadata=notes(),
     )
 
 
@@ -213,7 +223,7 @@ def requests() -> SearchStrategy[Request]:
         ),
         stream=st.booleans(),
         options=json_objects(),
-        metadata=json_objects(),
+        metadata=notes(),
     )
 
 
@@ -233,7 +243,7 @@ def model_refs() -> SearchStrategy[ModelRef]:
                 optional={"cached_input": COSTS, "cache_write_input": COSTS},
             )
         ),
-        metadata=json_objects(),
+        metadata=notes(),
     )
 
 
@@ -281,8 +291,10 @@ def _tool_call(id: str, name: str, given: dict[str, Any]) -> ToolCall:
 
 def _request(shape: tuple[Any, bool], choice: Any, tools: list[Tool], **fields: Any) -> Request:
     """A request whose second pass, if there is one, has a schema to answer in; the tool it chooses by name is there."""
-    if choice is _FIRST:
-        choice = tools[0].name if tools else None
+    if choice is _FIRST and tools:
+        choice = tools[0].name
+    if not tools and choice not in ("auto", "none"):  # there is nothing that could be required
+        choice = None
     return Request(
         response_format=shape[0], structured_finalize=shape[1], tool_choice=choice, tools=tools, **fields
     )

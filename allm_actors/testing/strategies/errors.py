@@ -32,7 +32,7 @@ from allm_actors.data import (
     ValidationError,
 )
 
-from .plain import COUNTS, IDS, TEXTS, WORDS, json_objects, json_values, maybe
+from .plain import COUNTS, IDS, TEXTS, WORDS, json_values, maybe, notes
 
 __all__ = ["FINISH_REASONS", "errors"]
 
@@ -53,28 +53,32 @@ def errors() -> SearchStrategy[AllmError]:
     path = st.lists(WORDS | st.integers(0, 9), min_size=1, max_size=3)
     failures = st.lists(st.tuples(WORDS | path, WORDS), max_size=3)
     statuses = st.sampled_from([400, 401, 429, 500, 503])
+    called = {"provider": WORDS, "status": statuses, "retry_after_ms": COUNTS, "request_id": IDS}
     return st.one_of(
-        _error(AdapterError, provider=WORDS, status=statuses, retry_after_ms=COUNTS, request_id=IDS),
+        _error(AdapterError, **called),
         _error(EngineError, provider=WORDS),
-        *(_error(cls, provider=WORDS, status=statuses, retry_after_ms=COUNTS) for cls in _UNSCRIPTED),
+        *(_error(cls, **called) for cls in _UNSCRIPTED),
         _error(StreamError, provider=WORDS, event_index=COUNTS),
         _error(ToolError, tool_name=WORDS, tool_call_id=IDS),
-        _error(SessionError),
-        _error(SessionBusy),
+        _error(SessionError, provider=WORDS),
+        _error(SessionBusy, provider=WORDS),
         _error(StoreError, path=WORDS),
         _error(UnwrapError, finish_reason=FINISH_REASONS),
-        st.builds(ValidationError, st.sampled_from(sorted(ValidationError.reasons)), failures),
+        _error(ValidationError, failures),
         _error(SessionStatusError, operation=WORDS, status=WORDS),
     )
 
 
-def _error(cls: type[AllmError], **fields: SearchStrategy[Any]) -> SearchStrategy[AllmError]:
+def _error(
+    cls: type[AllmError], *given: SearchStrategy[Any], **fields: SearchStrategy[Any]
+) -> SearchStrategy[AllmError]:
     optional = {name: maybe(values) for name, values in fields.items()}
     return st.builds(
         cls,
         st.sampled_from(sorted(cls.reasons)),
+        *given,
         message=maybe(TEXTS),
         cause=json_values(),
-        metadata=json_objects(),
+        metadata=notes(),
         **optional,
     )

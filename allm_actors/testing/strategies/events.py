@@ -17,6 +17,7 @@ from allm_actors.data import (
     Err,
     ErrorEvent,
     Event,
+    FinishReason,
     Halt,
     HandlerResult,
     MessageCompleted,
@@ -40,10 +41,13 @@ from allm_actors.testing.script import Entry
 
 from .conversations import calls_of_one_message, replies, threads, tool_calls, tool_names
 from .errors import FINISH_REASONS, errors
-from .plain import COUNTS, IDS, TEXTS, WORDS, arguments, json_objects, json_values, maybe
+from .plain import COUNTS, IDS, TEXTS, WORDS, arguments, json_objects, json_values, maybe, notes
 from .results import chat_results, responses, usage
 
 __all__ = ["events", "handler_results", "scripts"]
+
+_BROKEN = st.text(max_size=10).map("{{{}".format)  # arguments of a call that are no JSON
+_OTHER_ENDS: SearchStrategy[FinishReason] = st.sampled_from(["stop", "length", "content_filter", "other"])
 
 
 @cache
@@ -54,7 +58,7 @@ def events() -> SearchStrategy[Event]:
         MessageCompleted,
         message=replies(),
         finish_reason=maybe(FINISH_REASONS),
-        metadata=json_objects() | st.fixed_dictionaries({"usage": usage()}),
+        metadata=notes() | st.fixed_dictionaries({"usage": usage()}),
     )
     return st.one_of(
         st.just(MessageStarted()),
@@ -66,7 +70,7 @@ def events() -> SearchStrategy[Event]:
         completed,
         st.builds(
             RawChunk,
-            json_values() | st.tuples(st.just("usage"), st.fixed_dictionaries({"input_tokens": COUNTS})),
+            json_values() | st.tuples(st.just("usage"), usage()),
         ),
         st.builds(ErrorEvent, errors()),
         st.builds(ToolExecutionStarted, id=IDS, name=tool_names(), arguments=arguments()),
@@ -114,8 +118,12 @@ def scripts(
     if delays is not None:
         entry |= st.builds(script.delay, delays)
     entries = draw(st.lists(entry, max_size=4))
-    calls = draw(st.lists(st.tuples(names or tool_names(), arguments()), max_size=3))
-    entries += [script.tool_call(name, given, id=f"c{i}") for i, (name, given) in enumerate(calls)]
+    fragments = st.lists(st.text(min_size=1, max_size=5), max_size=2)
+    calls = draw(st.lists(st.tuples(names or tool_names(), arguments() | _BROKEN, fragments), max_size=3))
+    for number, (name, given, written) in enumerate(calls):
+        id, whole = f"c{number}", isinstance(given, dict)
+        entries += [script.tool_call_delta(id, fragment) for fragment in written]
+        entries.append(script.tool_call(name, id=id, **{"arguments" if whole else "raw_arguments": given}))
     if failures and draw(st.booleans()):
         failure = st.sampled_from(["rate_limited", "provider_unavailable", "timeout", "network_error"])
         build = draw(st.sampled_from([script.error, script.preflight_error]))
@@ -123,7 +131,7 @@ def scripts(
         return [broken] if build is script.preflight_error else [*entries, broken]
     return [
         *entries,
-        script.finish("tool_calls" if calls else draw(st.sampled_from(["stop", "length", "content_filter"]))),
+        script.finish("tool_calls" if calls else draw(_OTHER_ENDS)),
     ]
 
 

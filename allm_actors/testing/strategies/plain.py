@@ -8,10 +8,25 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-__all__ = ["COSTS", "COUNTS", "IDS", "TEXTS", "WORDS", "arguments", "json_objects", "json_values", "maybe"]
+from allm_actors.data import Ok, Usage
+
+__all__ = [
+    "COSTS",
+    "COUNTS",
+    "IDS",
+    "TEXTS",
+    "WORDS",
+    "arguments",
+    "json_objects",
+    "json_values",
+    "maybe",
+    "notes",
+    "with_details",
+]
 
 TEXTS = st.text(max_size=20)
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=8)
@@ -40,6 +55,19 @@ def _containers(inner: SearchStrategy[Any]) -> SearchStrategy[Any]:
 def json_objects() -> SearchStrategy[dict[str, Any]]:
     """A JSON object: metadata, options, a context."""
     return st.dictionaries(WORDS, json_values(), max_size=3)
+
+
+@cache
+def notes() -> SearchStrategy[dict[str, Any]]:
+    """What a caller keeps in metadata, or in a context: JSON, bytes, tuples and values of this library."""
+    counted = st.builds(Usage, input_tokens=COUNTS)
+    kept = st.binary(max_size=5) | st.tuples(TEXTS) | st.builds(Ok, TEXTS) | counted
+    return st.dictionaries(WORDS, json_values() | kept, max_size=3)
+
+
+def with_details(values: SearchStrategy[Any], **fields: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    """These structs, with other values of some fields."""
+    return st.builds(msgspec.structs.replace, values, **fields)
 
 
 @cache

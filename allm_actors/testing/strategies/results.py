@@ -23,7 +23,7 @@ from allm_actors.data import (
 
 from .conversations import calls_of_one_message, images, message_calling, threads
 from .errors import FINISH_REASONS, errors
-from .plain import COSTS, COUNTS, IDS, TEXTS, WORDS, json_objects, json_values, maybe
+from .plain import COSTS, COUNTS, IDS, TEXTS, WORDS, json_objects, json_values, maybe, notes
 
 __all__ = [
     "chat_results",
@@ -69,7 +69,7 @@ def responses(draw: st.DrawFn) -> Response:
     reason = draw(maybe(FINISH_REASONS))
     calls = draw(calls_of_one_message()) if reason == "tool_calls" else []
     text = draw(TEXTS)
-    metadata = draw(json_objects()) | ({"error": draw(errors())} if reason == "error" else {})
+    metadata = draw(notes()) | ({"error": draw(errors())} if reason == "error" else {})
     return Response(
         id=draw(maybe(IDS)),
         request_id=draw(maybe(IDS)),
@@ -99,7 +99,7 @@ def step_results() -> SearchStrategy[StepResult]:
             st.builds(Message, role=st.just("tool"), content=TEXTS, tool_call_id=IDS), max_size=2
         ),
         done=st.booleans(),
-        metadata=json_objects() | st.fixed_dictionaries({"manual_tool_calls": calls_of_one_message()}),
+        metadata=notes() | st.fixed_dictionaries({"manual_tool_calls": calls_of_one_message()}),
     )
 
 
@@ -114,7 +114,7 @@ def chat_results() -> SearchStrategy[ChatResult]:
         pending_question=maybe(TEXTS),
         pending_tool_call_id=maybe(IDS),
         steps=st.lists(step_results(), max_size=1),
-        metadata=json_objects() | st.fixed_dictionaries({"error": errors()}),
+        metadata=notes() | st.fixed_dictionaries({"error": errors()}),
     )
 
 
@@ -124,7 +124,8 @@ def image_requests() -> SearchStrategy[ImageRequest]:
     sizes = st.sampled_from([None, "auto", "1024x1024"]) | st.tuples(
         st.integers(1, 4096), st.integers(1, 4096)
     )
-    common = {"size": sizes, "n": st.integers(1, 4), "options": json_objects(), "metadata": json_objects()}
+    looks = {name: maybe(WORDS) for name in ("model", "quality", "style", "background")}
+    common = {**looks, "size": sizes, "n": st.integers(1, 4), "options": json_objects(), "metadata": notes()}
     prompts = st.text(min_size=1, max_size=10)
     return st.one_of(
         st.builds(
@@ -153,12 +154,16 @@ def image_requests() -> SearchStrategy[ImageRequest]:
 @cache
 def image_responses() -> SearchStrategy[ImageResponse]:
     """The pictures a provider returned."""
-    costs = st.builds(ImageUsage, images=COUNTS, size=maybe(WORDS), total_cost=maybe(COSTS))
+    said = {name: maybe(WORDS) for name in ("size", "quality")}
+    counts = {name: maybe(COUNTS) for name in ("input_tokens", "output_tokens")}
+    costs = {name: maybe(COSTS) for name in ("input_cost", "output_cost", "total_cost")}
     return st.builds(
         ImageResponse,
         id=maybe(IDS),
+        request_id=maybe(IDS),
+        model=maybe(WORDS),
         images=st.lists(images(), max_size=2),
-        usage=costs,
+        usage=st.builds(ImageUsage, images=COUNTS, **said, **counts, **costs),
         raw=json_values(),
-        metadata=json_objects(),
+        metadata=notes(),
     )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import functools
@@ -17,6 +18,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from pykka import Timeout
 
 import allm_actors as allm
 from allm_actors.actors.protocol import ANSWERED, Saved
@@ -35,7 +37,7 @@ from allm_actors.execution.tools import answer_message
 from allm_actors.testing import halting
 from allm_actors.testing.halting import Proof, prove_halting
 from allm_actors.testing.wild import _TOOL_ACTS, _WILD
-from supervisors import ScenarioFailed, SimulationError, Stuck
+from supervisors import Future, ScenarioFailed, SimulationError, Stuck
 
 SOON = 10.0
 SCHEDULES, CRASHED = 550, 250  # of each part; at least so many of them have somebody killed
@@ -140,6 +142,30 @@ def test_own_handlers_are_run_with_what_fits_them_and_counted() -> None:
     assert f"failed: book {proof.runs['book']} of {proof.runs['book']}" in str(proof)
     assert proof.never_run == []
     assert proof.seen["tool: refuses its arguments"] > 0  # a model does not always read the schema
+
+
+@pytest.mark.parametrize(
+    "leaving", [SystemExit, KeyboardInterrupt, GeneratorExit], ids=lambda each: each.__name__
+)
+def test_an_own_handler_that_exits_has_failed(leaving: type[BaseException]) -> None:
+    @allm.tool
+    def leaves(query: str) -> str:
+        raise leaving
+
+    proof = prove_halting(allm.Engine(adapter="fake", tools=[leaves]), schedules=20, handlers="own")
+    assert 0 < proof.runs["leaves"] == proof.failures["leaves"]
+
+
+def test_an_own_handler_that_is_killed_has_not_failed() -> None:
+    @allm.tool
+    def waits(query: str) -> str:
+        with contextlib.suppress(Timeout):
+            Future().get(timeout=20.0)
+        return "found"
+
+    proof = prove_halting(allm.Engine(adapter="fake", tools=[waits]), schedules=60, handlers="own")
+    assert proof.deaths["tool"] > 0
+    assert proof.failures["waits"] == 0
 
 
 def test_the_proof_says_which_handler_never_ran() -> None:

@@ -1,9 +1,14 @@
 """What the strategies draw can be sent, says all that a request can say, and is not built anew for each draw."""
 
+from random import Random
+
+import msgspec
 import pytest
-from hypothesis import Phase, find, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 
 import allm_actors as allm
+from allm_actors.data import MessageCompleted
+from allm_actors.engine.script import stage
 from allm_actors.testing import strategies
 
 SENT = [
@@ -55,7 +60,141 @@ def test_a_request_says_all_that_one_can(has):
     assert allm.from_json(allm.to_json(found)) == found
 
 
+def broken(tag, told, *_):
+    return tag == "tool_call" and "raw_arguments" in told
+
+
+def is_usage(payload):
+    return isinstance(payload, tuple) and isinstance(payload[1], allm.Usage)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "has"),
+    [
+        (strategies.scripts, lambda said: any(tag == "tool_call_delta" for tag, *_ in said)),
+        (strategies.scripts, lambda said: any(broken(*entry) for entry in said)),
+        (strategies.scripts, lambda said: said[-1] == ("finish", "other")),
+        (strategies.events, lambda event: isinstance(event, allm.RawChunk) and is_usage(event.payload)),
+        (strategies.messages, lambda message: any(isinstance(it, bytes) for it in message.metadata.values())),
+        (
+            strategies.sessions,
+            lambda session: any(isinstance(it, allm.Usage) for it in session.context.values()),
+        ),
+    ],
+    ids=["fragments", "broken arguments", "another end", "usage on its way", "bytes", "a value of ours"],
+)
+def test_what_is_rare_is_drawn(drawn, has):
+    few = settings(
+        max_examples=5000, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    )
+    find(drawn(), has, settings=few)
+
+
+@given(strategies.scripts(failures=False))
+def test_a_script_can_be_played(said):
+    assert isinstance(stage(said)[-1], MessageCompleted)
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_strategy_without_arguments_is_built_once(name):
     drawn = getattr(strategies, name)
     assert drawn() is drawn()
+
+
+NEVER = {
+    "MessageStarted.message": "whoever reads a stream knows it",
+    "Tool.handler": "a function is no data",
+}
+"""Fields that are never drawn, and why."""
+INNER = {
+    "embedding_responses": {"Embedding"},
+    "moderation_responses": {"ModerationResult"},
+    "image_responses": {"ImageUsage"},
+    "classification_responses": {"ClassificationAnswer"},
+}
+"""What is drawn inside of values, and has no strategy of its own."""
+MANY = ("errors", "events")
+"""Strategies of many kinds of values."""
+
+
+def drawn_by(name, count):
+    """So many values of a strategy, the same in every run."""
+    kept = []
+
+    @settings(max_examples=count, database=None, deadline=None, derandomize=True, phases=[Phase.generate])
+    @given(getattr(strategies, name)())
+    def draws(value):
+        kept.append(value)
+
+    draws()
+    return kept
+
+
+def inside(value):
+    """A value, and all values in it."""
+    yield value
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from inside(getattr(value, name))
+    elif isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from inside(each)
+
+
+def fields_of(value):
+    """Every field of a value, and whether it has another value than its default."""
+    name = type(value).__name__
+    if isinstance(value, allm.AllmError):
+        return {f"{name}.{field}": held not in (None, {}) for field, held in vars(value).items()}
+    if not isinstance(value, msgspec.Struct):
+        return {}
+    fields = msgspec.structs.fields(value)
+    return {f"{name}.{each.name}": getattr(value, each.name) != _default_of(each) for each in fields}
+
+
+def _default_of(field):
+    made = field.default_factory
+    return field.default if made is msgspec.NODEFAULT else made()
+
+
+ASKED = allm.ClassificationQuestion.yes_no("0")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("drawn", "has", "plainest"),
+    [
+        (strategies.questions, lambda _: True, ASKED),
+        (
+            strategies.classification_requests,
+            lambda _: True,
+            allm.ClassificationRequest(state="0", questions={"_": ASKED}),
+        ),
+        (
+            strategies.parts,
+            lambda part: isinstance(part, allm.DocumentPart),
+            allm.DocumentPart(document=allm.Document.from_file("_.txt")),
+        ),
+        (strategies.audios, lambda _: True, allm.Audio.from_file("_.mp3")),
+    ],
+    ids=["a question", "questions", "a part", "a clip"],
+)
+def test_what_is_of_several_kinds_shrinks_to_the_plainest_value(drawn, has, plainest, seed):
+    few = settings(max_examples=500, database=None)
+    assert find(drawn(), has, settings=few, random=Random(seed)) == plainest
+
+
+@given(strategies.requests())
+def test_a_request_chooses_no_tool_that_is_not_there(request):
+    if not request.tools:
+        assert request.tool_choice in (None, "auto", "none")
+
+
+@pytest.mark.parametrize("name", strategies.__all__)
+def test_every_field_is_drawn(name):
+    told = {}
+    for drawn in drawn_by(name, 1500 if name in MANY else 300):
+        for value in [drawn, *(each for each in inside(drawn) if type(each).__name__ in INNER.get(name, ()))]:
+            for field, says in fields_of(value).items():
+                told[field] = says or told.get(field, False)
+    assert {field for field, seen in told.items() if not seen} <= set(NEVER)

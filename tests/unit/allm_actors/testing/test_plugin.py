@@ -59,6 +59,59 @@ def test_loopback(loopback):
 """
 
 
+SEEDED = """
+import pytest
+from allm_actors.testing import SimHost
+
+
+@pytest.mark.parametrize("sim_host", [11, 12], indirect=True)
+def test_seeds_of_its_own(sim_host):
+    assert sim_host.seed in (11, 12)
+
+
+@pytest.mark.parametrize("sim_host", ["a", "b"])
+def test_no_host(sim_host):
+    assert sim_host in ("a", "b")
+
+
+class TestReplaced:
+    @pytest.fixture(params=[21, 22])
+    def sim_host(self, request):
+        with SimHost(request.param) as host:
+            yield host
+
+    def test_seeds_of_the_fixture(self, sim_host):
+        assert sim_host.seed in (21, 22)
+
+
+class TestWrapped:
+    @pytest.fixture
+    def sim_host(self, sim_host):
+        return [sim_host]
+
+    @pytest.mark.allm_schedules(3)
+    def test_seeds_of_the_marker(self, sim_host):
+        assert sim_host[0].seed in (0, 1, 2)
+
+
+def test_a_seed_without_a_marker(request):
+    assert request.getfixturevalue("sim_host").seed == 0
+
+
+@pytest.mark.allm_schedules(3)
+def test_too_late(request):
+    request.getfixturevalue("sim_host")
+"""
+
+
+@pytest.mark.slow
+def test_a_suite_may_say_itself_which_seeds_a_simulated_host_has(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(SEEDED)
+    ended = run(tmp_path)
+    assert "1 failed, 10 passed" in ended.stdout, ended.stdout + ended.stderr
+    assert "name sim_host as an argument of the test" in ended.stdout
+
+
 RECORDED = """
 import os
 import pytest
