@@ -22,7 +22,7 @@ from allm_actors.actors.inside import Inside
 from allm_actors.actors.loops import call_on, current_loop, refuse_the_end, refuse_waiting_on
 from allm_actors.data import EngineError, Event, SessionBusy
 from allm_actors.engine.threads import running_loop
-from supervisors import Future
+from supervisors import Future, simulated
 
 from .watched import CLOSED, Watched
 from .window import Window
@@ -338,10 +338,10 @@ class Channel:
     async def _suspend(self, ready: Callable[[], bool]) -> None:
         loop = running_loop()
         gate: Any
-        if self.home is loop:
+        if self.home is loop or (self.home is None and not simulated()):
             gate = loop.create_future()
             wake: _Wake = partial(_wake, loop, gate, threading.get_ident())
-        else:  # a Future of ours, so that a simulation knows of this wait
+        else:  # in a simulation our Future refuses the wait
             gate = self._gate()
             wake = gate.set
         with self._lock:
