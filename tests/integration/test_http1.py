@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import select
+import socket
 import ssl
 import sys
 import threading
@@ -821,6 +822,34 @@ def test_the_server_is_told_which_name_is_meant():
 
     assert run(server, scenario) == b"1"
     assert said == ["localhost"]
+
+
+@both_stacks
+@pytest.mark.parametrize("framing", [b"content-length: 200000\r\n", b""], ids=["a length", "until the end"])
+def test_over_tls_nothing_is_lost_that_came_before_the_end_of_its_connection(framing):
+    """The server closes right behind its answer, and nobody reads meanwhile."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    tls = server_tls()
+
+    def serve():
+        with listening, tls.wrap_socket(listening.accept()[0], server_side=True) as client:
+            asked = b""
+            while not asked.endswith(b"{}"):
+                asked += client.recv(65536)
+            client.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + framing + b"\r\n" + b"x" * 200_000)
+
+    async def main():
+        transport = HttpxTransport(verify=client_tls())
+        request = HttpRequest(url=f"https://127.0.0.1:{listening.getsockname()[1]}/v1", body=b"{}")
+        async with transport.open(request, Deadlines()) as response:
+            await asyncio.to_thread(server.join, 10)
+            body = await response.body(1_000_000)
+        await transport.aclose()
+        return len(body)
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    assert asyncio.run(main()) == 200_000
 
 
 # Proxies.

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from .http1_connection import Connection
+from .http1_connection import BufferedConnection, Connection
 from .http1_dial import connected_socket
 
 if TYPE_CHECKING:
@@ -126,10 +126,15 @@ class Pool:
         return self._most is None or len(place.connections) + place.dialling < self._most
 
     async def _connect(self, place: _Place) -> AnyConnection:
-        http1 = Connection(
-            self._buffer, lambda made: self._freed(place, made), lambda made: self._lost(place, made)
-        )
-        if self._http2 is not None and place.origin.scheme == "https":
+        def freed(made: Connection) -> None:
+            self._freed(place, made)
+
+        def lost(made: Connection) -> None:
+            self._lost(place, made)
+
+        secure = place.origin.scheme == "https"
+        http1 = Connection(freed, lost) if secure else BufferedConnection(self._buffer, freed, lost)
+        if self._http2 is not None and secure:
             return await self._choose(place, http1, self._http2)
         place.connections.add(http1)
         try:
