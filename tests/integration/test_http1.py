@@ -155,6 +155,20 @@ def test_no_more_are_kept_idle_than_allowed():
         asyncio.run(main())
 
 
+def test_who_is_busy_keeps_a_connection_when_too_many_are_idle():
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+
+    async def main():
+        transport = Http1Transport(client_tls, most_idle=3)
+        async with httpx.AsyncClient(transport=transport) as client:
+            for key in ("a", "b", "c", "busy", "busy", "busy", "c"):
+                await client.get(server.url, headers={"authorization": key})
+
+    with server:
+        asyncio.run(main())
+    assert [request.connection for request in server.requests] == [0, 1, 2, 3, 3, 3, 2]
+
+
 def test_the_connection_that_was_used_last_is_used_first():
     """So that those that are too many grow old."""
     gates = [Gate(), Gate()]
