@@ -757,6 +757,39 @@ def test_a_server_that_takes_more_than_before_is_given_more():
     assert server.seen.accepted == 1
 
 
+def test_a_server_that_takes_no_requests_yet_is_waited_for():
+    server = Http2Server(says_hello, streams=0)
+
+    def ready():
+        (peer,) = server.seen.open
+        peer.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 5})
+        peer.flush()
+
+    async def scenario(made):
+        asking = [asyncio.create_task(ask(server, made)) for _ in range(5)]
+        await seen_by(server, lambda seen: seen.connections == 1)
+        server.in_loop(ready)
+        return await asyncio.gather(*asking)
+
+    assert [text_of(events) for events in run(server, scenario)] == ["Hello"] * 5
+    assert server.seen.accepted == 1
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_server_that_takes_no_requests_is_a_timeout_and_no_storm(limit):
+    server = Http2Server(says_hello, streams=0)
+
+    async def scenario(made):
+        events = await asyncio.gather(*(ask(server, made, connect_timeout=0.3) for _ in range(5)))
+        await seen_by(server, lambda seen: seen.connections == 0)
+        return [failure(each) for each in events]
+
+    for error in run(server, scenario, max_connections=limit):
+        assert (error.reason, error.metadata) == ("timeout", {"phase": "connect"})
+    assert server.seen.requests == []
+    assert server.seen.accepted <= 5
+
+
 # Flow.
 
 

@@ -163,6 +163,7 @@ class Pool:
             return either.chosen
         except BaseException:
             either.chosen.close()
+            self._lost(place, either.chosen)
             raise
         finally:
             place.dialling -= 1

@@ -99,7 +99,9 @@ class Http2Connection(asyncio.Protocol):
         )
 
     async def settled(self) -> None:
-        """Wait for the peer's settings, which limit concurrent streams. Raises OSError and `MalformedError`."""
+        """Wait until the peer has sent its settings, and by them accepts requests. Raises OSError and
+        `MalformedError`.
+        """
         await self._settled
 
     async def send(self, request: Outgoing) -> Http2Exchange:
@@ -246,11 +248,11 @@ class Http2Connection(asyncio.Protocol):
         return exchange
 
     def _settle(self) -> None:
-        """The peer has sent its settings, for the first time or again."""
-        if not self._settled.done():
-            self._settled.set_result(None)
-        else:
+        """The peer has sent its settings, for the first time or again. They may accept no requests yet."""
+        if self._settled.done():
             self._freed(self)
+        elif self._h2.remote_settings.max_concurrent_streams:
+            self._settled.set_result(None)
 
     def _over(self, exchange: Http2Exchange) -> None:
         """Remove an exchange that has ended."""
