@@ -885,6 +885,98 @@ def test_a_proxy_of_the_environment_is_asked(monkeypatch, name):
         assert proxy.requests[0].target == "http://provider.example/v1"
 
 
+def through_a_proxy(monkeypatch, proxy, scenario, transport=None):
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        return run(LoopbackServer([]), scenario, transport or HttpxTransport())
+
+
+SHUT = {
+    "it closes": Reply(raw=[], then="half_close"),
+    "it resets": Reply(raw=[], then="reset"),
+    "it speaks no HTTP": Reply(raw=[b"secret nonsense\r\n\r\n"], then="half_close"),
+    "it refuses": Reply(status=403),
+}
+
+
+@pytest.mark.parametrize("name", SHUT)
+def test_a_proxy_that_opens_no_way_is_a_connection_that_cannot_be_made(monkeypatch, name):
+    async def scenario(transport):
+        with pytest.raises(AdapterError, match=r"cannot connect to provider.example") as raised:
+            await fetch(transport, "https://provider.example")
+        return raised.value
+
+    error = through_a_proxy(monkeypatch, LoopbackServer([SHUT[name]]), scenario)
+    assert (error.reason, error.metadata) == ("network_error", {"phase": "connect"})
+    assert "nonsense" not in error.message
+
+
+def test_a_proxy_that_is_silent_is_waited_for_as_long_as_for_a_connection(monkeypatch):
+    async def scenario(transport):
+        with pytest.raises(AdapterError, match=r"no connection to provider.example within 0.2 s") as raised:
+            async with asyncio.timeout(5):
+                await fetch(transport, "https://provider.example", connect=0.2)
+        return raised.value
+
+    error = through_a_proxy(monkeypatch, LoopbackServer([Reply(raw=[], then="stall")]), scenario)
+    assert (error.reason, error.metadata) == ("timeout", {"phase": "connect"})
+
+
+class Tunnel:
+    """A proxy that lets everything through."""
+
+    def __init__(self, to):
+        self._to = to
+        self.asked, self._tasks = [], []
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *exc):
+        self._server.close()
+        await asyncio.gather(*self._tasks)
+
+    async def _meet(self, reader, writer):
+        self._tasks.append(asyncio.current_task())
+        self.asked.append((await reader.readuntil(b"\r\n\r\n")).split()[0])
+        there = await asyncio.open_connection("127.0.0.1", self._to)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
+
+    async def _pump(self, reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+
+def test_an_answer_through_a_proxy_may_take_longer_than_connecting(monkeypatch):
+    gate = Gate()
+    server = LoopbackServer([Reply(chunks=[b"1"]), Reply(raw=[gate, ANSWER])], tls=server_tls())
+    limit = 0.5
+
+    async def main():
+        async with Tunnel(int(server.url.rpartition(":")[2])) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+            transport = HttpxTransport(verify=client_tls())
+            first = await fetch(transport, server.url, connect=limit)
+            slow = asyncio.create_task(fetch(transport, server.url, KEYS[0], connect=limit))
+            await in_thread(server, lambda s: len(s.requests) == 2)
+            done, _ = await asyncio.wait([slow], timeout=limit + 0.2)
+            gate.open()
+            answers = [first, await slow]
+            await transport.aclose()
+            return done, answers, proxy.asked
+
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with server:
+        assert asyncio.run(main()) == (set(), [b"1", b"1"], [b"CONNECT"])
+
+
 SETTINGS = {
     "brackets": ({"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "[::1]"}, "NO_PROXY must list hosts"),
     "a range": ({"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "::1/128"}, "NO_PROXY must list hosts"),
