@@ -17,6 +17,7 @@ import trustme
 from allm_actors.data import AdapterError
 from allm_actors.engine.http import http1_connection
 from allm_actors.engine.http import transport as door
+from allm_actors.engine.http.http1_pool import Origin, Pool
 from allm_actors.engine.http.http1_transport import Http1Transport
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.wire import Deadlines, HttpRequest
@@ -573,6 +574,45 @@ def test_who_waits_for_a_connection_comes_before_who_comes_later():
 
     run(server, scenario, HttpxTransport(max_connections=1))
     assert max(order.index(f"once {number}") for number in range(5)) < 10
+
+
+def test_the_line_is_kept_after_somebody_has_left_it_as_a_connection_became_free():
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+    order = []
+
+    async def main():
+        pool = Pool(client_tls, most=1)
+        origin = Origin("http", "127.0.0.1", int(server.url.rpartition(":")[2]))
+
+        async def take(name):
+            order.append((name, await pool.connection(origin)))
+
+        async def in_line():
+            while not pool._places[origin].waiting:  # noqa: ASYNC110 - a pool tells nobody who waits
+                await asyncio.sleep(0)
+
+        await take("first")
+        (_, connection) = order.pop()
+        leaving = asyncio.create_task(take("leaves"))
+        await in_line()
+        leaving.cancel()
+        connection.finished(reusable=True)
+        await asyncio.wait([leaving])
+        await take("second")
+        order.clear()
+
+        waiting = asyncio.create_task(take("waits"))
+        await in_line()
+        later = asyncio.create_task(take("comes later"))
+        connection.finished(reusable=True)
+        await asyncio.wait([waiting, later], return_when=asyncio.FIRST_COMPLETED)
+        connection.finished(reusable=True)
+        await asyncio.wait([waiting, later])
+        await pool.aclose()
+
+    with server:
+        asyncio.run(main())
+    assert [name for name, _ in order] == ["waits", "comes later"]
 
 
 def test_who_leaves_as_its_turn_comes_gives_it_to_the_next():

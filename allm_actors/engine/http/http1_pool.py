@@ -314,9 +314,9 @@ class _Place:
         except BaseException:
             if turn in self.waiting:
                 self.waiting.remove(turn)
-            else:
+            elif not turn.cancelled():  # we had been woken: pass the turn on
                 self.called -= 1
-                self.wake()  # we had been woken: pass the turn on
+                self.wake()
             raise
         self.called -= 1
 
