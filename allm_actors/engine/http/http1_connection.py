@@ -42,7 +42,7 @@ class Sink(Protocol):
         ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BaseProtocol):  # of an `asyncio.Protocol`, uvloop would not use the buffer below
     """A socket. `freed` is called when it can be used again, `lost` when it is closed.
 
     `used` says that it has carried an exchange, `heard` that data came since the last request.
