@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import select
+import socket
 import ssl
 import sys
 import threading
@@ -16,6 +17,7 @@ import trustme
 from allm_actors.data import AdapterError
 from allm_actors.engine.http import http1_connection
 from allm_actors.engine.http import transport as door
+from allm_actors.engine.http.http1_pool import Origin, Pool
 from allm_actors.engine.http.http1_transport import Http1Transport
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.wire import Deadlines, HttpRequest
@@ -152,6 +154,20 @@ def test_no_more_are_kept_idle_than_allowed():
 
     with server:
         asyncio.run(main())
+
+
+def test_who_is_busy_keeps_a_connection_when_too_many_are_idle():
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+
+    async def main():
+        transport = Http1Transport(client_tls, most_idle=3)
+        async with httpx.AsyncClient(transport=transport) as client:
+            for key in ("a", "b", "c", "busy", "busy", "busy", "c"):
+                await client.get(server.url, headers={"authorization": key})
+
+    with server:
+        asyncio.run(main())
+    assert [request.connection for request in server.requests] == [0, 1, 2, 3, 3, 3, 2]
 
 
 def test_the_connection_that_was_used_last_is_used_first():
@@ -560,6 +576,45 @@ def test_who_waits_for_a_connection_comes_before_who_comes_later():
     assert max(order.index(f"once {number}") for number in range(5)) < 10
 
 
+def test_the_line_is_kept_after_somebody_has_left_it_as_a_connection_became_free():
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+    order = []
+
+    async def main():
+        pool = Pool(client_tls, most=1)
+        origin = Origin("http", "127.0.0.1", int(server.url.rpartition(":")[2]))
+
+        async def take(name):
+            order.append((name, await pool.connection(origin)))
+
+        async def in_line():
+            while not pool._places[origin].waiting:  # noqa: ASYNC110 - a pool tells nobody who waits
+                await asyncio.sleep(0)
+
+        await take("first")
+        (_, connection) = order.pop()
+        leaving = asyncio.create_task(take("leaves"))
+        await in_line()
+        leaving.cancel()
+        connection.finished(reusable=True)
+        await asyncio.wait([leaving])
+        await take("second")
+        order.clear()
+
+        waiting = asyncio.create_task(take("waits"))
+        await in_line()
+        later = asyncio.create_task(take("comes later"))
+        connection.finished(reusable=True)
+        await asyncio.wait([waiting, later], return_when=asyncio.FIRST_COMPLETED)
+        connection.finished(reusable=True)
+        await asyncio.wait([waiting, later])
+        await pool.aclose()
+
+    with server:
+        asyncio.run(main())
+    assert [name for name, _ in order] == ["waits", "comes later"]
+
+
 def test_who_leaves_as_its_turn_comes_gives_it_to_the_next():
     server = LoopbackServer(lambda _: Reply(body=b"1"))
 
@@ -823,6 +878,34 @@ def test_the_server_is_told_which_name_is_meant():
     assert said == ["localhost"]
 
 
+@both_stacks
+@pytest.mark.parametrize("framing", [b"content-length: 200000\r\n", b""], ids=["a length", "until the end"])
+def test_over_tls_nothing_is_lost_that_came_before_the_end_of_its_connection(framing):
+    """The server closes right behind its answer, and nobody reads meanwhile."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    tls = server_tls()
+
+    def serve():
+        with listening, tls.wrap_socket(listening.accept()[0], server_side=True) as client:
+            asked = b""
+            while not asked.endswith(b"{}"):
+                asked += client.recv(65536)
+            client.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + framing + b"\r\n" + b"x" * 200_000)
+
+    async def main():
+        transport = HttpxTransport(verify=client_tls())
+        request = HttpRequest(url=f"https://127.0.0.1:{listening.getsockname()[1]}/v1", body=b"{}")
+        async with transport.open(request, Deadlines()) as response:
+            await asyncio.to_thread(server.join, 10)
+            body = await response.body(1_000_000)
+        await transport.aclose()
+        return len(body)
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    assert asyncio.run(main()) == 200_000
+
+
 # Proxies.
 
 
@@ -840,6 +923,98 @@ def test_a_proxy_of_the_environment_is_asked(monkeypatch, name):
         monkeypatch.delenv("no_proxy", raising=False)
         assert run(LoopbackServer([]), scenario) == b"by proxy"
         assert proxy.requests[0].target == "http://provider.example/v1"
+
+
+def through_a_proxy(monkeypatch, proxy, scenario, transport=None):
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        return run(LoopbackServer([]), scenario, transport or HttpxTransport())
+
+
+SHUT = {
+    "it closes": Reply(raw=[], then="half_close"),
+    "it resets": Reply(raw=[], then="reset"),
+    "it speaks no HTTP": Reply(raw=[b"secret nonsense\r\n\r\n"], then="half_close"),
+    "it refuses": Reply(status=403),
+}
+
+
+@pytest.mark.parametrize("name", SHUT)
+def test_a_proxy_that_opens_no_way_is_a_connection_that_cannot_be_made(monkeypatch, name):
+    async def scenario(transport):
+        with pytest.raises(AdapterError, match=r"cannot connect to provider.example") as raised:
+            await fetch(transport, "https://provider.example")
+        return raised.value
+
+    error = through_a_proxy(monkeypatch, LoopbackServer([SHUT[name]]), scenario)
+    assert (error.reason, error.metadata) == ("network_error", {"phase": "connect"})
+    assert "nonsense" not in error.message
+
+
+def test_a_proxy_that_is_silent_is_waited_for_as_long_as_for_a_connection(monkeypatch):
+    async def scenario(transport):
+        with pytest.raises(AdapterError, match=r"no connection to provider.example within 0.2 s") as raised:
+            async with asyncio.timeout(5):
+                await fetch(transport, "https://provider.example", connect=0.2)
+        return raised.value
+
+    error = through_a_proxy(monkeypatch, LoopbackServer([Reply(raw=[], then="stall")]), scenario)
+    assert (error.reason, error.metadata) == ("timeout", {"phase": "connect"})
+
+
+class Tunnel:
+    """A proxy that lets everything through."""
+
+    def __init__(self, to):
+        self._to = to
+        self.asked, self._tasks = [], []
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *exc):
+        self._server.close()
+        await asyncio.gather(*self._tasks)
+
+    async def _meet(self, reader, writer):
+        self._tasks.append(asyncio.current_task())
+        self.asked.append((await reader.readuntil(b"\r\n\r\n")).split()[0])
+        there = await asyncio.open_connection("127.0.0.1", self._to)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
+
+    async def _pump(self, reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+
+def test_an_answer_through_a_proxy_may_take_longer_than_connecting(monkeypatch):
+    gate = Gate()
+    server = LoopbackServer([Reply(chunks=[b"1"]), Reply(raw=[gate, ANSWER])], tls=server_tls())
+    limit = 0.5
+
+    async def main():
+        async with Tunnel(int(server.url.rpartition(":")[2])) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+            transport = HttpxTransport(verify=client_tls())
+            first = await fetch(transport, server.url, connect=limit)
+            slow = asyncio.create_task(fetch(transport, server.url, KEYS[0], connect=limit))
+            await in_thread(server, lambda s: len(s.requests) == 2)
+            done, _ = await asyncio.wait([slow], timeout=limit + 0.2)
+            gate.open()
+            answers = [first, await slow]
+            await transport.aclose()
+            return done, answers, proxy.asked
+
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with server:
+        assert asyncio.run(main()) == (set(), [b"1", b"1"], [b"CONNECT"])
 
 
 SETTINGS = {

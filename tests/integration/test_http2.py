@@ -646,6 +646,41 @@ def test_what_a_server_has_worked_on_is_not_sent_again():
     assert len(server.seen.requests) == 2
 
 
+def test_what_was_sent_beside_another_request_is_not_sent_again():
+    """The connection had not been idle: that it breaks does not mean that it was about to be closed."""
+
+    async def answer(stream):
+        if len(server.seen.requests) == 2:
+            stream.peer.transport.abort()
+        await silence(stream)
+
+    server = Http2Server(answer)
+
+    async def scenario(made):
+        first = asyncio.create_task(ask(server, made))
+        await seen_by(server, lambda seen: len(seen.requests) == 1)
+        return [await ask(server, made), await first]
+
+    assert [failure(events).reason for events in run(server, scenario)] == ["network_error"] * 2
+    assert len(server.seen.requests) == 2
+
+
+def test_all_that_was_sent_at_once_on_a_connection_that_is_gone_is_sent_again():
+    async def answer(stream):
+        if stream.peer.number == 0 and len(server.seen.requests) > 1:
+            stream.peer.transport.abort()
+        else:
+            await says_hello(stream)
+
+    server = Http2Server(answer)
+
+    async def scenario(made):
+        return [await ask(server, made), *await asyncio.gather(*(ask(server, made) for _ in range(3)))]
+
+    assert [text_of(events) for events in run(server, scenario)] == ["Hello"] * 4
+    assert server.seen.accepted == 2
+
+
 def test_a_server_that_goes_away_ends_what_it_has_begun():
     gate = Gate()
 
@@ -755,6 +790,39 @@ def test_a_server_that_takes_more_than_before_is_given_more():
 
     assert [text_of(events) for events in run(server, scenario, max_connections=1)] == ["Hello"] * 2
     assert server.seen.accepted == 1
+
+
+def test_a_server_that_takes_no_requests_yet_is_waited_for():
+    server = Http2Server(says_hello, streams=0)
+
+    def ready():
+        (peer,) = server.seen.open
+        peer.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 5})
+        peer.flush()
+
+    async def scenario(made):
+        asking = [asyncio.create_task(ask(server, made)) for _ in range(5)]
+        await seen_by(server, lambda seen: seen.connections == 1)
+        server.in_loop(ready)
+        return await asyncio.gather(*asking)
+
+    assert [text_of(events) for events in run(server, scenario)] == ["Hello"] * 5
+    assert server.seen.accepted == 1
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_server_that_takes_no_requests_is_a_timeout_and_no_storm(limit):
+    server = Http2Server(says_hello, streams=0)
+
+    async def scenario(made):
+        events = await asyncio.gather(*(ask(server, made, connect_timeout=0.3) for _ in range(5)))
+        await seen_by(server, lambda seen: seen.connections == 0)
+        return [failure(each) for each in events]
+
+    for error in run(server, scenario, max_connections=limit):
+        assert (error.reason, error.metadata) == ("timeout", {"phase": "connect"})
+    assert server.seen.requests == []
+    assert server.seen.accepted <= 5
 
 
 # Flow.

@@ -232,3 +232,18 @@ def test_a_redirect_to_what_is_no_host_shows_nothing_of_it(there):
     )
     assert re.search(r"redirects to another path|redirects to an invalid URL", last.error.message)
     assert "secret" not in last.error.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nset-cookie: session=secret\0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nset-cookie : session='secret'\r\n\r\n",
+        b"HTP/1.1 secret\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nsecret\r\n",
+    ],
+)
+def test_an_answer_that_is_not_http_is_said_to_be_none_without_quoting_it(answer):
+    ((*_, last),) = asyncio.run(ask_all("http", [Reply(raw=[answer], then="half_close")], HttpxTransport))
+    assert "did not answer with valid HTTP" in last.error.message
+    assert "secret" not in last.error.message

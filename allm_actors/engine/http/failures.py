@@ -7,6 +7,7 @@ contains none.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from allm_actors.data import AdapterError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import httpx
 
 __all__ = ["SettingsError", "failure_of"]
+
+_QUOTED = re.compile(r"""\S*['"].*""", re.DOTALL)
 
 
 class SettingsError(Exception):
@@ -58,13 +61,18 @@ def failure_of(error: BaseException, host: str, deadlines: Deadlines, phase: str
             message += "; the server probably speaks http:// and not https://"
         return AdapterError("network_error", message=message, cause=kind, metadata={"phase": "connect"})
     if isinstance(error, MalformedError) or _is_malformed(error):
-        why = "it redirects to an invalid URL" if "location header" in str(error) else str(error)
+        why = "it redirects to an invalid URL" if "location header" in str(error) else _unquoted(error)
         message = f"{host} did not answer with valid HTTP ({why}); check base_url"
         return AdapterError("malformed_response", message=message, cause=kind)
     if isinstance(error, httpx.LocalProtocolError | UnicodeEncodeError):
         message = f"the request to {host} cannot be written: a header, or the key, has a character that is not allowed"
         return AdapterError("invalid_request", message=message, cause=kind)
     return _broken(kind, host, phase)
+
+
+def _unquoted(error: BaseException) -> str:
+    """Its text up to the first quotation: h11 and h2 quote what is wrong with a header."""
+    return _QUOTED.sub("", str(error)).rstrip(" :") or type(error).__name__
 
 
 def _broken(kind: str, host: str, phase: str) -> AdapterError:

@@ -20,7 +20,7 @@ from typing import Protocol, cast
 from .http1_errors import ClosedError, MalformedError, RefusedError
 from .http1_message import Outgoing, ResponseReader
 
-__all__ = ["AT_ONCE_SECONDS", "HOLD_BYTES", "Connection", "Exchange", "Sink"]
+__all__ = ["AT_ONCE_SECONDS", "HOLD_BYTES", "BufferedConnection", "Connection", "Exchange", "Sink"]
 
 HOLD_BYTES = 64 * 1024
 AT_ONCE_SECONDS = 0.5
@@ -42,17 +42,14 @@ class Sink(Protocol):
         ...
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(asyncio.BaseProtocol):  # of an `asyncio.Protocol`, uvloop would not use the buffer below
     """A socket. `freed` is called when it can be used again, `lost` when it is closed.
 
-    Reads go into `buffer`, which all connections of a loop share: each read is consumed before the next one
-    is made. `used` says that it has carried an exchange, `heard` that data came since the last request.
+    `used` says that it has carried an exchange, `heard` that data came since the last request.
     """
 
-    def __init__(
-        self, buffer: memoryview, freed: Callable[[Connection], object], lost: Callable[[Connection], object]
-    ) -> None:
-        self._buffer, self._freed, self._lost = buffer, freed, lost
+    def __init__(self, freed: Callable[[Connection], object], lost: Callable[[Connection], object]) -> None:
+        self._freed, self._lost = freed, lost
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
         self.idle_since = 0.0  # on the loop's clock
@@ -126,15 +123,11 @@ class Connection(asyncio.BufferedProtocol):
         """The socket is there."""
         self._transport = cast(asyncio.Transport, transport)
 
-    def get_buffer(self, _sizehint: int) -> memoryview:
-        """Where the next read goes."""
-        return self._buffer
-
-    def buffer_updated(self, size: int) -> None:
-        """A read has come."""
+    def data_received(self, data: bytes | memoryview) -> None:
+        """A read has come. `data` is only valid during the call."""
         self.heard = True
         if self._exchange is not None:
-            self._exchange.arrived(self._buffer[:size])
+            self._exchange.arrived(data)
         else:
             self.close()  # data without a request: it must not be taken for the next answer
 
@@ -149,6 +142,29 @@ class Connection(asyncio.BufferedProtocol):
         if self._exchange is not None:
             self._exchange.broke(error or ConnectionAbortedError("the connection was closed"))
         self._lost(self)
+
+
+class BufferedConnection(Connection, asyncio.BufferedProtocol):
+    """A socket without TLS. Reads go into `buffer`, which all connections of a loop share: each read is consumed
+    before the next one is made.
+
+    Not for TLS: when the peer ends the connection, asyncio's TLS fills such a buffer once more and drops what else
+    it has decrypted. A protocol without a buffer gets everything.
+    """
+
+    def __init__(
+        self, buffer: memoryview, freed: Callable[[Connection], object], lost: Callable[[Connection], object]
+    ) -> None:
+        super().__init__(freed, lost)
+        self._buffer = buffer
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Where the next read goes."""
+        return self._buffer
+
+    def buffer_updated(self, size: int) -> None:
+        """A read has come."""
+        self.data_received(self._buffer[:size])
 
 
 class Exchange:
@@ -202,7 +218,7 @@ class Exchange:
 
     # Called by the connection.
 
-    def arrived(self, data: memoryview | None) -> None:
+    def arrived(self, data: bytes | memoryview | None) -> None:
         """A read has come, or, with None, the end of the peer's data."""
         reader, sink = self._reader, self._sink
         try:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from .http1_connection import Connection
+from .http1_connection import BufferedConnection, Connection
 from .http1_dial import connected_socket
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ class Origin(NamedTuple):
 class Pool:
     """Connections, opened when there is no idle one. Units: seconds; None is no limit.
 
-    At most `most` are open to one origin, and further callers wait in line; at most `most_idle` idle ones are
-    kept in all. `http2` is the class for HTTP/2, if a server chooses that; without it HTTP/2 is not offered.
+    At most `most` are open to one origin, and further callers wait in line; of all idle ones, the `most_idle` that
+    were used last are kept. `http2` is the class for HTTP/2, if a server chooses that; without it HTTP/2 is not
+    offered.
     """
 
     def __init__(
@@ -126,10 +127,15 @@ class Pool:
         return self._most is None or len(place.connections) + place.dialling < self._most
 
     async def _connect(self, place: _Place) -> AnyConnection:
-        http1 = Connection(
-            self._buffer, lambda made: self._freed(place, made), lambda made: self._lost(place, made)
-        )
-        if self._http2 is not None and place.origin.scheme == "https":
+        def freed(made: Connection) -> None:
+            self._freed(place, made)
+
+        def lost(made: Connection) -> None:
+            self._lost(place, made)
+
+        secure = place.origin.scheme == "https"
+        http1 = Connection(freed, lost) if secure else BufferedConnection(self._buffer, freed, lost)
+        if self._http2 is not None and secure:
             return await self._choose(place, http1, self._http2)
         place.connections.add(http1)
         try:
@@ -157,6 +163,7 @@ class Pool:
             return either.chosen
         except BaseException:
             either.chosen.close()
+            self._lost(place, either.chosen)
             raise
         finally:
             place.dialling -= 1
@@ -174,9 +181,6 @@ class Pool:
         )
 
     def _freed(self, place: _Place, connection: Connection) -> None:
-        if self._idle() >= self._most_idle:
-            connection.close()
-            return
         place.idle.append(connection)
         self._rests(place, connection)
 
@@ -184,27 +188,25 @@ class Pool:
         """A shared connection has room for one more exchange; without any it becomes idle."""
         if connection.busy or not connection.alive:
             place.wake()
-        elif self._idle() > self._most_idle:
-            connection.close()
         else:
             self._rests(place, connection)
 
-    def _idle(self) -> int:
-        """How many connections are idle."""
-        return sum(len(place.resting()) for place in self._places.values())
-
     def _rests(self, place: _Place, connection: AnyConnection) -> None:
+        """A connection has become idle. If that is one too many, the one that has been idle longest is closed: those
+        who are busy keep theirs.
+        """
         connection.idle_since = self._loop.time()
+        idle = [(each.idle_since, there, each) for there in self._places.values() for each in there.resting()]
+        if len(idle) > self._most_idle:
+            _, there, oldest = min(idle, key=lambda each: each[0])
+            there.close(oldest)
         place.wake()
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(self._idle_seconds, self._sweep)
 
     def _lost(self, place: _Place, connection: AnyConnection) -> None:
         place.connections.discard(connection)
-        if connection in place.shared:
-            place.shared.remove(connection)
-        if connection in place.idle:
-            place.idle.remove(connection)
+        place.forget(connection)
         place.wake()
         self._tidy(place)
         if self._one_less is not None and not self._one_less.done():
@@ -291,9 +293,15 @@ class _Place:
 
     def close(self, connection: AnyConnection) -> None:
         """Close an idle connection."""
+        self.forget(connection)
+        connection.close()
+
+    def forget(self, connection: AnyConnection) -> None:
+        """It gets no more requests."""
         if connection in self.idle:
             self.idle.remove(connection)
-        connection.close()
+        if connection in self.shared:
+            self.shared.remove(connection)
 
     async def wait(self, *, first: bool) -> None:
         """Wait until a connection is idle or may be opened. The longest wait is over first; `first`: join the
@@ -306,9 +314,9 @@ class _Place:
         except BaseException:
             if turn in self.waiting:
                 self.waiting.remove(turn)
-            else:
+            elif not turn.cancelled():  # we had been woken: pass the turn on
                 self.called -= 1
-                self.wake()  # we had been woken: pass the turn on
+                self.wake()
             raise
         self.called -= 1
 

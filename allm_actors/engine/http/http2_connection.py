@@ -15,6 +15,7 @@ Thread: the event loop's.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
@@ -72,7 +73,8 @@ class Http2Connection(asyncio.Protocol):
         self._leaving = False
         self._doubt: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
-        self.reads = 0
+        self._roused_at = -math.inf  # when it was last used after it had been idle
+        self._heard = False  # since then
         self.idle_since = 0.0  # on the loop's clock
 
     @property
@@ -99,22 +101,24 @@ class Http2Connection(asyncio.Protocol):
         )
 
     async def settled(self) -> None:
-        """Wait for the peer's settings, which limit concurrent streams. Raises OSError and `MalformedError`."""
+        """Wait until the peer has sent its settings, and by them accepts requests. Raises OSError and
+        `MalformedError`.
+        """
         await self._settled
 
     async def send(self, request: Outgoing) -> Http2Exchange:
         """Send, and return the answer once its head is here. Raises OSError and `MalformedError`."""
         if not self.usable:
             raise RefusedError("the connection was closed before the request was sent")
-        before, used = self.reads, self._h2.highest_outbound_stream_id > 0
-        began = self._loop.time()
+        if not self._exchanges and self._h2.highest_outbound_stream_id:
+            self._roused_at, self._heard = self._loop.time(), False
         exchange = self._begin(request)
         try:
             await exchange.headed()
         except BaseException as error:
             exchange.close()
-            at_once = self._loop.time() - began < AT_ONCE_SECONDS
-            if isinstance(error, ConnectionError) and used and self.reads == before and at_once:
+            at_once = self._loop.time() - self._roused_at < AT_ONCE_SECONDS
+            if isinstance(error, ConnectionError) and at_once and not self._heard:
                 # The peer closed the idle connection while we wrote: it has most likely not read the request.
                 raise ClosedError(str(error)) from None
             raise
@@ -157,8 +161,7 @@ class Http2Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A read has come."""
-        self.reads += 1
-        self._heard_at = self._loop.time()
+        self._heard, self._heard_at = True, self._loop.time()
         self._believe()
         try:
             frames, leaving = self._sieve.feed(data)
@@ -246,11 +249,11 @@ class Http2Connection(asyncio.Protocol):
         return exchange
 
     def _settle(self) -> None:
-        """The peer has sent its settings, for the first time or again."""
-        if not self._settled.done():
-            self._settled.set_result(None)
-        else:
+        """The peer has sent its settings, for the first time or again. They may accept no requests yet."""
+        if self._settled.done():
             self._freed(self)
+        elif self._h2.remote_settings.max_concurrent_streams:
+            self._settled.set_result(None)
 
     def _over(self, exchange: Http2Exchange) -> None:
         """Remove an exchange that has ended."""

@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from allm_actors.data import AdapterError
-from allm_actors.engine.http import doubt
+from allm_actors.engine.http import connecting, doubt
 from allm_actors.engine.http.failures import SettingsError, failure_of
 from allm_actors.engine.http.inflow import Inflow, ReadSource, Source, beginning_of
 from allm_actors.engine.http.proxies import is_proxied, may_be_exempt
@@ -163,7 +163,7 @@ class HttpxTransport:
                 await check_public(built.url.host)
             except socket.gaierror as error:
                 raise httpx.ConnectError(str(error)) from None
-        return await stacks.client().send(built, stream=True)
+        return await connecting.send(stacks.client(), built, deadlines.connect)
 
     async def _here(self) -> _Stacks:
         loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -47,6 +48,10 @@ _OPTIONS = (
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
 _KEY_HEADERS = ("authorization", "x-api-key")  # of gateways, whatever the provider's own is
+_FRAMING = (
+    "content-length",
+    "transfer-encoding",
+)  # with another length, the rest of a body is the next request
 _MOST_BYTES = 256 * 1024 * 1024  # more than any answer needs, with all its framing
 # Restricted, because they become parts of a host name and of a path.
 _PLACES = {"region": re.compile(r"[a-z0-9-]+"), "project": re.compile(r"[a-z0-9.:-]+")}
@@ -75,8 +80,13 @@ def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
             raise TypeError(f"adapter_opts {name} must be a text, got: {options[name]!r}")
     for name in ("headers", "query"):
         given = options.get(name) or {}
-        if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
+        if not isinstance(given, Mapping) or not all(isinstance(each, str) for each in chain(*given.items())):
             raise TypeError(f"adapter_opts {name} must be a mapping of texts to texts")
+    for name in options.get("headers") or {}:
+        if name.strip().lower() in _FRAMING:
+            raise TypeError(
+                f"adapter_opts headers must not have {name!r}; leave it out: it comes from the body"
+            )
     _check_transport(options.get("transport"))
 
 

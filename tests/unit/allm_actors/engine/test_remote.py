@@ -210,8 +210,9 @@ def test_a_query_goes_over_that_of_the_row(monkeypatch):
     assert "authorization" not in plain.headers
     query = {"api-version": "2025-01-01-preview", "x": "a b"}
     assert urlsplit(asked("azure", ASK, {"query": query}).url).query == "api-version=2025-01-01-preview&x=a+b"
-    with pytest.raises(TypeError, match="query must be a mapping"):
-        asked("azure", ASK, {"query": {"api-version": 2025}})
+    for wrong in ({"api-version": 2025}, {2025: "api-version"}):
+        with pytest.raises(TypeError, match="query must be a mapping"):
+            asked("azure", ASK, {"query": wrong})
 
 
 def asked(adapter, request, options):
@@ -236,6 +237,12 @@ class Recorder:
         self.sent = request
         raise AdapterError("network_error")
         yield
+
+
+@pytest.mark.parametrize("name", ["content-length", "Content-Length", "Transfer-Encoding"])
+def test_a_header_that_would_say_another_length_is_refused(name):
+    with pytest.raises(TypeError, match=f"adapter_opts headers must not have '{name}'"):
+        asked("openai", ASK, {"headers": {name: "3"}})
 
 
 def test_deadlines_come_from_the_call_then_the_options():
