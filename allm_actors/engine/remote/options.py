@@ -48,10 +48,8 @@ _OPTIONS = (
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
 _KEY_HEADERS = ("authorization", "x-api-key")  # of gateways, whatever the provider's own is
-_FRAMING = (
-    "content-length",
-    "transfer-encoding",
-)  # with another length, the rest of a body is the next request
+# They belong to the body: with another length, the rest of it would be the next request.
+_FRAMING = ("content-length", "transfer-encoding")
 _MOST_BYTES = 256 * 1024 * 1024  # more than any answer needs, with all its framing
 # Restricted, because they become parts of a host name and of a path.
 _PLACES = {"region": re.compile(r"[a-z0-9-]+"), "project": re.compile(r"[a-z0-9.:-]+")}
