@@ -1,7 +1,7 @@
 """Which errors of tools the library has worded, and not the tool's own code, which may word an error of the same class.
 
-Rule of this file: the mark is on the object and is neither stored nor compared, so that an error that was read back,
-copied, or made by anybody else has none.
+Rule of this file: the mark is on the object and is neither stored nor compared, so that an error that was read back, or
+made by anybody else, has none.
 """
 
 from __future__ import annotations

@@ -101,7 +101,10 @@ class AllmError(Exception):
         of the user's takes what it likes.
         """
         ours = next(each for each in cls.__mro__ if each.__module__ == __name__)
-        error = cls.__new__(cls)
+        try:
+            error = cls.__new__(cls)
+        except TypeError:  # so may its `__new__`
+            error = ours.__new__(cls)  # type: ignore[call-overload]
         ours.__init__(error, **fields)  # type: ignore[misc]
         return error
 
@@ -128,7 +131,7 @@ class AllmError(Exception):
         return hash((type(self), self.reason, self.message))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self).from_fields, (self.to_fields(),))
+        return (type(self).from_fields, (self.to_fields(),), vars(self))
 
 
 class EngineError(AllmError):

@@ -69,8 +69,8 @@ class Provider:
 
 NEWER_CLAUDE = r"claude-(?:(?:fable|mythos)-|[a-z]+-(?:[5-9]|[1-9]\d)(?!\d))"
 """The beginning of the names of Claude 5 and newer; a longer number is the date of a snapshot."""
-NEWER_GPT = r"gpt-(?!35)(?:[5-9]|[1-9]\d)"
-"""The beginning of the names of `gpt-5` and newer; `gpt-35-turbo` is what Azure calls GPT-3.5."""
+NEWER_GPT = r"gpt-(?:[5-9]|(?![34])[1-9]\d)"
+"""The beginning of the names of `gpt-5` and newer. At Azure, GPT-3.5 is `gpt-35-turbo`, and deployments follow that."""
 # OpenAI's reasoning models, which OpenAI wants to be used through its Responses API.
 _REASONING = rf"{NEWER_GPT}|o[1-9]"
 # The chat variants do not reason, and refuse the options of those that do; fine-tuned models of these families reason.

@@ -13,6 +13,7 @@ import importlib
 import inspect
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -38,6 +39,7 @@ _SERVE = (
     "from allm_actors.engine.isolated import serve; serve()"
 )
 _LENGTH = struct.Struct(">Q")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _AFTERWARDS = 1.0  # seconds to read an answer after the child's end, and for a child to end after its answer
 _FLUSH = 0.5  # seconds to flush what the function has printed, which may block if nobody reads it
 _LOOK = 0.01  # seconds between two checks whether it has ended, where no thread watches it
@@ -365,7 +367,7 @@ def _means_the_same(made: Made) -> bool:
 
 def _types(signature: Signature) -> list[str]:
     # As texts: what matters is a type's name, and many objects inside of `Annotated` are equal to no other.
-    return [repr(argument.type) for argument in signature.arguments]
+    return [_ADDRESS.sub("", repr(argument.type)) for argument in signature.arguments]
 
 
 def _layers(function: Any) -> tuple[str, ...]:

@@ -187,12 +187,20 @@ def _finished(trace: TracebackType | None) -> TracebackType | None:
 def without_keys(
     error: AllmError, *keys: Secret | None, metadata: Mapping[str, Any] = {}, **ours: Any
 ) -> AllmError:
-    """`error` without these keys in foreign text, with the fields `ours` replaced and `metadata` added."""
+    """`error` without these keys in foreign text, with the fields `ours` replaced and `metadata` added.
+
+    What a class of the user's adds to it stays if it is a text, a number or None: anything else may contain the key.
+    """
     fields = {
         name: value if name in _OURS else scrub(value, *keys) for name, value in error.to_fields().items()
     }
     fields["metadata"] = {**fields["metadata"], **metadata}
-    return type(error).from_fields(fields | ours)
+    told = type(error).from_fields(fields | ours)
+    added = {
+        name: value for name, value in vars(error).items() if isinstance(value, str | int | float | None)
+    }
+    told.__dict__ = {name: scrub(value, *keys) for name, value in added.items()} | vars(told)
+    return told
 
 
 def scrub(value: Any, *keys: Secret | None) -> Any:

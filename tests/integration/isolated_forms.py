@@ -41,6 +41,15 @@ def two(arguments: dict, context: allm.ToolContext) -> str:
     return f"arguments={arguments!r} context={type(context).__name__}"
 
 
+class Marker:
+    """Says something of a type, and has no text of its own."""
+
+
+def marked(city: Annotated[str, Marker()], limit: Annotated[int, lambda: None] = 10) -> str:
+    """Search a city whose name is marked."""
+    return f"city={city!r} limit={limit!r}"
+
+
 def guarded(function):
     """A check that has the name of what it protects."""
 

@@ -30,6 +30,7 @@ FUNCTIONS = {
     "search": forms.search,
     "asearch": forms.asearch,
     "positional": forms.positional,
+    "marked": forms.marked,
     "contextual": forms.contextual,
     "one": forms.one,
     "two": forms.two,

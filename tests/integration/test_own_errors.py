@@ -111,6 +111,28 @@ def test_a_call_that_is_not_chat_ends_with_it(name: str) -> None:
     assert (raised.value.message, raised.value.status, raised.value.request_id) == ("code 7", 400, "r1")
 
 
+def test_what_it_adds_and_holds_no_key_is_there_where_a_key_may_have_to_be_taken_out() -> None:
+    class Hinting(allm.EmbeddingAdapterError):
+        def __init__(self, hint: str) -> None:
+            super().__init__("invalid_request", message="no")
+            self.hint, self.request = hint, object()
+
+        def __str__(self) -> str:
+            return f"{self.message}: {self.hint}"
+
+    class Embedder:
+        name = "mine"
+
+        def embed(self, _request: Any, call: Any) -> Any:
+            raise Hinting(f"try again with another key than {call.api_key.reveal()}")
+
+    engine = allm.Engine(embed_adapter=Embedder())
+    error = error_of(lambda: allm.embed(engine, ["a"], api_key="key.of-no-known-form-0123"))
+    assert isinstance(error, Hinting)
+    assert str(error) == "no: try again with another key than [REDACTED]"
+    assert not hasattr(error, "request")  # it may hold the key
+
+
 def test_an_embedding_in_chunks_says_how_much_was_done() -> None:
     def work(request: Any, _call: Any) -> Any:
         if request.input == ["b"]:

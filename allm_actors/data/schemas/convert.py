@@ -8,6 +8,7 @@ value, so a `Misfit` has a second text without that, for logs.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from enum import Enum
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -78,13 +79,21 @@ def _fields(made: Any) -> list[Any]:
     """The values of a dataclass, after its `__dict__`, if it has one, was completed and put into order."""
     fields = dataclasses.fields(made)
     own = getattr(made, "__dict__", None)
-    if own is None:
-        return [getattr(made, field.name, None) for field in fields]
-    there = {field.name: own.get(field.name, field.default) for field in fields if field.init}
-    whole = {name: value for name, value in there.items() if value is not dataclasses.MISSING} | own
-    if list(whole) != list(own):
-        object.__setattr__(made, "__dict__", whole)  # it may be frozen
-    return list(whole.values())
+    if own is not None:
+        there = {
+            field.name: own.get(field.name, field.default)
+            for field in fields
+            if field.init and not _is_kept_elsewhere(type(made), field.name)
+        }
+        whole = {name: value for name, value in there.items() if value is not dataclasses.MISSING} | own
+        if list(whole) != list(own):
+            object.__setattr__(made, "__dict__", whole)  # it may be frozen
+    return [getattr(made, field.name, None) for field in fields]
+
+
+def _is_kept_elsewhere(cls: type, name: str) -> bool:
+    """Whether the field is not in `__dict__`, but in a slot, or where another descriptor keeps it."""
+    return hasattr(inspect.getattr_static(cls, name, None), "__set__")
 
 
 def _with_integers(value: Any) -> Any:

@@ -42,8 +42,8 @@ def inlined(schema: Schema) -> Schema:
 
     tree: Schema = walk({key: value for key, value in schema.items() if key != "$defs"}, put_in)
     used = _names(tree)
-    if not _names(schema) <= reached.keys():
-        used = set(definitions)  # a reference goes into a definition
+    if not _names(schema) <= reached.keys() or any(map(_is_anchor, references(schema))):
+        used = set(definitions)  # a reference goes into a definition, or to an anchor in one
     needed = used.union(*(reached[name] for name in used))
     kept = {name: definition for name, definition in definitions.items() if name in needed}
     return tree | ({"$defs": kept} if kept else {})
@@ -57,6 +57,10 @@ def _name(reference: Any) -> str:
     """The name of the definition that is referred to; empty for any other reference."""
     named = isinstance(reference, str) and reference.startswith(DEFS)
     return reference.removeprefix(DEFS) if named else ""
+
+
+def _is_anchor(reference: str) -> bool:
+    return reference.startswith("#") and reference[1:2] not in ("", "/")
 
 
 def _reached(definitions: Schema) -> dict[str, set[str]]:

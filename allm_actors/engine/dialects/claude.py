@@ -107,10 +107,14 @@ def constrained(schema: Schema) -> Schema | None:
 
 def _constrained(schema: Schema) -> Schema:
     tree = {key: value for key, value in schema.items() if key not in ("default", "discriminator")}
-    if "oneOf" in tree:
+    if "oneOf" in tree and "anyOf" not in tree:
         tree["anyOf"] = tree.pop("oneOf")
     if "$ref" in tree and tree.keys() - {"$ref", "$defs"}:
-        tree["anyOf"] = [{"$ref": tree.pop("$ref")}]
+        alone = {"$ref": tree.pop("$ref")}
+        if "anyOf" in tree:
+            tree["allOf"] = [*tree.get("allOf", ()), alone]
+        else:
+            tree["anyOf"] = [alone]
     if "properties" in tree:
         tree.setdefault("additionalProperties", False)
     told = {key: value for key, value in tree.items() if key not in _KEYWORDS}

@@ -98,6 +98,7 @@ _TOO_LONG = re.compile(
 # https://github.com/deepseek-ai/awesome-deepseek-integration/issues/13; xAI's is from its answers.
 _FILTERED = re.compile(r"content_filter|policy|moderation|data_?inspection|flagged_input")
 _UNWANTED = re.compile(r"violates usage guidelines|content exists risk", re.IGNORECASE)
+_USED_UP = frozenset({"insufficient_quota", "ServiceQuotaExceededException"})  # waiting does not help
 _WRONG_KEY = re.compile(r"(?:incorrect|invalid) api[ _-]?key", re.IGNORECASE)
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid")
 _ERROR_TYPE = "x-amzn-errortype"  # AWS names the exception beside the body: `Name`, or `Name:http://…`
@@ -158,7 +159,7 @@ def wire_error(
     metadata: dict[str, Any] = {
         name: redact(value)[:100] for name, value in (("code", code), ("type", kind)) if value
     }
-    if code == "insufficient_quota" or kind == "insufficient_quota":
+    if {code, kind} & _USED_UP:
         metadata["retry"] = False
     did = f"answered {status}" if status is not None and status >= 300 else "reported an error"
     message = f"{row.label} {did}{': ' + words if words else ''}"

@@ -96,7 +96,8 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     if _thinks_too_late(body):
         del body["thinking"]
     _force_json(request, body)
-    headers = {**_HEADERS, "anthropic-beta": BETA} if _keep_stale_thoughts_out(body) else _HEADERS
+    _keep_stale_thoughts_out(body)
+    headers = {**_HEADERS, "anthropic-beta": BETA} if needs_beta(body.get("thinking")) else _HEADERS
     return HttpRequest(url=base_url + _PATH, body=json_body(body), headers=headers)
 
 
@@ -196,19 +197,16 @@ def _kinds(content: Any) -> list[str]:
     return [_KINDS.get(str(block.get("type")), "") for block in dicts_of(content)]
 
 
-def _keep_stale_thoughts_out(body: dict[str, Any]) -> bool:
-    """Keep a thought that would be refused out of the request. Returns whether that needs the beta feature."""
+def _keep_stale_thoughts_out(body: dict[str, Any]) -> None:
+    """Keep a thought that would be refused out of the request; see `claude`."""
     turns = dicts_of(body.get("messages"))
-    if not binds_thoughts(body.get("model")) or not any(
-        "thought" in _kinds(turn.get("content")) for turn in turns
-    ):
-        return False
+    thoughts = any("thought" in _kinds(turn.get("content")) for turn in turns)
+    if not thoughts or not binds_thoughts(body.get("model")):
+        return
     if is_disabled(body.get("thinking")):
         body["messages"] = [turn for turn in map(_without_thoughts, turns) if turn["content"]]
-        return False
-    thinking = leaving_out_stale(body.get("thinking"))
-    body["thinking"] = thinking
-    return needs_beta(thinking)
+    else:
+        body["thinking"] = leaving_out_stale(body.get("thinking"))
 
 
 def _without_thoughts(turn: dict[str, Any]) -> dict[str, Any]:

@@ -121,6 +121,8 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     extra = known(extra, row, model)
     if binds_thoughts(model):
         _keep_stale_thoughts_out(body, extra)
+    if needs_beta(extra.get("thinking")):
+        extra["anthropic_beta"] = [*dict.fromkeys([*(extra.get("anthropic_beta") or ()), BETA])]
     if extra:
         body["additionalModelRequestFields"] = extra
     return body | {name: given[name] for name in _FIELDS if name in given}
@@ -142,11 +144,8 @@ def _keep_stale_thoughts_out(body: dict[str, Any], extra: dict[str, Any]) -> Non
     if is_disabled(extra.get("thinking")):
         left = ({**turn, "content": _without_thoughts(turn["content"])} for turn in turns)
         body["messages"] = [turn for turn in left if turn["content"]]
-        return
-    thinking = leaving_out_stale(extra.get("thinking"))
-    extra["thinking"] = thinking
-    if needs_beta(thinking):
-        extra["anthropic_beta"] = [*dict.fromkeys([*(extra.get("anthropic_beta") or ()), BETA])]
+    else:
+        extra["thinking"] = leaving_out_stale(extra.get("thinking"))
 
 
 def _without_thoughts(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -191,7 +190,8 @@ def _before_documents(blocks: list[dict[str, Any]]) -> int:
 
 def _tool_config(request: Request, row: Provider) -> dict[str, Any] | None:
     choice = _tool_choice(request.tool_choice)
-    if not request.tools and (choice is not None or request.tool_choice == "none"):
+    chosen = choice is not None or request.tool_choice == "none"
+    if chosen and not request.tools and request.options.keys() & {"tools", "toolConfig"}:
         raise _no_choice(row)
     tools = request.tools if request.tool_choice != "none" else []
     if not tools:
@@ -201,7 +201,7 @@ def _tool_config(request: Request, row: Provider) -> dict[str, Any] | None:
     if not tools:
         return None
     config: dict[str, Any] = {"tools": [_tool(tool) for tool in tools]}
-    return config if choice is None else {**config, "toolChoice": choice}
+    return config if choice is None or not request.tools else {**config, "toolChoice": choice}
 
 
 def _no_choice(row: Provider) -> AdapterError:

@@ -65,7 +65,8 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     names = {call.id: call.name for message in request.messages for call in message.tool_calls}
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
     body["messages"] = [_message(message, names) for message in request.messages]
-    unwanted = () if _wants_tools(request.tool_choice, row) else ("tools",)
+    has_tools = bool(request.tools) or "tools" in request.options
+    unwanted = ("tools",) if has_tools and not _wants_tools(request.tool_choice, row) else ()
     if request.tools and not unwanted:
         body["tools"] = [tool_spec(tool) for tool in request.tools]
     wanted = _format(request.response_format)

@@ -154,6 +154,20 @@ class Mine(AdapterError):
         self.code = code
 
 
+class Hinting(AdapterError):
+    """One whose text needs what it adds, and whose making takes a number."""
+
+    def __new__(cls, count):
+        return super().__new__(cls)
+
+    def __init__(self, count):
+        super().__init__("rate_limited", message="slow down")
+        self.hint = f"wait {count} s"
+
+    def __str__(self):
+        return f"{self.message}: {self.hint}"
+
+
 class MyRefusal(ValidationError):
     """The same for a refusal."""
 
@@ -176,9 +190,11 @@ def test_a_copy_of_an_error_is_of_its_class_and_keeps_what_the_class_adds():
 
 
 def test_an_error_of_the_users_is_pickled_and_copied_with_its_fields():
-    for error in (Mine(7), MyRefusal(2)):
-        assert pickle.loads(pickle.dumps(error)) == error
-        assert copy.deepcopy(error) == error
+    for error in (Mine(7), MyRefusal(2), Hinting(9)):
+        for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+            assert again == error
+            assert vars(again) == vars(error)
+            assert str(again) == str(error)
 
 
 def test_an_error_is_shown_with_what_tells_it_from_others():

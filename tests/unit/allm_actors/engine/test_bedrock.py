@@ -199,6 +199,14 @@ def test_a_conversation_with_calls_declares_them_even_when_no_tool_may_be_called
     assert "toolConfig" not in sent(tools=[LOOK], tool_choice="none")
 
 
+@pytest.mark.parametrize("choice", [{"auto": {}}, "none"])
+def test_a_choice_of_no_tools_is_none(choice):
+    assert "toolConfig" not in sent(tool_choice=choice)
+    assert (
+        "toolChoice" not in sent(user("look"), called(CALL), answered("a"), tool_choice=choice)["toolConfig"]
+    )
+
+
 def test_a_format_is_said_beside_the_tools():
     schema = {"type": "object", "additionalProperties": False}
     wanted = {"type": "json_schema", "name": "n", "schema": schema}

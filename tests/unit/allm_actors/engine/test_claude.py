@@ -118,6 +118,14 @@ def test_what_the_caller_says_of_thinking_stays(provider):
 
 
 @both
+def test_what_the_caller_says_of_stale_thoughts_may_be_said_before_there_are_any(provider):
+    strict = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "error"}}
+    for model in (None, MODELS[provider].replace("fable-5-2", "opus-5")):
+        http = sent(provider, model=model, thought=False, thinking=strict)
+        assert told(provider, http) == (strict, BETA)
+
+
+@both
 @pytest.mark.parametrize(
     "thinking", [{"type": "between_tools"}, {"type": "enabled", "budget_tokens": 9}, "much"]
 )
@@ -223,6 +231,14 @@ def closed(**properties):
             closed(a={"type": "array", "items": TEXT, "description": "minItems: 2"}),
         ),
         (closed(a={"oneOf": [TEXT, NUMBER]}), closed(a={"anyOf": [TEXT, NUMBER]})),
+        (
+            closed(a={"oneOf": [TEXT], "anyOf": [TEXT, NUMBER]}),
+            closed(a={"anyOf": [TEXT, NUMBER], "description": "oneOf: [{'type': 'string'}]"}),
+        ),
+        (
+            {**closed(a={"$ref": "#/$defs/N", "anyOf": [NUMBER]}), "$defs": {"N": NUMBER}},
+            {**closed(a={"anyOf": [NUMBER], "allOf": [{"$ref": "#/$defs/N"}]}), "$defs": {"N": NUMBER}},
+        ),
         (closed(minimum=NUMBER), closed(minimum=NUMBER)),  # a property of that name
         (
             {"$ref": "#/$defs/City", "$defs": {"City": CITY}},

@@ -217,6 +217,8 @@ def test_the_providers_request_id_is_kept():
 @pytest.mark.parametrize("name", ["code", "type"])
 def test_an_empty_account_is_not_worth_another_try(name):
     assert refused(429, {"error": {name: "insufficient_quota"}}).metadata["retry"] is False
+    assert refused(400, {"error": {name: "ServiceQuotaExceededException"}}).metadata["retry"] is False
+    assert "retry" not in refused(429, {"error": {name: "rate_limit_exceeded"}}).metadata
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,7 @@ def test_a_forced_call_is_refused_and_none_means_no_tools():
     with pytest.raises(AdapterError, match="cannot force a tool call") as refused:
         sent(tools=[TOOL], tool_choice="required")
     assert refused.value.reason == "unsupported_feature"
+    assert "tools" not in sent(tool_choice={"type": "none"})  # of no tools
 
 
 def test_pictures_are_base64():

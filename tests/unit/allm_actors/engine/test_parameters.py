@@ -121,7 +121,7 @@ SAMPLING = {"temperature": 0.2, "top_p": 0.5, "top_k": 3}
         *[("openai", model, "none", True) for model in ("gpt-5.4", "gpt-5.6-sol", "gpt-6-luna")],
         *[("openai", model, "low", False) for model in ("gpt-5.4", "gpt-6-luna")],
         *[("openai", model, "low", True) for model in ("gpt-4o", "gpt-5-chat-latest")],
-        *[("azure", model, None, True) for model in ("our-deployment", "gpt-4o", "gpt-5.4")],
+        *[("azure", model, None, True) for model in ("our-deployment", "gpt-4o", "gpt-41", "gpt-5.4")],
         *[("azure", model, None, False) for model in ("gpt-5-nano", "gpt-6-luna")],
         ("azure", "our-deployment", "low", False),
         ("xai", "grok-4", "low", True),

@@ -67,6 +67,18 @@ class Counting:
         self.seen = [self.row]
 
 
+@dataclass
+class Animal:
+    name: str
+
+
+@dataclass(slots=True)
+class Cat(Animal):
+    """Only its own fields are in slots."""
+
+    lives: int = 9
+
+
 SEAT = {"deck": 2, "row": 4}
 
 
@@ -88,6 +100,8 @@ SEAT = {"deck": 2, "row": 4}
         ),
         ({"row": 4}, Counting, Counting(4)),
         ({"deck": 2.0, "row": 4.0}, Seat, Seat(4, deck=2)),
+        ({"lives": 3, "name": "Tom"}, Cat, Cat("Tom", lives=3)),
+        ({"name": "Tom"}, Cat, Cat("Tom")),
     ],
 )
 def test_equal_values_have_equal_texts_whoever_has_made_them(given, annotation, made):

@@ -56,6 +56,11 @@ def test_a_definition_stands_where_it_is_used(schema, form):
     assert repr(schema) == before
 
 
+def test_a_definition_that_an_anchor_names_stays():
+    schema = of({"City": {**CITY, "$anchor": "city"}, "N": TEXT}, a={"$ref": "#city"}, b=ref("N"))
+    assert inlined(schema) == {**schema, "properties": {"a": {"$ref": "#city"}, "b": TEXT}}
+
+
 def test_what_refers_to_itself_stays_a_definition():
     tree = of({}, next=ref("Tree"), at=ref("City"))
     schema = of({"Tree": tree, "City": CITY, "Trip": of({}, to=ref("City"))}, a=ref("Tree"), b=ref("Trip"))
