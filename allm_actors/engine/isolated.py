@@ -81,6 +81,12 @@ def address_of(tool: Tool) -> Address:
     if _is(found, tool.handler) or (isinstance(found, Tool) and found.handler is tool.handler):
         return Address(module, name, None, _layers(tool.handler))
     if made is None or not _is(found, made.function):
+        again = found.handler if isinstance(found, Tool) else found
+        if type(again) is type(named) and _layers(again) in (_layers(named), _layers(tool.handler)):
+            why = (
+                f"{name!r} of {module} is another one since that module was loaded again; make the tool anew"
+            )
+            raise _unreachable(tool, why)
         why = (
             f"{name!r} of {module} is not what the tool calls (which is bound to an object, or is a wrapper with "
             "the name of what it wraps); call it in a function at the top level of a module"

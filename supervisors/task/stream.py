@@ -131,7 +131,9 @@ class Stream:
 
     def _wait(self) -> None:
         awaited = [each.task.ref for each in self._awaited() if not each.task.done()]
-        if len(awaited) == 1:  # if any of several will do, a circle through one of them is none
+        bounded = self._timeout is not None and self._on_timeout == "kill_task"
+        if len(awaited) == 1 and not bounded:
+            # If any of several will do, or the task is killed in time, a circle through one of them is none.
             self._bell.target = awaited[0]
         self._bell.host = self._running[0].task.ref.dispatcher
         self._bell.get()

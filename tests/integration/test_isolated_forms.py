@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import importlib
 import inspect
 import json
 import pickle
@@ -227,6 +228,25 @@ def test_a_guard_is_refused_before_the_model_is_asked():
     engine = allm.Engine("fake", tools=[parts(forms.guarded(forms.one))], adapter_opts={"scripts": []})
     with pytest.raises(ValueError, match=r"'one' of .* is not what the tool calls"):
         allm.chat(engine, [allm.user("hi")])
+
+
+def test_a_tool_of_a_module_that_was_loaded_again_has_to_be_made_anew(monkeypatch, tmp_path):
+    source = (
+        "import allm_actors as allm\n\ndef f(x: int) -> int:\n    return x\n\n"
+        "@allm.tool(isolation='process')\ndef g(x: int) -> int:\n    'A tool.'\n    return x\n"
+    )
+    (tmp_path / "loaded_by_a_test.py").write_text(source)
+    monkeypatch.delitem(sys.modules, "loaded_by_a_test", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import loaded_by_a_test as module
+
+    before = [allm.tool(module.f, isolation="process"), module.g]
+    importlib.reload(module)
+    for tool in before:
+        with pytest.raises(ValueError, match=r"module was loaded again; make the tool anew"):
+            address_of(tool)
+    assert address_of(allm.tool(module.f, isolation="process")).name == "f"
+    assert address_of(module.g).name == "g"
 
 
 def test_annotations_that_mean_something_else_there_are_refused():

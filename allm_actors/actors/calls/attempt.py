@@ -78,7 +78,11 @@ def _told(method: Callable[..., Any], error: BaseException, capability: Capabili
     """The error for the caller: AllmError, TypeError and ValueError unchanged, anything else as the adapter's fault."""
     if isinstance(error, AllmError | TypeError | ValueError):
         return error
-    raised = str(error) if isinstance(error, AdapterFailed) else f"{type(error).__name__}: {error}"
+    raised = (
+        str(error)
+        if isinstance(error, AdapterFailed)
+        else f"{type(error).__name__}: {error}".removesuffix(": ")
+    )
     text = f"{_name(method)} raised {raised}; an adapter must not raise that"
     return capability.error("unknown", message=text, metadata={"cause": "adapter_raised"})
 

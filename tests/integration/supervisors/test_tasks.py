@@ -604,6 +604,21 @@ def test_a_stream_and_a_task_of_it_that_asks_its_consumer_are_told(
     assert isinstance(ask(agent, stream), Deadlock)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_task_that_asks_its_consumer_and_is_killed_in_time_costs_no_other_result(
+    tasks: TaskSupervisorRef, agent: Any, ordered: bool
+) -> None:
+    def work(n: int) -> Any:
+        return agent.ask("x", timeout=None) if n == 1 else n
+
+    def stream(self: Agent) -> Any:
+        results = tasks.async_stream(work, [0, 1, 2], ordered=ordered, timeout=0.05, on_timeout="kill_task")
+        return list(results)
+
+    answer = ask(agent, stream)
+    assert sorted(answer, key=str) == sorted([Returned(0), Ended("timeout"), Returned(2)], key=str)
+
+
 def test_a_stream_that_takes_whichever_is_done_first_is_in_no_circle_while_others_run(
     tasks: TaskSupervisorRef, agent: Any, gate: Gate
 ) -> None:
