@@ -8,6 +8,7 @@ The rule of this file: nothing that waits waits longer than `SOON`, and it waits
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -147,6 +148,15 @@ class Worker(Process):
 
     def terminate(self, reason: Any) -> None:
         self.log.add("-", self.id)
+
+
+@pytest.fixture
+def _eager_switching() -> Iterator[None]:
+    """Threads that take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pykka
@@ -235,14 +234,6 @@ def test_a_process_that_ends_by_itself_as_it_is_killed_leaves_the_burial_to_the_
         assert ref.exit_reason is KILLED
         assert names.names() == []
         names.go.set()
-
-
-@pytest.fixture
-def _eager_switching() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def killed_while_asked(ref: Any) -> list[Future[Any]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -19,14 +17,6 @@ from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.system import System
 from supervisors.testing import Event
 from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher, beside, often, simulated
-
-
-@pytest.fixture
-def _eager_switching() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 class Answering(Process):
