@@ -261,6 +261,9 @@ class WorkerDispatcher(Dispatcher):
             self._asking, untold, self._untold = False, self._untold, False
         if untold:  # not under the lock: a log handler may send to a process
             log.error("no thread could be started for %s; its work waits until one can", name)
+        self._serve_or_ask_again(name)
+
+    def _serve_or_ask_again(self, name: str) -> None:
         try:
             self._serve()
         except MemoryError:  # before there was a thread to start

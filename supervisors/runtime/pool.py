@@ -149,7 +149,9 @@ class PoolDispatcher(WorkerDispatcher):
 
     def _broken(self, worker: Worker) -> None:
         with self._lock:
-            if not worker.blocked and worker.zombie is None and worker not in self._spares:
+            if worker in self._spares:
+                self._spares.remove(worker)
+            elif not worker.blocked and worker.zombie is None:
                 self._active -= 1
         super()._broken(worker)
 

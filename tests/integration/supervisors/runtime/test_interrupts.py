@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from supervisors.process import Process
 from supervisors.runtime import dispatch
 from supervisors.runtime.dispatch import Dispatcher, Worker, WorkerDispatcher
 from supervisors.runtime.loop import LoopDispatcher
@@ -200,3 +203,36 @@ def test_a_process_goes_on_with_another_thread_when_its_own_was_struck(
             ref.tell(message)
         assert log.take(2) == ["first", "second"]
     assert len(struck) == 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    ("dispatcher", "idle"),
+    [(ThreadDispatcher(linger=0.1), "_idle"), (PoolDispatcher(1, linger=0.1), "_spares")],
+    ids=["threads", "pool"],
+)
+def test_a_thread_that_was_struck_while_idle_is_not_called_again(
+    dispatcher: WorkerDispatcher, idle: str
+) -> None:
+    def all_at_once(number: int) -> None:
+        together = threading.Barrier(number)
+
+        def meet(process: Process) -> bool:
+            with process.blocking():
+                return together.wait(SOON) >= 0
+
+        met = [Echo.start().ask(meet, block=False) for _ in range(number)]
+        assert all(each.get(timeout=SOON) for each in met)
+
+    with System(dispatcher=dispatcher):
+        all_at_once(3)
+        while not (workers := list(getattr(dispatcher, idle))):  # soon: they have met
+            all_at_once(1)
+        threads = [each.thread for each in workers]
+        for thread in threads:
+            strike = ctypes.pythonapi.PyThreadState_SetAsyncExc
+            strike(ctypes.c_ulong(thread.ident), ctypes.py_object(MemoryError))
+        for thread in threads:  # each ends when its time as an idle one is over
+            thread.join(SOON)
+            assert not thread.is_alive()
+        all_at_once(3)

@@ -21,6 +21,7 @@ from supervisors import (
     Sim,
     Supervisor,
     System,
+    ThreadDispatcher,
     Timeout,
     call,
     child,
@@ -351,3 +352,21 @@ def test_what_is_dropped_while_it_is_held_is_no_signal(system: System, log: Log)
         suspend(ref)
     resume(ref)
     assert log.take(2) == ["down", 2]
+
+
+@pytest.mark.real("what is counted are threads")
+def test_threads_of_a_busy_moment_end_although_there_is_always_something_to_do() -> None:
+    before = set(threading.enumerate())
+
+    def ours() -> set[threading.Thread]:
+        return set(threading.enumerate()) - before
+
+    with System(dispatcher=ThreadDispatcher(linger=0.05)):
+        together = threading.Barrier(20)
+        answers = [Echo.start().ask(lambda _: together.wait(SOON), block=False) for _ in range(20)]
+        for answer in answers:
+            answer.get(timeout=SOON)
+        ref, until = Echo.start(), time.monotonic() + SOON
+        while len(ours()) > 2 and time.monotonic() < until:
+            assert ref.ask("hello", timeout=SOON) == "hello"
+        assert len(ours()) <= 2
