@@ -1,12 +1,13 @@
 """What a turn with tools costs when the model answers at once: 8 turns of 4 parallel tools that do nothing.
 
-    python -m benchmarks.loop [-r 5] [--probes DIR] [subject ...]
+    python -m benchmarks.loop [-r 5] [--probes DIR] [--free] [subject ...]
 
 The model is the scripted provider, nothing touches a network, and 32 answers are checked. The floors do the same amount
 of tool calls with no library at all: plain calls, one asyncio task each, one job of a thread pool each. `allm …` are
 whole chats: actors, supervision, validation, events and results included; `def` tools run on threads, `async def` tools
 on the event loop. Peers run where they can be imported, `PYTHONPATH` of another environment included, and are skipped
 where they cannot. With `--probes`, what actors alone would take: those of a module `pooled` in that directory.
+With `--free`, a subject may use all CPUs: what hands work between threads then also carries it from one CPU to another.
 """
 
 from __future__ import annotations
@@ -189,8 +190,9 @@ COLUMNS = (
 
 
 if __name__ == "__main__":
-    asked = arguments(__doc__, SUBJECTS, {"--probes": {"metavar": "DIR"}})
+    options: dict[str, dict[str, Any]] = {"--probes": {"metavar": "DIR"}, "--free": {"action": "store_true"}}
+    asked = arguments(__doc__, SUBJECTS, options)
     asked.subjects = asked.subjects or [name for name in SUBJECTS if asked.probes or name != PROBE]
-    samples = measure("benchmarks.loop", SUBJECTS, asked, probes=asked.probes)
+    samples = measure("benchmarks.loop", SUBJECTS, asked, pinned=not asked.free, probes=asked.probes)
     title = f"{TURNS} turns of {PARALLEL} parallel tools"
     show(title, COLUMNS, samples, _fastest(samples))
