@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
-from supervisors.errors import ReplyError, SupervisorError
+from supervisors.errors import ProcessDown, ReplyError, SupervisorError
 from supervisors.process import From, Future, Process
 from supervisors.reasons import KILLED
 from supervisors.registry import Name, resolve
@@ -86,12 +86,19 @@ class Inspected(Process):
         if type(signal) is not From or type(signal.message) is not _Order:
             super()._actor_on_control(signal)
             return
+        self._actor_request = (
+            signal  # published, so that a killer who comes from now on finds it; or came before
+        )
+        if self._actor_ref.actor_inbox.closed:
+            signal.settle_exception(ProcessDown(KILLED, self._actor_ref))
+            return
         try:
             signal.settle(signal.message.do(self))
         except Exception as exc:  # noqa: BLE001 - goes to the operator, and does not end the server
             signal.settle_exception(exc)
         except BaseException as exc:  # noqa: BLE001 - as in every handler: it ends its process, and only that
             self._actor_failed(exc, signal)
+        self._actor_request = None
 
     def _actor_passes(self, item: object) -> bool:
         if self._actor_suspended:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from supervisors.errors import ProcessDown, ProcessKilled
+from supervisors.genserver import GenServer
+from supervisors.inspection import get_state
 from supervisors.process import Process, exit
 from supervisors.reasons import KILLED
 from supervisors.runtime.loop import LoopDispatcher
@@ -63,6 +65,24 @@ def test_a_kill_tells_everybody_while_the_handler_still_hangs(system: System, lo
         with pytest.raises(ProcessDown) as down:
             future.get(timeout=SOON)
         assert down.value.reason is KILLED
+    hung.release.set()
+    assert hung.left.wait(SOON)
+
+
+@pytest.mark.real(HANGS)
+def test_a_kill_tells_an_operator_whose_look_hangs(system: System) -> None:
+    hung = Hung()
+
+    class Seen(GenServer):
+        def inspect_state(self) -> Any:
+            return hung(self)
+
+    ref = Seen.start()
+    look = beside(lambda: get_state(ref, timeout=None))
+    assert hung.entered.wait(SOON)
+    exit(ref, "kill")
+    with pytest.raises(ProcessDown):
+        look.get(timeout=SOON)
     hung.release.set()
     assert hung.left.wait(SOON)
 
