@@ -339,6 +339,17 @@ def test_a_turn_that_is_dropped_unread_is_warned_of(host):
     assert told == []
 
 
+def test_who_takes_a_turn_for_its_result_is_told_where_that_is(host):
+    turn = host.session("s", fake(says("one"))).reply("hi")
+    with pytest.raises(
+        AttributeError, match=r"'Turn' object .* 'text'; its result has: `\.result\(\)\.text`"
+    ):
+        _ = turn.text
+    with pytest.raises(AttributeError, match=r"^'Turn' object has no attribute 'txt'$"):
+        _ = turn.txt
+    assert turn.result().text() == "one"
+
+
 def test_a_turn_whose_reader_gave_up_waiting_for_it_was_not_unread():
     async def main():
         async with allm.Host() as host:

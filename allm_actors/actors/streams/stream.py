@@ -23,9 +23,12 @@ from allm_actors.actors.loops import current_loop
 from allm_actors.data import (
     AskUserRequested,
     ChatCompleted,
+    ChatResult,
     Event,
     RawChunk,
+    Response,
     StepCompleted,
+    StepResult,
     TextDelta,
     ToolCallDelta,
     ToolExecutionCompleted,
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 else:  # a default is Python 3.13's
     R_co, E_co = TypeVar("R_co", covariant=True), TypeVar("E_co", covariant=True)
 
+_FOLDED = (ChatResult, StepResult, Response)
 _LOOP_EVENTS = (
     ToolExecutionStarted,
     ToolExecutionCompleted,
@@ -126,8 +130,16 @@ class EventStream(Generic[R_co, E_co]):
     Thread: one reader at a time, on any thread or event loop.
     """
 
-    if not TYPE_CHECKING:  # `EventStream[ChatResult]`, without the other parameter, which has a default
+    if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+        # `EventStream[ChatResult]`, without the other parameter, which has a default
         __class_getitem__ = classmethod(GenericAlias)
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError, and say where a name of the result is to be had."""
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if not name.startswith("_") and any(hasattr(each, name) for each in _FOLDED):
+                text = f"{text}; its result has: `.result().{name}`, or `(await …).{name}` in a coroutine"
+            raise AttributeError(text, name=name, obj=self)
 
     def __init__(self, source: Source | None, channel: Channel, view: View | None = None) -> None:
         self._source = source  # None: it has begun
