@@ -8,6 +8,8 @@ two.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from allm_actors.data.messages import Message, ToolCall
@@ -66,10 +68,11 @@ def open_calls(messages: list[Message]) -> dict[int, list[ToolCall]]:
 
 
 def behind_their_calls(messages: list[Message]) -> list[Message]:
-    """The messages with each late answer moved directly after its call.
+    """The messages with each late answer moved directly after its call, and answers in the order of their calls.
 
     Hardly any provider accepts an answer after other messages, such as a user's. If moving would put a
-    message of the model's last, for it to continue, nothing is moved.
+    message of the model's last, for it to continue, nothing is moved. Where a provider has no ids for calls,
+    the order alone tells which call an answer is for.
     """
     steps: list[list[Message]] = []  # a message that is no answer, then the answers to its calls
     callers: dict[Any, list[list[Message]]] = {}  # by the id of a call; the last one is the nearest
@@ -86,9 +89,44 @@ def behind_their_calls(messages: list[Message]) -> list[Message]:
         if message.role == "assistant":
             for call in _calls(message):
                 callers.setdefault(call.id, []).append(steps[-1])
+    if not late and all(map(_is_as_called, steps)):
+        return messages
     moved = [message for step in steps for message in step]
-    goes_on = late and moved[-1].role == "assistant" and messages[-1].role == "tool"
-    return moved if late and not goes_on else messages
+    goes_on = moved[-1].role == "assistant" and messages[-1].role == "tool"
+    return _as_called(messages if goes_on or not late else moved)
+
+
+def _is_as_called(step: list[Message]) -> bool:
+    """Whether a message with calls is followed by one answer to each, in their order, or by one at most."""
+    return len(step) < 3 or [each.tool_call_id for each in step[1:]] == [call.id for call in _calls(step[0])]
+
+
+def _as_called(messages: list[Message]) -> list[Message]:
+    """The messages with the answers that follow each other in the order of their calls."""
+    open_places: dict[Any, list[int]] = {}  # by the id of a call; the next one to be answered is last
+    placed: list[tuple[int, Message]] = []
+    made, before, jumbled = 0, -1, False
+    for message in messages:
+        place = -1
+        if message.role == "tool":
+            waiting = open_places.get(message.tool_call_id)
+            place = waiting.pop() if waiting else before  # an answer to nothing stays where it is
+            jumbled = jumbled or place < before
+        elif message.role == "assistant":
+            calls = _calls(message)
+            for at in reversed(range(len(calls))):
+                open_places.setdefault(calls[at].id, []).append(made + at)
+            made += len(calls)
+        placed.append((place, message))
+        before = place
+    if not jumbled:
+        return messages
+    runs = groupby(placed, key=lambda each: each[1].role == "tool")
+    return [
+        message
+        for is_answers, run in runs
+        for _, message in (sorted(run, key=itemgetter(0)) if is_answers else run)
+    ]
 
 
 def _sort(messages: list[Any]) -> tuple[dict[int, dict[Any, ToolCall]], list[tuple[list[Any], str]]]:

@@ -15,6 +15,7 @@ a message goes to any provider.
     a call of an unknown tool, with a name that no  the name with `_` for characters that are not allowed
     tool can have
     an answer that comes after other messages       the answer right after its call, then those messages
+    answers in another order than their calls       in the order of the calls
 
 Source: the patterns are those of the providers' own refusals; see the rows of `catalog`.
 """

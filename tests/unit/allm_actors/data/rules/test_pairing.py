@@ -1,4 +1,4 @@
-"""An answer belongs behind its call, and whoever looks for open calls finds those that nobody has answered."""
+"""An answer belongs behind its call, in the order of the calls; who looks for open calls finds all that are."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,13 +34,15 @@ def late_answers(draw):
 
 
 def is_near(messages):
-    """Whether nothing but answers stands between a call and its answer."""
-    near = set()
+    """Whether nothing but the answers to earlier calls of the same message stands between a call and its answer."""
+    near = []
     for message in messages:
         if message.role != "tool":
-            near = {call.id for call in message.tool_calls}
+            near = [call.id for call in message.tool_calls]
         elif message.tool_call_id not in near:
             return False
+        else:
+            del near[: near.index(message.tool_call_id) + 1]
     return True
 
 
@@ -71,7 +73,7 @@ def test_what_is_repaired_answers_exactly_what_is_open(messages, data):
 def test_the_answers_of_two_steps_find_their_own():
     messages = [HI, calling("a", "b"), HURRY, answer("b"), calling("c"), answer("a"), HURRY, answer("c")]
     hi, ab, hurry, b, c, a, again, of_c = messages
-    assert behind_their_calls(messages) == [hi, ab, b, a, hurry, c, of_c, again]
+    assert behind_their_calls(messages) == [hi, ab, a, b, hurry, c, of_c, again]
 
 
 def test_where_the_model_would_go_on_with_what_it_said_meanwhile_the_answer_stays():
@@ -81,6 +83,16 @@ def test_where_the_model_would_go_on_with_what_it_said_meanwhile_the_answer_stay
     for last in (HURRY, wait):
         hi, call, hurry, _, late, end = [*messages, last]
         assert behind_their_calls([*messages, last]) == [hi, call, late, hurry, wait, end]
+
+
+def test_answers_that_stay_are_in_the_order_of_their_calls_too():
+    hi, ab, wait, b, a = messages = [HI, calling("a", "b"), allm.assistant("wait"), answer("b"), answer("a")]
+    assert behind_their_calls(messages) == [hi, ab, wait, a, b]
+
+
+def test_of_two_calls_of_one_id_the_first_is_answered_first():
+    messages = [HI, calling("a", "b", "a"), allm.tool_result("a", 1), answer("b"), allm.tool_result("a", 2)]
+    assert behind_their_calls(messages) is messages
 
 
 def test_two_calls_of_one_id_are_repaired_once():
@@ -96,5 +108,5 @@ def test_an_id_that_is_used_again_is_that_of_the_nearest_call():
 
 
 def test_an_answer_to_nothing_stays_where_it_is():
-    messages = [answer("x"), HI, answer("y")]
+    messages = [answer("x"), HI, calling("a", "b"), answer("a"), answer("y"), answer("b")]
     assert behind_their_calls(messages) is messages
