@@ -10,7 +10,7 @@ that. An answer is whole at `message_stop`; only then is a tool call complete.
     its thinking_delta                             RawChunk(("thinking_delta", {"index": …, "delta": …}))
     a tool_use block, its input_json_delta         ToolCallStarted, ToolCallDelta per fragment
     a tool_use of `respond_with_json_…`            TextDelta per fragment: it is the answer, not a call; another one in
-                                                   the same answer is ignored
+                                                   the same answer is ignored. Without a fragment it is `{}`
     message_delta                                  stop_reason and usage
     message_stop                                   RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
@@ -63,6 +63,7 @@ _FINISHES: dict[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+_CUT_OFF = ("length", "content_filter")
 _PLAIN = ("text", "tool_use")
 _SILENT = ("content_block_stop", "ping")
 
@@ -290,6 +291,9 @@ class Decoder(AnswerDecoder[ServerEvent]):
                 self._on_json(block, json_text(given), events)  # it came at once, in the block's beginning
         finish = None if self._stop is None else _FINISHES.get(self._stop, "other")
         if self._structure is not None:
+            if finish not in _CUT_OFF and not "".join(self._structure.fragments).strip():
+                # `{}` is streamed as no text at all.
+                self._on_json(self._structure, json_text(self._structure.wire.get("input") or {}), events)
             self._tell_structured(self._structure)
             finish = "stop" if finish == "tool_calls" else finish
         self._keep_state()

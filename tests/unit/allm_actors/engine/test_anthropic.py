@@ -356,6 +356,25 @@ class TestDecode:
         last = stream(START, block, half, ended("max_tokens"), STOP)[-1]
         assert (last.finish_reason, last.message.content) == ("length", '{"a":')
 
+    @pytest.mark.parametrize("whole", [True, False])
+    @pytest.mark.parametrize("fragments", [[], [""], [" ", "\n"]])
+    @pytest.mark.parametrize(
+        ("stop", "text", "finish"),
+        [("tool_use", "{}", "stop"), ("max_tokens", "", "length"), ("refusal", "", "content_filter")],
+    )
+    def test_a_structure_without_a_word_is_an_empty_object_unless_it_was_cut_off(
+        self, stop, text, finish, fragments, whole
+    ):
+        if whole:
+            body = {**START["message"], "type": "message", "content": [STRUCTURE], "stop_reason": stop}
+            events = DIALECT.decode_body(json.dumps(body).encode(), ROW)
+        else:
+            told = [more(0, type="input_json_delta", partial_json=each) for each in fragments]
+            events = stream(START, begun(0, **STRUCTURE), *told, ended(stop), STOP)
+        last = events[-1]
+        assert (last.message.content.strip(), last.finish_reason) == (text, finish)
+        assert "".join(e.delta for e in events if isinstance(e, TextDelta)) == last.message.content
+
     def test_usage_counts_what_the_cache_had(self):
         usage = stream(START, ended(cache_read_input_tokens=10, cache_creation_input_tokens=5), STOP)[
             -1
