@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from allm_actors.data import AdapterError, Event, Request
@@ -109,7 +109,8 @@ class ChatDialect:
     `encode(request, row, base_url)` returns the streaming request without its key, and raises `ValidationError`
     for what the format cannot express. The request is in common words (see `preflight`): its `tool_choice` is
     None, 'auto', 'none', 'required', a tool's name, or the provider's own mapping, passed on as it is.
-    `decoder(row)` is for one response. `stream_types` are the content types of its streams; JSON of any other
+    `decoder(row)` is for one response, and `decoder_for(request)`, if there is one, makes those that know what was
+    asked. `stream_types` are the content types of its streams; JSON of any other
     type is an answer that was not streamed. `requires_structured_finalize` says whether a request's tools and
     its response format need two separate calls in this format. `decode_error(failure, row)` returns the error
     for an error response.
@@ -120,6 +121,11 @@ class ChatDialect:
     stream_types: frozenset[str] = SSE
     requires_structured_finalize: Callable[[Request], bool] = _never
     decode_error: Callable[[HttpFailure, Provider], AdapterError] = http_error
+    decoder_for: Callable[[Request], Callable[[Provider], AnswerDecoder[Any]]] | None = None
+
+    def answering(self, request: Request) -> ChatDialect:
+        """This dialect, whose decoder is for answers to this request."""
+        return self if self.decoder_for is None else replace(self, decoder=self.decoder_for(request))
 
     def decode_body(self, body: bytes, row: Provider) -> list[Event]:
         """The events of an answer that came whole, without `MessageStarted`."""

@@ -132,7 +132,7 @@ class RemoteAdapter:
         request = spelled_out(fitted(request, self._row))
         http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)
-        return dialect, completed(http, self._row, call.options, key), key
+        return dialect.answering(request), completed(http, self._row, call.options, key), key
 
     def _dialect_name(self, request: Request, endpoint: str | None = None) -> str:
         return dialect_of(self._row, request.options.get("model", request.model), endpoint)

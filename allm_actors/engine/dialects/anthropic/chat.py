@@ -10,9 +10,10 @@ every field except the forced tool of structured output.
                                       cut off: it would be refused for as long as the conversation lasts. See `claude`
                                       for those whose beginning has changed
     tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
-    response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
-                                      called in their place; see `events`. A model that thinks is not forced; one
-                                      that never can be gets output_config.format, if the schema allows it
+    response_format json_schema       a tool `respond_with_json_<name>` (and a number, if the user has one of that name)
+                                      that must be called, or, beside tools, may be called in their place; see
+                                      `events`. A model that thinks is not forced; one that never can be gets
+                                      output_config.format, if the schema allows it
     max_tokens                        max_tokens; by default 1024, but 64000, which these allow, for models that think
                                       unless told not to: it limits their thoughts and their answer together
     documents                         document blocks: a PDF, or a text, which is text/plain whatever kind it is
@@ -24,7 +25,8 @@ Source: https://docs.anthropic.com/en/api/messages, and recorded exchanges.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import groupby, takewhile
 from operator import itemgetter
 from typing import Any, Final
@@ -150,29 +152,46 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     wanted = request.response_format
     if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema" or "schema" not in wanted:
         return
-    config = dict_of(body.get("output_config"))
-    if "format" in config or _has_answered(request.messages):
+    config, own = dict_of(body.get("output_config")), _names(request)
+    if "format" in config or _has_answered(request.messages, own):
         return
     held = None if can_be_forced(body.get("model")) else constrained(wanted["schema"])
     if held is not None:
         body["output_config"] = {**config, "format": {"type": "json_schema", "schema": held}}
         return
-    name = _NO_NAME.sub("_", f"{JSON_TOOL}{wanted.get('name') or 'answer'}")[:_LONGEST_NAME]
+    name = _json_tool(wanted.get("name") or "answer", own)
     description = "Return the final result as a JSON object matching the schema."
     tool = {"name": name, "description": description, "input_schema": wanted["schema"]}
-    own = body.get("tools") if request.tool_choice != "none" else None
+    others = body.get("tools") if request.tool_choice != "none" else None
     body["tools"] = [*body.get("tools", ()), tool]
-    body["tool_choice"] = _forced(name, beside=bool(own), asked=_may_not_be_forced(body))
+    body["tool_choice"] = _forced(name, beside=bool(others), asked=_may_not_be_forced(body))
 
 
-def _has_answered(messages: Iterable[Message]) -> bool:
+def _names(request: Request) -> frozenset[str]:
+    """The names of the user's tools, those in the provider's own words among them."""
+    raw = dicts_of(request.options.get("tools"))
+    return frozenset([*(tool.name for tool in request.tools), *(str(tool.get("name")) for tool in raw)])
+
+
+def _json_tool(wanted: str, own: frozenset[str]) -> str:
+    """The name of the tool whose call is the answer; none of the user's tools has it."""
+    name = fits = _NO_NAME.sub("_", f"{JSON_TOOL}{wanted}")[:_LONGEST_NAME]
+    number = 1
+    while fits in own:
+        number += 1
+        fits = f"{name[: _LONGEST_NAME - 4]}_{number}"
+    return fits
+
+
+def _has_answered(messages: Iterable[Message], own: frozenset[str]) -> bool:
     """Whether the last step has a call of the JSON tool as an ordinary tool call: forced again, it would never end.
 
     No answer decoded here has such a call, because it becomes the answer's text; messages from elsewhere may.
     """
     spoken = [message for message in messages if message.role != "system"]
     step = takewhile(lambda message: message.role != "user", reversed(spoken))
-    return any(call.name.startswith(JSON_TOOL) for message in step for call in message.tool_calls)
+    called = {call.name for message in step for call in message.tool_calls}
+    return any(name.startswith(JSON_TOOL) for name in called - own)
 
 
 def _forced(name: str, *, beside: bool, asked: bool) -> dict[str, Any]:
@@ -356,4 +375,8 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
 
 
-DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder)
+def _decoder_for(request: Request) -> Callable[[Provider], Decoder]:
+    return partial(Decoder, own=_names(request))
+
+
+DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder, decoder_for=_decoder_for)

@@ -9,8 +9,8 @@ that. An answer is whole at `message_stop`; only then is a tool call complete.
     a thinking block                               RawChunk(("thinking_start", {"index": …})), even without thoughts
     its thinking_delta                             RawChunk(("thinking_delta", {"index": …, "delta": …}))
     a tool_use block, its input_json_delta         ToolCallStarted, ToolCallDelta per fragment
-    a tool_use of `respond_with_json_…`            TextDelta per fragment: it is the answer, not a call; another one in
-                                                   the same answer is ignored. Without a fragment it is `{}`
+    a tool_use of `respond_with_json_…`, which is  TextDelta per fragment: it is the answer, not a call; another one in
+    none of the user's tools                       the same answer is ignored. Without a fragment it is `{}`
     message_delta                                  stop_reason and usage
     message_stop                                   RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
@@ -27,7 +27,7 @@ Source: https://docs.anthropic.com/en/api/messages-streaming, and recorded strea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -139,12 +139,13 @@ class Block:
 
 
 class Decoder(AnswerDecoder[ServerEvent]):
-    """One response's decoder."""
+    """One response's decoder; `own` are the names of the user's tools."""
 
-    __slots__ = ("_blocks", "_order", "_started", "_stop", "_structure")
+    __slots__ = ("_blocks", "_order", "_own", "_started", "_stop", "_structure")
 
-    def __init__(self, row: Provider) -> None:
+    def __init__(self, row: Provider, own: Container[str] = ()) -> None:
         super().__init__(row, SseDecoder(), usage_fields)
+        self._own = own
         self._blocks: dict[int, Block] = {}
         self._order: list[Block] = []
         self._structure: Block | None = None  # the first block that is the answer
@@ -252,7 +253,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     def _on_tool_use(self, block: Block, wire: dict[str, Any], events: list[Event]) -> None:
         name = text_of(wire.get("name"))
-        if name is not None and name.startswith(JSON_TOOL):
+        if name is not None and name.startswith(JSON_TOOL) and name not in self._own:
             block.is_answer = True
             self._structure = self._structure or block
             return

@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from allm_actors.data import (
@@ -24,6 +25,7 @@ from allm_actors.engine.wire import HttpFailure
 
 ROW = PROVIDERS["anthropic"]
 TOOL = Tool(name="look", description="Looks.", schema={"type": "object"})
+NAMESAKE = Tool(name="respond_with_json_city", description="Looks.", schema={"type": "object"})
 SCHEMA = {"type": "json_schema", "name": "city", "schema": {"type": "object"}, "strict": True}
 
 
@@ -47,9 +49,9 @@ def result(call_id, content):
     return Message(role="tool", content=content, tool_call_id=call_id)
 
 
-def stream(*events):
+def stream(*events, dialect=DIALECT):
     lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
-    decoder = DIALECT.decoder(ROW)
+    decoder = dialect.decoder(ROW)
     return decoder.feed("".join(lines).encode()) + decoder.end()
 
 
@@ -203,6 +205,7 @@ class TestEncode:
         told = answer(ToolCall(id="1", name="respond_with_json_city", arguments={}))
         step = [user("a"), told, result("1", "ok")]
         assert "tools" not in sent(*step, response_format=SCHEMA)
+        assert len(sent(*step, tools=[NAMESAKE], response_format=SCHEMA)["tools"]) == 2
         assert sent(*step, user("b"), response_format=SCHEMA)["tool_choice"] == forced
 
     def test_who_asks_for_a_structure_in_the_providers_own_words_gets_no_tool_for_it(self):
@@ -439,6 +442,30 @@ class TestDecode:
 def test_a_structure_of_any_name_is_a_tool_whose_name_may_be_sent(name, tool):
     body = sent(response_format={**SCHEMA, "name": name})
     assert body["tools"][0]["name"] == body["tool_choice"]["name"] == tool
+
+
+@pytest.mark.parametrize("wanted", ["city", "x" * 200])
+@pytest.mark.parametrize("raw", [True, False], ids=["in the provider's words", "in ours"])
+def test_a_users_tool_may_be_called_as_the_one_for_a_structure_would_be(wanted, raw):
+    """Then that one has another name; and each call is told from the other, streamed or not."""
+    shown, own = {**SCHEMA, "name": wanted}, []
+    for _ in range(3):
+        given = {"options": {"tools": [{"name": name} for name in own]}}
+        if not raw:
+            given = {"tools": [msgspec.structs.replace(TOOL, name=name) for name in own]}
+        *others, ours = (tool["name"] for tool in sent(response_format=shown, **given)["tools"])
+        assert others == own
+        assert len(ours) <= 128
+        dialect = DIALECT.answering(Request(messages=[user("hi")], response_format=shown, **given))
+        for name in (*own, ours):
+            block = {**STRUCTURE, "name": name, "input": {"a": 1}}
+            body = {**START["message"], "type": "message", "content": [block], "stop_reason": "tool_use"}
+            whole = dialect.decode_body(json.dumps(body).encode(), ROW)
+            streamed = stream(START, begun(0, **block), ended("tool_use"), STOP, dialect=dialect)
+            for events in (whole, streamed):
+                called = [call.name for call in events[-1].message.tool_calls]
+                assert called == [name] * (name != ours)
+        own.append(ours)
 
 
 @pytest.mark.parametrize(

@@ -463,7 +463,7 @@ FAILED = {"error": {"code": "server_error", "message": "x"}, "usage": COST}
 CHOICE = {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
 
 
-def tried(adapter, model, *wires, apart=False, breaks=False):
+def tried(adapter, model, *wires, apart=False, breaks=False, request=ASK):
     """The events of a call whose provider answers every attempt with these, and how many attempts there were."""
     pieces = [f"data: {json.dumps(wire)}\n\n".encode() for wire in wires]
     asked = []
@@ -478,7 +478,7 @@ def tried(adapter, model, *wires, apart=False, breaks=False):
         asked.append(request)
         return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=sent())
 
-    request = Request(messages=ASK.messages, model=model)
+    request = msgspec.structs.replace(request, model=model)
     options = {"transport": httpx.MockTransport(answer)}
     batches = opened(adapter, request, options=options, retry={"base_delay": 0.0, "jitter": 0.0})
 
@@ -526,6 +526,16 @@ def test_what_a_connection_cost_that_broke_before_the_answer_is_told_and_it_is_n
     events, asked = tried("anthropic", "m", BEGUN, apart=True, breaks=True)
     (count,) = (event.payload[1] for event in events if isinstance(event, RawChunk))
     assert (count["input_tokens"], events[-1].error.reason, asked) == (9, "network_error", 1)
+
+
+def test_a_tool_of_the_users_is_called_whatever_its_name_is():
+    """Also where such a name is that of a structured answer."""
+    tool = Tool(name="respond_with_json_report", description="Reports.", schema={"type": "object"})
+    request = msgspec.structs.replace(ASK, tools=[tool])
+    block = {"type": "tool_use", "id": "1", "name": tool.name, "input": {"x": 1}}
+    called = {"type": "content_block_start", "index": 0, "content_block": block}
+    events, _ = tried("anthropic", "m", BEGUN, called, {"type": "message_stop"}, request=request)
+    assert [call.name for call in events[-1].message.tool_calls] == [tool.name]
 
 
 def test_a_stream_that_just_ends_is_a_part_and_is_not_tried_again():
