@@ -1,8 +1,9 @@
 """Partial values of an answer while it is being written.
 
 Rule of this file: it reads events and adds nothing to them. The last value of an answer that fits is
-complete, made by the type itself; every earlier one is a guess. A repeated answer starts from nothing. If the
-call itself parses the answer, the type's own code is not run a second time, and never in the reader.
+complete, made by the type itself; every earlier one is a guess. A repeated answer starts from nothing, and so
+does one whose text was not all that was said: a model may talk before it answers. If the call itself parses
+the answer, the type's own code is not run a second time, and never in the reader.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from allm_actors.data import (
 from allm_actors.data.schemas.partial import PartialValue
 from allm_actors.data.schemas.structured import parse
 
-from .receiving import text_of
+from .receiving import Receiving, text_of
 
 __all__ = ["Partials", "is_of", "partials"]
 
@@ -50,7 +51,8 @@ class Partials(Generic[T_co]):
 
     def _begin(self) -> None:
         self._value = PartialValue(self._model)
-        self._text: list[str] = []
+        self._text: list[str] = []  # what the value was made of
+        self._answer = Receiving()
 
     def _apply(self, event: Event) -> tuple[Any, ...]:
         """The value after this event, as a tuple of one; empty if it has not changed."""
@@ -58,9 +60,11 @@ class Partials(Generic[T_co]):
             case MessageStarted():
                 self._begin()
             case TextDelta(delta=delta):
+                Receiving.rules[TextDelta](self._answer, event)
                 return self._grown(delta)
-            case TextCompleted(text=text) if not self._text:  # the deltas were not shown
-                return self._grown(text)
+            case TextCompleted():
+                Receiving.rules[TextCompleted](self._answer, event)
+                return self._settled(self._answer.response().output_text or "")
             case MessageCompleted(message=message, finish_reason=reason):
                 grown = () if self._text else self._grown(text_of(message))  # it may be the only text
                 makes = reason == "stop" and not self._made_by_call
@@ -76,6 +80,13 @@ class Partials(Generic[T_co]):
     def _grown(self, text: str) -> tuple[Any, ...]:
         self._text.append(text)
         return self._other(self._value.value()) if self._value.feed(text) else ()
+
+    def _settled(self, text: str) -> tuple[Any, ...]:
+        """The value of the answer's whole text, if that is not what the value was made of."""
+        if self._text and "".join(self._text) == text:
+            return ()
+        self._value, self._text = PartialValue(self._model), []
+        return self._grown(text)
 
     def _complete(self) -> tuple[Any, ...]:
         try:

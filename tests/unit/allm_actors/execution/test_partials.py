@@ -88,6 +88,24 @@ def test_a_text_is_read_once_however_it_comes(events):
     assert values(*events) == [(Cat, "ash", 3)]
 
 
+def test_words_before_the_answer_are_forgotten_once_they_are_no_part_of_it():
+    said = [TextDelta("I saw {both}: "), TextDelta(ASH)]
+    assert values(*said, TextCompleted(ASH), done(ASH)) == [
+        (Cat, None, None),
+        (Cat, "ash", 3),
+        (Cat, "Ash", 3),
+    ]
+
+
+def test_a_block_of_the_text_that_is_complete_is_no_other_text():
+    first, second = '{"name": "ash", ', '"age": 3}'
+    deltas = [TextDelta(first, "1"), TextDelta(second, "2")]
+    whole = [TextCompleted(first, "1"), TextCompleted(second, "2")]
+    assert values(*deltas, *whole) == values(*deltas)
+    assert values(*whole) == [(Cat, "ash", None), (Cat, "ash", 3)]
+    assert values(*deltas, TextCompleted('"age": 4}', "2"))[-1] == (Cat, "ash", 4)
+
+
 def test_a_fence_that_ends_in_no_line_hides_nothing():
     assert values(TextDelta("```json " + ASH[:-1] + " " * 40), TextDelta("}```"))[-1] == (Cat, "ash", 3)
 
