@@ -17,6 +17,7 @@ import msgspec.inspect
 
 from . import docstrings
 from .aliases import CONTAINERS, UNIONS, rebuilt, unaliased
+from .moments import CLASSES, MOMENTS, formatted, with_formatted_fields
 from .normal import normalized
 from .signature import Argument, Signature, description_of, signature_of
 from .strict import is_strict, strict_form
@@ -36,7 +37,6 @@ _UNVALIDATED = (
     "the rules of a pydantic dataclass would not be checked; make {} a pydantic model, or a plain dataclass"
 )
 _UNREADABLE = (TypeError, NameError, RecursionError)  # the last two of a text, or an alias, in the type
-_FORMATS = {"datetime": "date-time", "time": "time"}
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
 Definitions = dict[str, Any]
@@ -153,24 +153,37 @@ def _schemas(
     annotations: tuple[Any, ...], foreign: Callable[[type[Any]], Schema]
 ) -> tuple[tuple[Schema, ...], Definitions]:
     told = [_told(unaliased(annotation)) for annotation in annotations]
+    infos = msgspec.inspect.multi_type_info(told)
+    types = list(_types_in(infos))
     if "pydantic" in sys.modules:
-        for cls in _classes(msgspec.inspect.multi_type_info(told)):
-            if hasattr(cls, "__pydantic_validator__"):
-                raise TypeError(_UNVALIDATED.format(cls.__name__))
-    return msgspec.json.schema_components(told, schema_hook=foreign, ref_template=DEFS + "{name}")
+        for each in types:
+            if isinstance(each, msgspec.inspect.DataclassType) and hasattr(
+                each.cls, "__pydantic_validator__"
+            ):
+                raise TypeError(_UNVALIDATED.format(each.cls.__name__))
+    dated = any(isinstance(each, MOMENTS) for each in types)
+    classes = {each.cls: each for each in types if dated and isinstance(each, CLASSES)}
+    schemas, definitions = msgspec.json.schema_components(
+        [*told, *classes], schema_hook=foreign, ref_template=DEFS + "{name}"
+    )
+    for reference, info in zip(schemas[len(told) :], classes.values(), strict=True):
+        name = reference["$ref"].removeprefix(DEFS)
+        definitions[name] = with_formatted_fields(definitions[name], info)
+    return tuple(map(formatted, schemas, infos)), definitions
 
 
-def _classes(info: Any) -> Iterator[type[Any]]:
-    """The dataclasses in what msgspec knows of a type, at any depth."""
+def _types_in(info: Any) -> Iterator[Any]:
+    """What msgspec knows of a type and of those in it, at any depth."""
     seen, waiting = set(), [info]
     while waiting:
         each = waiting.pop()
         if isinstance(each, list | tuple):
             waiting.extend(each)
-        elif isinstance(each, msgspec.Struct) and id(each) not in seen:
+        elif isinstance(each, msgspec.inspect.Field):
+            waiting.append(each.type)  # and not its default, which is the user's
+        elif isinstance(each, msgspec.inspect.Type) and id(each) not in seen:
             seen.add(id(each))  # a class that refers to itself has one object
-            if isinstance(each, msgspec.inspect.DataclassType):
-                yield each.cls
+            yield each
             waiting.extend(msgspec.structs.astuple(each))
 
 
@@ -207,13 +220,7 @@ def _moved(schema: Schema, taken: Definitions, moved: Definitions) -> Schema:
 
 
 def _told(annotation: Any) -> Any:
-    """The annotation with what msgspec leaves out: the format of a datetime or time, which may have no time zone, and
-    a description that is not msgspec's.
-    """
-    if getattr(annotation, "__module__", "") == "datetime" and annotation.__name__ in _FORMATS:
-        return Annotated[
-            annotation, msgspec.Meta(extra_json_schema={"format": _FORMATS[annotation.__name__]})
-        ]
+    """The annotation with what msgspec leaves out: a description that is not its own."""
     if get_origin(annotation) is Annotated:
         text = description_of(annotation)
         described = () if text is None else (msgspec.Meta(description=text),)

@@ -159,6 +159,8 @@ def test_a_moment_has_its_format_wherever_it_stands():
     assert of_type(list[datetime.datetime])["items"] == formatted
     assert of_type(Annotated[datetime.datetime, "when"]) == formatted | {"description": "when"}
     assert of_type(dict[str, datetime.datetime | None])["additionalProperties"]["anyOf"][0] == formatted
+    for naive in (datetime.datetime, datetime.time):  # "date-time" and "time" have a time zone
+        assert of_type(Annotated[naive, msgspec.Meta(tz=False)]).get("format") in (None, "partial-time")
 
 
 def test_only_what_may_be_the_context_is_it():

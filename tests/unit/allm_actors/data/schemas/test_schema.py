@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Optional, TypedDict
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -101,6 +101,60 @@ class Model:
 )
 def test_plain_types(annotation, schema):
     assert of_type(annotation) == schema
+
+
+Moment = datetime.datetime
+FORMATTED = {"type": "string", "format": "date-time"}
+T = TypeVar("T")
+
+
+@dataclass
+class Trip:
+    when: Moment
+    stops: dict[str, list[Moment | None]] = field(default_factory=dict)
+    next: "Trip | None" = None
+
+
+class Late(TypedDict, total=False):
+    by: Moment
+
+
+class Span(NamedTuple):
+    start: Moment
+    end: Moment | None = None
+
+
+class Log(msgspec.Struct, array_like=True, tag="log"):
+    at: Moment
+    lines: tuple[str, datetime.time] | Moment | None = None
+
+
+class Of(msgspec.Struct, Generic[T], rename="upper"):
+    it: T
+    given: Annotated[Moment, msgspec.Meta(extra_json_schema={"format": "email"})]
+    note: str = "2026"
+
+
+def test_a_moment_in_the_fields_of_a_class_has_its_format():
+    trip = of_type(list[Trip] | None)["$defs"]["Trip"]["properties"]
+    assert trip["when"] == FORMATTED
+    assert trip["stops"]["additionalProperties"]["items"]["anyOf"] == [FORMATTED, {"type": "null"}]
+    assert of_type(Late)["properties"] == {"by": FORMATTED}
+    assert of_type(Span)["prefixItems"][0] == FORMATTED
+    assert of_type(Span)["prefixItems"][1] == {"anyOf": [FORMATTED, {"type": "null"}], "default": None}
+    tag, at, lines = of_type(Log)["prefixItems"]
+    assert (tag, at) == ({"enum": ["log"], "type": "string"}, FORMATTED)
+    pair, moment, _ = lines["anyOf"]
+    assert (pair["prefixItems"][1], moment) == ({"type": "string", "format": "time"}, FORMATTED)
+
+    def go(first: Of[Moment], second: Of[str] | Moment): ...
+
+    schema = of_function(go)
+    assert schema["properties"]["second"]["anyOf"][0] == FORMATTED
+    moments, texts = (each["properties"] for each in schema["$defs"].values())
+    assert (moments["IT"], texts["IT"]) == (FORMATTED, {"type": "string"})
+    assert moments["GIVEN"] == {"type": "string", "format": "email"}
+    assert moments["NOTE"] == {"type": "string", "default": "2026"}
 
 
 def test_enums_have_the_type_of_their_members():
