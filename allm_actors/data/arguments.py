@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from .depth import ARGUMENTS_TOO_DEEP, DEEPEST, is_deeper
+from .mistakes import mistake_in
 
 __all__ = ["read_arguments"]
 
@@ -32,7 +33,9 @@ def read_arguments(raw: str | None, *, cut_off: bool = False) -> tuple[dict[str,
     except RecursionError:
         return {}, {"arguments_error": ARGUMENTS_TOO_DEEP}
     except (msgspec.DecodeError, ValueError) as error:
-        why = "were cut off by the token limit" if cut_off else f"are not valid JSON ({error})"
+        why = (
+            "were cut off by the token limit" if cut_off else f"are not valid JSON ({mistake_in(raw, error)})"
+        )
         return {}, {"arguments_error": f"the arguments {why}"}
     if not isinstance(value, dict):
         return {}, {"arguments_error": f"the arguments must be a JSON object, got {_KINDS[type(value)]}"}

@@ -10,15 +10,15 @@ from .responses import Response
 
 __all__ = ["unwrap"]
 
-_SHOWN = 500  # characters shown of an error that an adapter gave as text
+_SHOWN = 500  # characters shown of a refusal, and of an error that an adapter gave as text
 
 
 def unwrap(response: Response) -> str:
     """The response's text, which may be empty.
 
     Raises the error that ended the stream, if one did; else UnwrapError: `structured_content` (the content is a list
-    of parts), `empty_stop_response` (no text at all), `non_stop_finish` (it ended otherwise: `.finish_reason`).
-    TypeError for anything but a response.
+    of parts), `empty_stop_response` (no text at all), `non_stop_finish` (it ended otherwise: `.finish_reason`; the
+    model's refusal is quoted). TypeError for anything but a response.
     """
     given: object = response
     if not isinstance(given, Response):
@@ -29,12 +29,14 @@ def unwrap(response: Response) -> str:
     error = response.metadata.get("error") if response.finish_reason == "error" else None
     if isinstance(error, BaseException):
         raise error
+    refusal = response.metadata.get("refusal")
     said = f" ({error[:_SHOWN]})" if isinstance(error, str) else ""
-    raise UnwrapError(
-        "non_stop_finish",
-        finish_reason=response.finish_reason,
-        message=f"the response did not end with stop, but with {response.finish_reason}{said}; read response.text()",
+    message = (
+        f"the response did not end with stop, but with {response.finish_reason}{said}; read response.text()"
     )
+    if error is None and isinstance(refusal, str):
+        message = f"the model refused: {refusal[:_SHOWN]}"
+    raise UnwrapError("non_stop_finish", finish_reason=response.finish_reason, message=message)
 
 
 def _text(response: Response) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data.errors import ValidationError
+from allm_actors.data.mistakes import mistake_in
 
 from .convert import convert
 from .schema import json_schema, of_type
@@ -44,10 +45,12 @@ def parse(text: str, model: Any) -> Any:
     Raises ValueError, whose message tells a model what to change, and whatever else the type's own code raises.
     """
     fenced = _FENCED.fullmatch(text)
+    written = fenced[1] if fenced else text
     try:
-        value = msgspec.json.decode(fenced[1] if fenced else text)
+        value = msgspec.json.decode(written)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise ValueError(f"it must be one JSON object and nothing else ({error})") from None
+        why = mistake_in(written, error)
+        raise ValueError(f"it must be one JSON object and nothing else ({why})") from None
     return convert(value, model)
 
 

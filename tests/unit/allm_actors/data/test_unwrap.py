@@ -51,6 +51,13 @@ def test_an_error_that_is_a_text_is_quoted():
         unwrap(broken)
 
 
+def test_a_refusal_is_quoted():
+    no = Response(output_text="", finish_reason="content_filter", metadata={"refusal": "I cannot. " * 99})
+    assert refused(no) == ("non_stop_finish", "content_filter")
+    with pytest.raises(UnwrapError, match=r"the model refused: (I cannot\. ){50}$"):
+        unwrap(no)
+
+
 def test_nothing_but_a_response_is_unwrapped():
     with pytest.raises(TypeError, match="final_response"):
         unwrap(ChatResult())

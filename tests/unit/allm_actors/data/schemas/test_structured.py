@@ -1,6 +1,7 @@
 """Types as the form of an answer: what is asked for, what is made of the text, what is stored of it."""
 
 import datetime
+import re
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
@@ -138,3 +139,18 @@ def test_one_fence_is_taken_off(text):
 def test_nothing_else_is_taken_off(text):
     with pytest.raises(ValueError, match="must be one JSON object and nothing else"):
         parse(text.replace("{TEXT}", TEXT), Cat)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it is empty"),
+        (" \n", "it is empty"),
+        ("```json\n\n```", "it is empty"),
+        (r'{"name": "\ud83d"}', r"the escape \ud83d is half of a surrogate pair"),
+        ('{"name": "As', "Input data was truncated"),
+    ],
+)
+def test_what_is_wrong_with_the_text_is_told(text, why):
+    with pytest.raises(ValueError, match=rf"\({re.escape(why)}\)$"):
+        parse(text, Cat)
