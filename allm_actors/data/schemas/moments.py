@@ -40,9 +40,9 @@ def formatted(schema: Schema, info: Type) -> Schema:
     match info:
         case Metadata(type=inner):
             return formatted(schema, inner)
-        case DateTimeType(tz=None):
+        case DateTimeType(tz=None) if schema.get("type") == "string":
             return {"format": "date-time", **schema}
-        case TimeType(tz=None):
+        case TimeType(tz=None) if schema.get("type") == "string":
             return {"format": "time", **schema}
         case CollectionType(item_type=item) if "items" in schema:
             return {**schema, "items": formatted(schema["items"], item)}
