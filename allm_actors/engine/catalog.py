@@ -18,6 +18,7 @@ from allm_actors.engine.quirks import SAMPLING, Header, Quirks
 
 __all__ = [
     "NEWER_CLAUDE",
+    "NEWER_GEMINI",
     "NEWER_GPT",
     "OPENAI_WORDS",
     "PROVIDERS",
@@ -71,6 +72,8 @@ NEWER_CLAUDE = r"claude-(?:(?:fable|mythos)-|[a-z]+-(?:[5-9]|[1-9]\d)(?!\d))"
 """The beginning of the names of Claude 5 and newer; a longer number is the date of a snapshot."""
 NEWER_GPT = r"gpt-(?:[5-9]|(?![34])[1-9]\d)"
 """The beginning of the names of `gpt-5` and newer. At Azure, GPT-3.5 is `gpt-35-turbo`, and deployments follow that."""
+NEWER_GEMINI = r"gemini-(?:[3-9]|\d\d|[a-z-]+-latest)"
+"""Gemini 3 and newer."""
 # OpenAI's reasoning models, which OpenAI wants to be used through its Responses API.
 _REASONING = rf"{NEWER_GPT}|o[1-9]"
 # The chat variants do not reason, and refuse the options of those that do; fine-tuned models of these families reason.
@@ -86,6 +89,23 @@ _NONE = r"(?!)"
 # and profiles/anthropic.py of https://github.com/pydantic/pydantic-ai.
 _SAMPLED = rf"(?!(?:ft:)?(?:{_REASONING}))|(?:ft:)?gpt-5(?:-chat|\.[1-4](?!\d|.*-(?:pro|chat)))"
 _SAMPLED_CLAUDE = rf"(?!.*(?:claude-[a-z]+-4-[7-9](?!\d)|{NEWER_CLAUDE}))"
+# The models whose answers can be held to a JSON schema. Source: https://console.groq.com/docs/structured-outputs, now
+# and before Kimi and Llama 4 were taken out of it.
+_GROQ_SCHEMAS = r"openai/gpt-oss-|qwen/qwen3\.8-|moonshotai/kimi-k2-|meta-llama/llama-4-"
+# At Bedrock, the others refuse the whole request, and so do newer Claude models, for now ("Extra inputs are not
+# permitted"). A managed prompt takes no system message, in which to be told. Source:
+# https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html and the models' own pages,
+# https://github.com/vercel/ai/issues/17919, https://github.com/anthropics/anthropic-sdk-python/issues/1759.
+_BEDROCK_CLAUDE = r"(?:haiku|opus|sonnet)-4-[56](?!\d)|sonnet-5(?!\d|-\d{1,2}(?!\d))"
+_BEDROCK_SCHEMAS = (
+    rf".*(?::prompt/|anthropic\.claude-(?:{_BEDROCK_CLAUDE})|deepseek\.v3|google\.gemma-3-(?:12|27)b"
+    r"|minimax\.minimax-m2(?![.\d])|mistral\.(?:magistral|ministral-3|mistral-large-3|voxtral)|moonshot(?:ai)?\.kimi"
+    r"|nvidia\.nemotron|openai\.gpt|qwen\.qwen3|zai\.glm)"
+)
+# Before Gemini 3: "Function calling with a response mime type: 'application/json' is unsupported"; of a call that is
+# forced, that is what Gemini 3 says, too. Source: https://github.com/googleapis/python-genai/issues/867,
+# https://github.com/simstudioai/sim/pull/4184.
+_GEMINI_WITH_BOTH = rf".*{NEWER_GEMINI}"
 # Which tool call ids providers accept, according to their error messages.
 _SHORT_IDS, _WORD_IDS, _NINE_LETTERS = r".{1,40}", r"[a-zA-Z0-9_-]{1,64}", r"[a-zA-Z0-9]{9}"
 _DOTTED_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
@@ -146,6 +166,7 @@ _ROWS = (
         key_names=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         base_url_name="GEMINI_BASE_URL",
         key_header="x-goog-api-key",
+        quirks=Quirks(formats_beside_tools=_GEMINI_WITH_BOTH),
     ),
     Provider(
         name="groq",
@@ -156,6 +177,11 @@ _ROWS = (
         base_url_name="GROQ_BASE_URL",
         quirks=Quirks(
             names=_NOBODY,
+            # "Streaming and tool use are not currently supported with Structured Outputs", and tools not with any JSON:
+            # "json mode cannot be combined with tool/function calling".
+            schemas=_GROQ_SCHEMAS,
+            schemas_streamed=False,
+            formats_beside_tools=_NONE,
             reasons={498: "provider_unavailable"},  # https://console.groq.com/docs/errors: no flex capacity
             refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
             most={"stop": 4},
@@ -173,7 +199,7 @@ _ROWS = (
         quirks=Quirks(
             thoughts_back="reasoning_content",
             no_thoughts=_NO_THOUGHTS,
-            schemas=False,  # https://github.com/UKGovernmentBEIS/inspect_ai/issues/4916: 400
+            schemas=_NONE,  # https://github.com/UKGovernmentBEIS/inspect_ai/issues/4916: 400
         ),
     ),
     Provider(
@@ -239,6 +265,7 @@ _ROWS = (
         quirks=Quirks(
             include_usage=False,
             max_tokens="max_completion_tokens",
+            formats_beside_tools=_NONE,  # 400: '"tools" is incompatible with "response_format"'
             thoughts_back="reasoning",  # https://github.com/vercel/ai/issues/15042
         ),
     ),
@@ -329,7 +356,7 @@ _ROWS = (
         quirks=Quirks(
             thoughts_back="reasoning_content",
             blank_answers=False,  # https://github.com/agentscope-ai/QwenPaw/issues/287: "text cannot be empty"
-            schemas=False,  # https://docs.z.ai/guides/capabilities/struct-output: only json_object
+            schemas=_NONE,  # https://docs.z.ai/guides/capabilities/struct-output: only json_object
             reasons={"1301": "content_filter"},  # https://github.com/langchain4j/langchain4j/issues/1079
         ),
     ),
@@ -387,6 +414,8 @@ _ROWS = (
         base_url_name="VLLM_BASE_URL",
         key_required=False,
         model_required=False,
+        # It binds each answer to the format, so that no tool is called: https://github.com/vllm-project/vllm/issues/39929.
+        quirks=Quirks(formats_beside_tools=_NONE),
     ),
     Provider(
         name="ollama",
@@ -396,6 +425,7 @@ _ROWS = (
         key_names=("OLLAMA_API_KEY",),
         base_url_name="OLLAMA_BASE_URL",
         key_required=False,
+        quirks=Quirks(formats_beside_tools=_NONE),  # as vLLM: https://github.com/ollama/ollama/issues/13750
     ),
     Provider(
         name="cohere",
@@ -404,7 +434,11 @@ _ROWS = (
         base_url="https://api.cohere.com",
         key_names=("CO_API_KEY", "COHERE_API_KEY"),
         base_url_name="COHERE_BASE_URL",
-        quirks=Quirks(reasons={498: "content_filter"}),  # a word on its blocklist
+        quirks=Quirks(
+            reasons={498: "content_filter"},  # a word on its blocklist
+            # https://docs.cohere.com/reference/chat: "not supported when used in combinations with" tools
+            formats_beside_tools=_NONE,
+        ),
     ),
     Provider(
         name="bedrock",
@@ -420,6 +454,7 @@ _ROWS = (
             call_ids=_DOTTED_IDS,
             call_ids_of={"anthropic": _WORD_IDS},
             many_vendors=True,
+            schemas=_BEDROCK_SCHEMAS,
             only_for=dict.fromkeys((*SAMPLING, "topP"), _SAMPLED_CLAUDE),
         ),
     ),
@@ -436,6 +471,7 @@ _ROWS = (
             "us": "aiplatform.us.rep.googleapis.com",
             "eu": "aiplatform.eu.rep.googleapis.com",
         },
+        quirks=Quirks(formats_beside_tools=_GEMINI_WITH_BOTH),
     ),
     Provider(
         name="openai-compatible",

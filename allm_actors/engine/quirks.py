@@ -1,8 +1,8 @@
 """How servers of one dialect differ, as data.
 
 Rule of this file: values only. A provider's deviation is a value in its row of the catalogue; its effect is
-implemented once, in the dialect, in `dialects/parameters` for the fields of a chat completion, and in
-`remote/options` for headers.
+implemented once, in the dialect, in `dialects/parameters` for the fields of a chat completion, in `dialects/formats`
+for response formats, and in `remote/options` for headers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-__all__ = ["SAMPLING", "Header", "Quirks"]
+__all__ = ["SAMPLING", "Header", "Quirks", "is_one_of"]
 
 SAMPLING: Final = ("temperature", "top_p", "top_k")
 """The fields that say how a token is drawn, as most servers call them."""
@@ -38,9 +38,13 @@ class Quirks:
     `blank_answers`: whether it accepts an assistant's message without text and calls; without, such a message
     is left out. `system_first`: whether it refuses system messages behind others; they are sent before them.
     `alternating`: whether it wants the user and the assistant to take turns. `names`: the roles whose
-    messages may have a name; it is left out of all others. `schemas`: whether an answer can be held to a JSON
-    schema; without, JSON is asked for, and the schema is told in the system message. `reasons`: what a status
-    or a code of an error means, where it means something else than elsewhere.
+    messages may have a name; it is left out of all others. `reasons`: what a status or a code of an error
+    means, where it means something else than elsewhere.
+
+    For response formats: `schemas`: a pattern of the models whose answers can be held to a JSON schema; None is
+    any. `schemas_streamed`: whether such an answer can be streamed. `formats_beside_tools`: a pattern of the
+    models that take JSON, or a schema, together with tools, while none of them must be called; None is any, and
+    always. What a model does not take is told in the system message.
 
     For the fields of a chat completion, by the caller's names: `renames`: the server's name of a field.
     `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that
@@ -63,7 +67,9 @@ class Quirks:
     system_first: bool = False
     alternating: bool = False
     names: frozenset[str] = frozenset({"system", "user", "assistant"})
-    schemas: bool = True
+    schemas: str | None = None
+    schemas_streamed: bool = True
+    formats_beside_tools: str | None = None
     reasons: Mapping[int | str, str] = field(default_factory=dict)
     documents: Literal["file", "file or URL", "document_url"] | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
@@ -77,8 +83,12 @@ class Quirks:
         """Whether this model has the field of that name, if it is to reason with this effort."""
         if effort is not None and name in SAMPLING and self.knows("reasoning_effort", model):
             return name not in self.only_for or effort == "none"
-        models = self.only_for.get(name)
-        return models is None or re.match(models, model or "", re.IGNORECASE) is not None
+        return is_one_of(self.only_for.get(name), model)
+
+
+def is_one_of(models: str | None, model: str | None) -> bool:
+    """Whether a model's name begins as the pattern says; None is any name."""
+    return models is None or re.match(models, model or "", re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """`response_model` from the outside: every way to call, sessions, streams of partial values, and a type that breaks."""
 
 import asyncio
+import json
 import threading
 from dataclasses import dataclass
 
@@ -338,6 +339,38 @@ def test_over_the_wire():
     assert first["response_format"]["json_schema"]["name"] == "Cat"
     assert second["messages"][:1] == first["messages"]
     assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("finalize", [False, True])
+def test_over_the_wire_beside_tools_where_no_format_goes_with_them(finalize):
+    @allm.tool
+    def look(where: str) -> str:
+        """Looks."""
+        return "a cat"
+
+    call = allm.ToolCall(id="c1", name="look", arguments={"where": "here"})
+    choice = {"index": 0, "message": {"role": "assistant", "content": GOOD}, "finish_reason": "stop"}
+    whole = Reply(body=json.dumps({"choices": [choice]}).encode())
+    texts = (
+        [Reply(chunks=chat_completions(text="A cat.")), whole]
+        if finalize
+        else [Reply(chunks=chat_completions(text=GOOD))]
+    )
+    answers = iter([Reply(chunks=chat_completions(tool_calls=[call])), *texts])
+    with LoopbackServer(lambda _: next(answers)) as server:
+        opts = {"base_url": server.url + "/v1"}
+        engine = allm.Engine(adapter="groq:openai/gpt-oss-20b", tools=[look], adapter_opts=opts)
+        stream = allm.stream(engine, HI, response_model=Cat, structured_finalize=finalize, api_key="k")
+        values, result = list(stream.partials()), stream.result()
+        first, second, *last = (request.json for request in server.requests)
+    assert result.parsed == values[-1] == Cat("Ash", 3)
+    for wire in (first, second):
+        assert wire["stream"] is True
+        assert "response_format" not in wire
+        assert [tool["function"]["name"] for tool in wire["tools"]] == ["look"]
+        assert ("JSON schema" in wire["messages"][0]["content"]) is not finalize
+    assert [(wire["stream"], "tools" in wire) for wire in last] == [(False, False)] * finalize
+    assert all(wire["response_format"]["json_schema"]["name"] == "Cat" for wire in last)
 
 
 def slow_type():

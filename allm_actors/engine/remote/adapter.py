@@ -33,6 +33,7 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.chat import AnswerDecoder, ChatDialect
+from allm_actors.engine.dialects.formats import with_format_told
 from allm_actors.engine.dialects.histories import fitted
 from allm_actors.engine.dialects.tools import spelled_out
 from allm_actors.engine.preflight import check_format, in_common_words, without_foreign_words
@@ -129,7 +130,7 @@ class RemoteAdapter:
         dialect: ChatDialect = find_dialect(name)
         request = without_foreign_words(in_common_words(request), name)
         check_format(request, name, self._row)
-        request = spelled_out(fitted(request, self._row))
+        request = spelled_out(fitted(with_format_told(request, self._row), self._row))
         http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)
         return dialect.answering(request), completed(http, self._row, call.options, key), key

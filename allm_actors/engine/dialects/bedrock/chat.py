@@ -16,7 +16,8 @@ there, and all others are parameters of the model, in `additionalModelRequestFie
     max_tokens, temperature           inferenceConfig
     tool_choice required, a name      {"any": {}}, {"tool": {"name": …}}
     tool_choice none                  no tools, except those called in the conversation, which must be declared
-    response_format json_schema       outputConfig; see `claude` for what of a schema it takes
+    response_format json_schema       outputConfig, for models that have it, see the row; see `claude` for what of a
+                                      schema it takes
     pictures                          bytes; a URL is refused
     prompt_cache                      a cachePoint after the system's blocks, and one at the end, or before documents
                                       there, after which it is refused (but for a PDF); no cache key

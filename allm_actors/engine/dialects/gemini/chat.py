@@ -40,7 +40,7 @@ from allm_actors.data import (
     ToolCall,
     ValidationError,
 )
-from allm_actors.engine.catalog import Provider
+from allm_actors.engine.catalog import NEWER_GEMINI, Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import check_turns, flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
@@ -82,7 +82,7 @@ _FORMATS = {
 }
 _DROPPED_WORDS = ("additionalProperties", "$schema")
 # Newer models refuse a call without their signature; a call that another model made gets a placeholder instead.
-_SIGNS = re.compile(r"gemini-(?:[3-9]|\d\d|[a-z-]+-latest)", re.IGNORECASE)
+_SIGNS = re.compile(NEWER_GEMINI, re.IGNORECASE)
 _FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 
 

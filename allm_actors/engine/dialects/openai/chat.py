@@ -8,8 +8,8 @@ no field for are in `request.options`, which override every field, as far as the
     tools                             {"type": "function", "function": {name, description, parameters}}
     tool_choice, a tool's name        {"type": "function", "function": {"name": …}}
     prompt_cache                      prompt_cache_key, prompt_cache_retention; those that the row lists
-    response_format json_schema       {"type": "json_schema", "json_schema": {name, schema, strict}}
-                                      or json_object, and the schema in the system message; see the row
+    response_format json_schema       {"type": "json_schema", "json_schema": {name, schema, strict}}; the answer is not
+                                      streamed where that is refused, see the row
     content, nothing but texts         one string, joined by newlines
     documents                         file, or what the row calls it
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
@@ -39,7 +39,6 @@ from allm_actors.data import (
     TextPart,
     Tool,
 )
-from allm_actors.data.encoding import json_text
 from allm_actors.data.tool_choice import CHOICE_WORDS
 from allm_actors.engine.catalog import NEWER_GPT, Provider
 from allm_actors.engine.dialects.answer import provider_state
@@ -65,13 +64,12 @@ _DOCUMENTS = {
     "file or URL": Documents(urls=ANYWHERE),
     "document_url": Documents(urls=ANYWHERE),
 }
-_TOLD = "Answer with a JSON object, and nothing else. It must match this JSON schema:\n"
 # The models that refuse `max_tokens`, or will, and their fine-tuned versions.
 _COMPLETION_TOKENS = re.compile(rf"(?:ft:)?(?:gpt-4o|gpt-4\.1|{NEWER_GPT}|o[1-9]|chatgpt-)", re.IGNORECASE)
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
-    """The streaming HTTP request, without its key.
+    """The HTTP request, without its key; a streaming one, unless the row or an option says otherwise.
 
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
@@ -95,15 +93,11 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(request.tool_choice)
-    schema = None if row.quirks.schemas else _schema(request.response_format)
-    if schema is not None:
-        body["messages"] = _told(body["messages"], schema)
-        body["response_format"] = {"type": "json_object"}
-    elif request.response_format not in (None, "text"):
+    if request.response_format not in (None, "text"):
         body["response_format"] = _response_format(request.response_format)
     if request.prompt_cache is not None:
         body |= prompt_cache(request.prompt_cache, row.quirks.prompt_cache)
-    body["stream"] = True
+    body["stream"] = row.quirks.schemas_streamed or not _has_schema(request.response_format)
     if row.quirks.include_usage:
         body["stream_options"] = {"include_usage": True}
     return body
@@ -143,19 +137,8 @@ def _response_format(wanted: Any) -> Any:
     return wanted
 
 
-def _schema(wanted: Any) -> Any:
-    return (
-        wanted.get("schema") if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema" else None
-    )
-
-
-def _told(messages: list[dict[str, Any]], schema: Any) -> list[dict[str, Any]]:
-    """The messages, the first of which says, behind what the system has to say, what the answer must be."""
-    told = f"{_TOLD}{json_text(schema)}"
-    if not messages or messages[0]["role"] != "system":
-        return [{"role": "system", "content": told}, *messages]
-    first, *rest = messages
-    return [{**first, "content": f"{first['content']}\n\n{told}"}, *rest]
+def _has_schema(wanted: Any) -> bool:
+    return isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
 
 
 def _messages(messages: Sequence[Message], row: Provider) -> Iterable[dict[str, Any]]:

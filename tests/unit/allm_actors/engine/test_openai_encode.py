@@ -141,23 +141,6 @@ def test_response_formats(wanted, wire):
     assert body(response_format=wanted).get("response_format") == wire
 
 
-@pytest.mark.parametrize("provider", ["deepseek", "zai"])
-def test_a_schema_is_told_in_the_prompt_where_only_json_can_be_asked_for(provider):
-    schema = {"type": "object", "properties": {"age": {"type": "integer"}}}
-    form = {"type": "json_schema", "name": "cat", "schema": schema, "strict": True}
-    user, system = Message(role="user", content="A cat?"), Message(role="system", content="Be brief.")
-    wire = body(provider, messages=[user], response_format=form)
-    assert wire["response_format"] == {"type": "json_object"}
-    told = wire["messages"][0]
-    assert [message["role"] for message in wire["messages"]] == ["system", "user"]
-    assert json.dumps(schema, separators=(",", ":")) in told["content"]
-    after = body(provider, messages=[system, user], response_format=form)["messages"]
-    assert after == [{"role": "system", "content": f"Be brief.\n\n{told['content']}"}, wire["messages"][1]]
-    for other in ({"type": "json_object"}, {"type": "text"}):
-        plain = body(provider, messages=[user], response_format=other)
-        assert (plain["response_format"], plain["messages"]) == (other, [wire["messages"][1]])
-
-
 def test_options_have_the_last_word():
     wire = body(
         model="m", temperature=0.0, options={"temperature": 1, "top_p": 0.5, "stream_options": {"x": 1}}
