@@ -76,7 +76,10 @@ class Adapter(Protocol):
         ...
 
     def requires_structured_finalize(self, request: Request) -> bool:
-        """Whether this provider cannot mix the request's tools with its response format in one call."""
+        """Whether this provider cannot mix the request's tools with its response format in one call.
+
+        The request of `stream` is then marked with `structured_finalize`. A second pass is the caller's to ask for.
+        """
         ...
 
 
