@@ -82,7 +82,8 @@ def test_who_asked_a_suspended_server_that_is_killed_as_it_resumes_is_told() -> 
         box = server.actor_inbox
         assert box.held is not None
         box.held = Handed(box.held, lambda: exit(server, "kill"))
-        resume(server)
+        with pytest.raises(ProcessDown):
+            resume(server)
         all_hear_of_the_kill(requests)
 
 
