@@ -7,9 +7,21 @@ a lone surrogate in it, which could be neither stored nor sent.
 from __future__ import annotations
 
 import json
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec.inspect import (
+    AnyType,
+    DictType,
+    IntType,
+    ListType,
+    StrType,
+    StructType,
+    Type,
+    UnionType,
+    type_info,
+)
 
 from allm_actors.data.utf8 import utf8_of
 
@@ -20,11 +32,14 @@ __all__ = [
     "dicts_of",
     "number_of",
     "read_frame",
+    "read_leniently",
     "read_object",
     "text_of",
 ]
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -44,6 +59,46 @@ def read_object(data: bytes) -> dict[str, Any] | None:
     except UNREADABLE:
         return None
     return wire if isinstance(wire, dict) else None
+
+
+def read_leniently(data: bytes, kind: type[T]) -> T | None:
+    """The JSON object in `data` as a `kind`, a Struct, read field by field; None if it is no object, or an empty one.
+
+    It is for what decoding refuses. A field of an unexpected kind counts as missing, and so does an empty text, a
+    negative number and an empty object for a Struct.
+    """
+    read: T | None = _fitted(read_object(data), _type_of(kind))
+    return read
+
+
+_type_of = cache(type_info)
+
+
+def _fitted(value: Any, kind: Type) -> Any:
+    """What of the value fits the type; None if nothing does."""
+    match kind:
+        case AnyType():
+            return value
+        case StrType():
+            return text_of(value)
+        case IntType():
+            return count_of(value)
+        case DictType():
+            return value if isinstance(value, dict) else None
+        case ListType(item_type=StructType() as item):
+            return [_struct(each, item) for each in dicts_of(value)]
+        case ListType():
+            return value if isinstance(value, list) else None
+        case StructType():
+            return _struct(value, kind) if dict_of(value) else None
+        case UnionType(types=kinds):
+            return next((fit for each in kinds if (fit := _fitted(value, each)) is not None), None)
+        case _:
+            return None
+
+
+def _struct(value: dict[str, Any], kind: StructType) -> Any:
+    return kind.cls(**{field.name: _fitted(value.get(field.name), field.type) for field in kind.fields})
 
 
 def text_of(value: Any) -> str | None:

@@ -43,6 +43,7 @@ from allm_actors.engine.dialects.lenient import (
     count_of,
     dict_of,
     dicts_of,
+    read_leniently,
     read_object,
     text_of,
 )
@@ -183,7 +184,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         except UNREADABLE:
             if data.strip() in (b"", b"[DONE]"):
                 return
-            read = _read_leniently(data)
+            read = read_leniently(data, Wire)
             if read is None:
                 self._answer.malformed("an event of the stream is not a JSON object", events)
                 return
@@ -336,29 +337,3 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
         "extra": extra or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _read_leniently(data: bytes) -> Wire | None:
-    wire = read_object(data)
-    if wire is None:
-        return None
-    delta = dict_of(wire.get("delta"))
-    texts = {
-        name: text_of(delta.get(name))
-        for name in ("type", "text", "partial_json", "thinking", "signature", "stop_reason")
-    }
-    return Wire(
-        type=text_of(wire.get("type")),
-        index=count_of(wire.get("index")),
-        delta=Delta(
-            **texts,
-            content=delta.get("content"),
-            citation=delta.get("citation"),
-            stop_details=delta.get("stop_details"),
-            container=delta.get("container"),
-        ),
-        content_block=dict_of(wire.get("content_block")),
-        message=dict_of(wire.get("message")),
-        usage=dict_of(wire.get("usage")),
-        error=wire.get("error"),
-    )

@@ -33,7 +33,7 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
-from allm_actors.engine.dialects.lenient import UNREADABLE, dicts_of, read_object, text_of
+from allm_actors.engine.dialects.lenient import UNREADABLE, dicts_of, read_leniently, read_object, text_of
 from allm_actors.engine.dialects.openai.wire import (
     FOUND,
     Call,
@@ -44,7 +44,6 @@ from allm_actors.engine.dialects.openai.wire import (
     decode,
     merge_content,
     merge_details,
-    read_leniently,
     usage_fields,
 )
 from allm_actors.engine.sse import ServerEvent, SseDecoder
@@ -85,7 +84,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
         events: list[Event] = []
-        chunk = read_leniently(body)
+        chunk = read_leniently(body, Chunk)
         if chunk is None or (not chunk.choices and chunk.error is None):
             self._answer.unreadable("JSON that is neither a chat completion nor an error", events)
             return events
@@ -111,7 +110,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             if word == b"[DONE]":
                 self._complete(events)
                 return
-            chunk = read_leniently(data)
+            chunk = read_leniently(data, Chunk)
         if chunk is None:
             self._answer.malformed("an event of the stream is not a JSON object", events)
         elif frame.event == "error" and not (chunk.error or chunk.choices):
@@ -131,7 +130,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             for choice in choices:
                 if not choice.index:  # only the first choice is read, whatever was asked for
                     self._on_choice(choice, events)
-        if chunk.usage is not None:
+        if chunk.usage:
             answer.usage = chunk.usage
         if chunk.citations or chunk.search_results or chunk.images or chunk.related_questions:
             answer.metadata |= {name: getattr(chunk, name) for name in FOUND if getattr(chunk, name)}
@@ -144,7 +143,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     def _on_choice(self, choice: Choice, events: list[Event]) -> None:
         delta = choice.delta or choice.message
-        if choice.usage is not None:
+        if choice.usage:
             self._answer.usage = choice.usage
         if choice.finish_reason:
             self._finish = choice.finish_reason

@@ -38,7 +38,14 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
-from allm_actors.engine.dialects.lenient import UNREADABLE, dict_of, dicts_of, read_object, text_of
+from allm_actors.engine.dialects.lenient import (
+    UNREADABLE,
+    dict_of,
+    dicts_of,
+    read_leniently,
+    read_object,
+    text_of,
+)
 from allm_actors.engine.dialects.openai import items
 from allm_actors.engine.dialects.openai.items import Wire
 from allm_actors.engine.sse import ServerEvent, SseDecoder
@@ -108,7 +115,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         except UNREADABLE:
             if data.strip() in (b"", b"[DONE]"):
                 return
-            read = items.read_leniently(data)
+            read = read_leniently(data, Wire)
             if read is None:
                 self._answer.malformed("an event of the stream is not a JSON object", events)
                 return

@@ -1,7 +1,7 @@
 """The parts of OpenAI's responses that are read: events, items, usage.
 
 Rule of this file: nearly every event fits the typed struct and is decoded into it in about a microsecond. One that does
-not fit is read leniently, field by field, and a field of an unexpected kind counts as missing.
+not fit is read by `read_leniently`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, read_object, text_of
+from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, text_of
 
 __all__ = [
     "Wire",
     "citations",
     "decode",
     "is_plain",
-    "read_leniently",
     "refusal",
     "spoken",
     "summaries",
@@ -45,28 +44,6 @@ class Wire(msgspec.Struct, gc=False):
 
 
 decode = msgspec.json.Decoder(Wire).decode
-
-
-def read_leniently(data: bytes) -> Wire | None:
-    """An event from any JSON object: fields of an unexpected kind count as missing. None if it is no object."""
-    wire = read_object(data)
-    if wire is None:
-        return None
-    item, annotation, response = wire.get("item"), wire.get("annotation"), wire.get("response")
-    return Wire(
-        type=text_of(wire.get("type")),
-        delta=text_of(wire.get("delta")),
-        item_id=text_of(wire.get("item_id")),
-        output_index=count_of(wire.get("output_index")),
-        content_index=count_of(wire.get("content_index")),
-        summary_index=count_of(wire.get("summary_index")),
-        item=item if isinstance(item, dict) else None,
-        annotation=annotation if isinstance(annotation, dict) else None,
-        response=response if isinstance(response, dict) else None,
-        error=wire.get("error"),
-        code=wire.get("code"),
-        message=wire.get("message"),
-    )
 
 
 # --- items --------------------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 """The parts of OpenAI's chat completion JSON that are read.
 
 Rule of this file: nearly every chunk fits the typed structs and is decoded into them in about a microsecond.
-A chunk that does not fit is read leniently, field by field, and a field of an unexpected kind counts as
-missing.
+A chunk that does not fit is read by `read_leniently`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, read_object, text_of
+from allm_actors.engine.dialects.lenient import count_of, dicts_of
 
 __all__ = [
     "FOUND",
@@ -26,7 +25,6 @@ __all__ = [
     "decode",
     "merge_content",
     "merge_details",
-    "read_leniently",
     "usage_fields",
 ]
 
@@ -179,59 +177,5 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def read_leniently(data: bytes) -> Chunk | None:
-    """A chunk from any JSON object: fields of an unexpected kind count as missing. None if it is no object."""
-    wire = read_object(data)
-    if wire is None:
-        return None
-    groq = dict_of(wire.get("x_groq"))
-    return Chunk(
-        id=text_of(wire.get("id")),
-        model=text_of(wire.get("model")),
-        choices=[_read_choice(choice) for choice in dicts_of(wire.get("choices"))],
-        usage=dict_of(wire.get("usage")) or None,
-        error=wire.get("error"),
-        x_groq=Groq(dict_of(groq.get("usage")) or None, groq.get("error")),
-        **{name: wire.get(name) for name in FOUND},
-    )
-
-
 def _cost(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 <= value < 1e12 else None
-
-
-def _read_choice(wire: dict[str, Any]) -> Choice:
-    delta, message = dict_of(wire.get("delta")), dict_of(wire.get("message"))
-    return Choice(
-        index=count_of(wire.get("index")),
-        delta=_read_delta(delta) if delta or not message else None,
-        message=_read_delta(message) if message else None,
-        finish_reason=text_of(wire.get("finish_reason")),
-        usage=dict_of(wire.get("usage")) or None,
-    )
-
-
-def _read_delta(wire: dict[str, Any]) -> Delta:
-    content = wire.get("content")
-    return Delta(
-        content=content if isinstance(content, list) else text_of(content),
-        tool_calls=[_read_call(call) for call in dicts_of(wire.get("tool_calls"))],
-        reasoning_content=text_of(wire.get("reasoning_content")),
-        reasoning=text_of(wire.get("reasoning")),
-        refusal=text_of(wire.get("refusal")),
-        reasoning_details=dicts_of(wire.get("reasoning_details")),
-        annotations=dicts_of(wire.get("annotations")),
-    )
-
-
-def _read_call(wire: dict[str, Any]) -> Call:
-    function = dict_of(wire.get("function"))
-    arguments = function.get("arguments")
-    return Call(
-        index=count_of(wire.get("index")),
-        id=text_of(wire.get("id")),
-        function=Function(
-            name=text_of(function.get("name")),
-            arguments=arguments if isinstance(arguments, dict) else text_of(arguments),
-        ),
-    )

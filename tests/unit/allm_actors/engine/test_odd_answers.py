@@ -8,6 +8,8 @@ from allm_actors.data import MessageCompleted, TextCompleted, ToolCallCompleted
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.failures import retry_after_ms
+from allm_actors.engine.dialects.lenient import read_leniently
+from allm_actors.engine.dialects.openai.wire import Call, Choice, Chunk, Delta, Function
 from allm_actors.engine.http.proxies import may_be_exempt
 from allm_actors.engine.secret import Secret, scrub
 
@@ -40,6 +42,17 @@ def test_what_comes_whole_lists_its_calls(first, ids):
 def test_two_calls_of_one_tool_that_come_whole_are_two():
     made = whole(call("weather", '{"city": "Rome"}'), call("weather", '{"city": "Oslo"}'))
     assert [arguments["city"] for _, arguments, _ in made] == ["Rome", "Oslo"]
+
+
+def test_what_does_not_fit_counts_as_missing_and_the_rest_is_read():
+    function = {"name": ["now"], "arguments": {}}
+    delta = {"content": ["a", 1], "tool_calls": [{"index": -1, "function": function}, {}, "x"], "refusal": ""}
+    choices = [{"index": True, "delta": delta, "message": {}, "usage": "free"}, None]
+    wire = {"id": 7, "model": "m", "choices": choices, "x_groq": [], "citations": 1, "unknown": 2}
+    calls = [Call(function=Function(arguments={})), Call()]
+    read = Chunk(model="m", choices=[Choice(delta=Delta(content=["a", 1], tool_calls=calls))], citations=1)
+    assert read_leniently(json.dumps(wire).encode(), Chunk) == read
+    assert read_leniently(b"[]", Chunk) is None
 
 
 # --- arguments that are no object ---------------------------------------------------------------------------------
