@@ -11,13 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+import msgspec
+
 from allm_actors.data import AdapterError, Event, Request
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import Answer, UsageFields
 from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.lenient import UNREADABLE, read_leniently
+from allm_actors.engine.sse import ServerEvent, SseDecoder
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["SSE", "AnswerDecoder", "ChatDialect", "Frames", "has_tools_and_format", "has_tools_and_schema"]
+__all__ = [
+    "SSE",
+    "AnswerDecoder",
+    "ChatDialect",
+    "EventDecoder",
+    "Frames",
+    "has_tools_and_format",
+    "has_tools_and_schema",
+]
 
 SSE: Final = frozenset({"text/event-stream"})
 
@@ -96,6 +108,45 @@ class AnswerDecoder(ABC, Generic[T]):
 
     def _on_end_of_body(self, events: list[Event]) -> None:
         self._answer.truncated(events)
+
+
+class EventDecoder(AnswerDecoder[ServerEvent], Generic[T]):
+    """One whose frames are server-sent events with a JSON object each, which the decoder `reads` as a `T`.
+
+    Nearly every one fits and is decoded in about a microsecond; one that does not is read leniently.
+    """
+
+    __slots__ = ("_decode", "_kind")
+
+    def __init__(self, row: Provider, reads: msgspec.json.Decoder[T], usage_fields: UsageFields) -> None:
+        super().__init__(row, SseDecoder(), usage_fields)
+        self._decode, self._kind = reads.decode, reads.type
+
+    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
+        try:
+            wire = self._decode(frame.data)
+        except UNREADABLE:
+            self._on_misfit(frame, events)
+        else:
+            self._on_event(wire, frame, events)
+
+    def _on_misfit(self, frame: ServerEvent, events: list[Event]) -> None:
+        word = frame.data.strip()
+        if word == b"[DONE]":
+            self._on_end_of_events(events)
+        elif word:
+            wire = read_leniently(frame.data, self._kind)
+            if wire is None:
+                self._answer.malformed("an event of the stream is not a JSON object", events)
+            else:
+                self._on_event(wire, frame, events)
+
+    @abstractmethod
+    def _on_event(self, wire: T, frame: ServerEvent, events: list[Event]) -> None:
+        """Take in one event; `wire` is the data of `frame`."""
+
+    def _on_end_of_events(self, events: list[Event]) -> None:
+        """Take in `[DONE]`, which says nothing in most formats."""
 
 
 def _never(_request: Request) -> bool:

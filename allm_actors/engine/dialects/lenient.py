@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec.inspect import (
@@ -26,6 +26,7 @@ from msgspec.inspect import (
 from allm_actors.data.utf8 import utf8_of
 
 __all__ = [
+    "OBJECTS",
     "UNREADABLE",
     "count_of",
     "dict_of",
@@ -39,15 +40,14 @@ __all__ = [
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
-T = TypeVar("T", bound=msgspec.Struct)
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+OBJECTS = msgspec.json.Decoder(dict[str, Any])
 
 
 def read_frame(data: bytes) -> dict[str, Any] | None:
     """As `read_object`, and faster: most of a stream's frames need no leniency."""
     try:
-        return _decode(data)
+        return OBJECTS.decode(data)
     except UNREADABLE:
         return read_object(data)
 
@@ -61,14 +61,13 @@ def read_object(data: bytes) -> dict[str, Any] | None:
     return wire if isinstance(wire, dict) else None
 
 
-def read_leniently(data: bytes, kind: type[T]) -> T | None:
-    """The JSON object in `data` as a `kind`, a Struct, read field by field; None if it is no object, or an empty one.
+def read_leniently(data: bytes, kind: Any) -> Any:
+    """The JSON object in `data` as a `kind`, which is a Struct, or a dict. None if it is no object.
 
     It is for what decoding refuses. A field of an unexpected kind counts as missing, and so does an empty text, a
     negative number and an empty object for a Struct.
     """
-    read: T | None = _fitted(read_object(data), _type_of(kind))
-    return read
+    return _fitted(read_object(data), _type_of(kind))
 
 
 _type_of = cache(type_info)

@@ -36,18 +36,16 @@ from allm_actors.data import Event, FinishReason, read_arguments
 from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
-from allm_actors.engine.dialects.chat import AnswerDecoder
+from allm_actors.engine.dialects.chat import EventDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
-    UNREADABLE,
     count_of,
     dict_of,
     dicts_of,
-    read_leniently,
     read_object,
     text_of,
 )
-from allm_actors.engine.sse import ServerEvent, SseDecoder
+from allm_actors.engine.sse import ServerEvent
 
 __all__ = ["JSON_TOOL", "STATE", "Decoder", "usage_fields"]
 
@@ -96,7 +94,7 @@ class Wire(msgspec.Struct, gc=False):
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(Wire).decode
+_WIRE = msgspec.json.Decoder(Wire)
 
 
 class Block:
@@ -139,13 +137,13 @@ class Block:
         return wire
 
 
-class Decoder(AnswerDecoder[ServerEvent]):
+class Decoder(EventDecoder[Wire]):
     """One response's decoder; `own` are the names of the user's tools."""
 
     __slots__ = ("_blocks", "_order", "_own", "_started", "_stop", "_structure")
 
     def __init__(self, row: Provider, own: Container[str] = ()) -> None:
-        super().__init__(row, SseDecoder(), usage_fields)
+        super().__init__(row, _WIRE, usage_fields)
         self._own = own
         self._blocks: dict[int, Block] = {}
         self._order: list[Block] = []
@@ -177,24 +175,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
-        data = frame.data
-        try:
-            wire = _decode(data)
-        except UNREADABLE:
-            if data.strip() in (b"", b"[DONE]"):
-                return
-            read = read_leniently(data, Wire)
-            if read is None:
-                self._answer.malformed("an event of the stream is not a JSON object", events)
-                return
-            wire = read
+    def _on_event(self, wire: Wire, frame: ServerEvent, events: list[Event]) -> None:
         kind = wire.type or frame.event
-        if not self._on_event(kind, wire, events) and kind:
-            self._answer.pass_on(kind, read_object(data) or {}, events)
-
-    def _on_event(self, kind: str | None, wire: Wire, events: list[Event]) -> bool:
-        """Handle one event. Returns False for an unknown kind."""
         if kind == "content_block_delta":
             block = self._blocks.get(wire.index or 0)
             if block is not None and wire.delta is not None:
@@ -214,9 +196,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._complete(events)
         elif kind == "error" or wire.error:
             self._answer.fail(wire_error(wire.error, self._row), events)
-        else:
-            return kind in _SILENT
-        return True
+        elif kind and kind not in _SILENT:
+            self._answer.pass_on(kind, read_object(frame.data) or {}, events)
 
     def _on_start(self, message: dict[str, Any]) -> None:
         self._started = True

@@ -30,17 +30,17 @@ from typing import Any, Final
 from allm_actors.data import Event, FinishReason
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
-from allm_actors.engine.dialects.chat import AnswerDecoder
+from allm_actors.engine.dialects.chat import EventDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
+    OBJECTS,
     count_of,
     dict_of,
     dicts_of,
-    read_frame,
     read_object,
     text_of,
 )
-from allm_actors.engine.sse import ServerEvent, SseDecoder
+from allm_actors.engine.sse import ServerEvent
 
 __all__ = ["STATE", "Decoder", "usage_fields"]
 
@@ -70,13 +70,13 @@ class Content:
         return {"type": self.kind, self.kind: "".join(self.pieces)}
 
 
-class Decoder(AnswerDecoder[ServerEvent]):
+class Decoder(EventDecoder[dict[str, Any]]):
     """One response's decoder."""
 
     __slots__ = ("_calls", "_citations", "_contents", "_plan")
 
     def __init__(self, row: Provider) -> None:
-        super().__init__(row, SseDecoder(), usage_fields)
+        super().__init__(row, OBJECTS, usage_fields)
         self._calls: dict[int, PartialCall] = {}
         self._contents: list[Content] = []
         self._citations: list[Any] = []
@@ -105,14 +105,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
-        wire = read_frame(frame.data)
-        if wire is not None:
-            self._on_event(wire, events)
-        elif frame.data.strip() not in (b"", b"[DONE]"):
-            self._answer.malformed("an event of the stream is not a JSON object", events)
-
-    def _on_event(self, wire: dict[str, Any], events: list[Event]) -> None:
+    def _on_event(self, wire: dict[str, Any], _frame: ServerEvent, events: list[Event]) -> None:
         delta = dict_of(wire.get("delta"))
         message = dict_of(delta.get("message"))
         index = count_of(wire.get("index")) or 0

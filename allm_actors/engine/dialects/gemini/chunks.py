@@ -33,18 +33,18 @@ from allm_actors.data import AdapterError, Event, FinishReason
 from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
-from allm_actors.engine.dialects.chat import AnswerDecoder
+from allm_actors.engine.dialects.chat import EventDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.gemini.arguments import PartialArguments
 from allm_actors.engine.dialects.lenient import (
+    OBJECTS,
     count_of,
     dict_of,
     dicts_of,
-    read_frame,
     read_object,
     text_of,
 )
-from allm_actors.engine.sse import ServerEvent, SseDecoder
+from allm_actors.engine.sse import ServerEvent
 
 __all__ = ["BROKEN_FINISHES", "FINISHES", "STATE", "SYNTHETIC_ID", "Decoder", "usage_fields"]
 
@@ -89,13 +89,13 @@ class Part:
         return {**self.wire, "text": "".join([self.wire["text"], *self.texts])} if self.texts else self.wire
 
 
-class Decoder(AnswerDecoder[ServerEvent]):
+class Decoder(EventDecoder[dict[str, Any]]):
     """One response's decoder."""
 
     __slots__ = ("_arguments", "_call", "_finish", "_parts")
 
     def __init__(self, row: Provider) -> None:
-        super().__init__(row, SseDecoder(), usage_fields)
+        super().__init__(row, OBJECTS, usage_fields)
         self._parts: list[Part] = []
         self._call: PartialCall | None = None  # the call whose arguments are still coming
         self._arguments = PartialArguments()
@@ -108,7 +108,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         if wire is None or not any(name in wire for name in ("candidates", "promptFeedback", "error")):
             self._answer.unreadable("JSON that is neither a generated answer nor an error", events)
             return events
-        self._on_response(wire, events)
+        self._on_event(wire, ServerEvent(body), events)
         if not self._answer.done:
             if self._finish is None and not self._parts:
                 self._answer.unreadable("an answer without candidates", events)
@@ -124,14 +124,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     # --- responses ----------------------------------------------------------------------------------------------------
 
-    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
-        wire = read_frame(frame.data)
-        if wire is not None:
-            self._on_response(wire, events)
-        elif frame.data.strip() not in (b"", b"[DONE]"):
-            self._answer.malformed("an event of the stream is not a JSON object", events)
-
-    def _on_response(self, wire: dict[str, Any], events: list[Event]) -> None:
+    def _on_event(self, wire: dict[str, Any], _frame: ServerEvent, events: list[Event]) -> None:
         answer = self._answer
         answer.id = answer.id or text_of(wire.get("responseId"))
         answer.model = answer.model or text_of(wire.get("modelVersion"))

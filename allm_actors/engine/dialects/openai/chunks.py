@@ -31,22 +31,22 @@ from allm_actors.data import Event, FinishReason, TextDelta
 from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
-from allm_actors.engine.dialects.chat import AnswerDecoder
+from allm_actors.engine.dialects.chat import EventDecoder
 from allm_actors.engine.dialects.failures import wire_error
-from allm_actors.engine.dialects.lenient import UNREADABLE, dicts_of, read_leniently, read_object, text_of
+from allm_actors.engine.dialects.lenient import dicts_of, read_leniently, read_object, text_of
 from allm_actors.engine.dialects.openai.wire import (
+    CHUNK,
     FOUND,
     Call,
     Choice,
     Chunk,
     Delta,
     Function,
-    decode,
     merge_content,
     merge_details,
     usage_fields,
 )
-from allm_actors.engine.sse import ServerEvent, SseDecoder
+from allm_actors.engine.sse import ServerEvent
 
 __all__ = ["STATE", "Decoder"]
 
@@ -68,13 +68,13 @@ _FILTERED_FINISHES = ("content_filter", "sensitive")
 _BROKEN_FINISHES = ("error", "insufficient_system_resource", "network_error")
 
 
-class Decoder(AnswerDecoder[ServerEvent]):
+class Decoder(EventDecoder[Chunk]):
     """One response's decoder."""
 
     __slots__ = ("_by_index", "_details", "_finish", "_parts")
 
     def __init__(self, row: Provider) -> None:
-        super().__init__(row, SseDecoder(), usage_fields)
+        super().__init__(row, CHUNK, usage_fields)
         self._by_index: dict[int, PartialCall] = {}
         self._details: list[dict[str, Any]] = []
         self._finish: str | None = None
@@ -88,7 +88,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         if chunk is None or (not chunk.choices and chunk.error is None):
             self._answer.unreadable("JSON that is neither a chat completion nor an error", events)
             return events
-        self._on_chunk(chunk, events)
+        self._on_event(chunk, ServerEvent(body), events)
         if not self._answer.done:
             self._complete(events)
         return events
@@ -99,45 +99,32 @@ class Decoder(AnswerDecoder[ServerEvent]):
         else:
             self._complete(events)
 
-    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
-        data = frame.data
-        try:
-            chunk: Chunk | None = decode(data)
-        except UNREADABLE:
-            word = data.strip()
-            if not word:
-                return
-            if word == b"[DONE]":
-                self._complete(events)
-                return
-            chunk = read_leniently(data, Chunk)
-        if chunk is None:
-            self._answer.malformed("an event of the stream is not a JSON object", events)
-        elif frame.event == "error" and not (chunk.error or chunk.choices):
-            # As some gateways report an error.
-            self._answer.fail(wire_error(read_object(data), self._row), events)
-        else:
-            self._on_chunk(chunk, events)
+    def _on_end_of_events(self, events: list[Event]) -> None:
+        self._complete(events)
 
-    def _on_chunk(self, chunk: Chunk, events: list[Event]) -> None:
+    def _on_event(self, wire: Chunk, frame: ServerEvent, events: list[Event]) -> None:
         answer = self._answer
+        if frame.event == "error" and not (wire.error or wire.choices):
+            # As some gateways report an error.
+            answer.fail(wire_error(read_object(frame.data), self._row), events)
+            return
         if not answer.id:  # the first chunk of some servers has none
-            answer.id = chunk.id
+            answer.id = wire.id
         if not answer.model:
-            answer.model = chunk.model
-        choices = chunk.choices
+            answer.model = wire.model
+        choices = wire.choices
         if choices:
             for choice in choices:
                 if not choice.index:  # only the first choice is read, whatever was asked for
                     self._on_choice(choice, events)
-        if chunk.usage:
-            answer.usage = chunk.usage
-        if chunk.citations or chunk.search_results or chunk.images or chunk.related_questions:
-            answer.metadata |= {name: getattr(chunk, name) for name in FOUND if getattr(chunk, name)}
-        groq = chunk.x_groq
+        if wire.usage:
+            answer.usage = wire.usage
+        if wire.citations or wire.search_results or wire.images or wire.related_questions:
+            answer.metadata |= {name: getattr(wire, name) for name in FOUND if getattr(wire, name)}
+        groq = wire.x_groq
         if groq is not None:
             answer.usage = answer.usage or groq.usage
-        error = chunk.error or (groq.error if groq is not None else None)
+        error = wire.error or (groq.error if groq is not None else None)
         if error:
             answer.fail(wire_error(error, self._row), events)
 

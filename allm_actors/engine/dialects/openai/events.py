@@ -36,19 +36,17 @@ from typing import Any, ClassVar, Final
 from allm_actors.data import Event, FinishReason
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall
-from allm_actors.engine.dialects.chat import AnswerDecoder
+from allm_actors.engine.dialects.chat import EventDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
-    UNREADABLE,
     dict_of,
     dicts_of,
-    read_leniently,
     read_object,
     text_of,
 )
 from allm_actors.engine.dialects.openai import items
 from allm_actors.engine.dialects.openai.items import Wire
-from allm_actors.engine.sse import ServerEvent, SseDecoder
+from allm_actors.engine.sse import ServerEvent
 
 __all__ = ["STATE", "Decoder"]
 
@@ -82,13 +80,13 @@ class Item:
         self.thought: tuple[str, int] | None = None  # the part of its thoughts that came last
 
 
-class Decoder(AnswerDecoder[ServerEvent]):
+class Decoder(EventDecoder[Wire]):
     """One response's decoder."""
 
     __slots__ = ("_by_id", "_items", "_notes", "_summary")
 
     def __init__(self, row: Provider) -> None:
-        super().__init__(row, SseDecoder(), items.usage_fields)
+        super().__init__(row, items.WIRE, items.usage_fields)
         self._items: dict[int, Item] = {}
         self._by_id: dict[str, int] = {}
         self._notes: list[Any] = []
@@ -108,24 +106,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
-        data = frame.data
-        try:
-            wire = items.decode(data)
-        except UNREADABLE:
-            if data.strip() in (b"", b"[DONE]"):
-                return
-            read = read_leniently(data, Wire)
-            if read is None:
-                self._answer.malformed("an event of the stream is not a JSON object", events)
-                return
-            wire = read
+    def _on_event(self, wire: Wire, frame: ServerEvent, events: list[Event]) -> None:
         kind = wire.type or frame.event or ""
-        if not self._on_event(kind, wire, events) and kind:
-            self._answer.pass_on(kind, read_object(data) or {}, events)
-
-    def _on_event(self, kind: str, wire: Wire, events: list[Event]) -> bool:
-        """Handle one event. Returns False for an unknown kind."""
         handler = self._handlers.get(kind)
         if handler is not None:
             handler(self, kind, wire, events)
@@ -133,9 +115,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._on_failure(kind, wire, events)
         elif wire.response is not None:
             self._on_response(wire.response)
-        else:
-            return kind in _SILENT
-        return True
+        elif kind and kind not in _SILENT:
+            self._answer.pass_on(kind, read_object(frame.data) or {}, events)
 
     def _on_text(self, _kind: str, wire: Wire, events: list[Event]) -> None:
         if wire.delta:

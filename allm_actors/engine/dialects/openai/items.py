@@ -1,7 +1,7 @@
 """The parts of OpenAI's responses that are read: events, items, usage.
 
 Rule of this file: nearly every event fits the typed struct and is decoded into it in about a microsecond. One that does
-not fit is read by `read_leniently`.
+not fit is read leniently.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import msgspec
 from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, text_of
 
 __all__ = [
+    "WIRE",
     "Wire",
     "citations",
-    "decode",
     "is_plain",
     "refusal",
     "spoken",
@@ -43,7 +43,7 @@ class Wire(msgspec.Struct, gc=False):
     message: Any = None
 
 
-decode = msgspec.json.Decoder(Wire).decode
+WIRE = msgspec.json.Decoder(Wire)
 
 
 # --- items --------------------------------------------------------------------------------------------------------

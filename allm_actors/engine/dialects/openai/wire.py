@@ -1,7 +1,7 @@
 """The parts of OpenAI's chat completion JSON that are read.
 
 Rule of this file: nearly every chunk fits the typed structs and is decoded into them in about a microsecond.
-A chunk that does not fit is read by `read_leniently`.
+A chunk that does not fit is read leniently.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from allm_actors.engine.dialects.lenient import count_of, dicts_of
 
 __all__ = [
+    "CHUNK",
     "FOUND",
     "Call",
     "Choice",
@@ -22,7 +23,6 @@ __all__ = [
     "Delta",
     "Function",
     "Groq",
-    "decode",
     "merge_content",
     "merge_details",
     "usage_fields",
@@ -90,7 +90,7 @@ class Chunk(msgspec.Struct, gc=False):
     related_questions: Any = None
 
 
-decode = msgspec.json.Decoder(Chunk).decode
+CHUNK = msgspec.json.Decoder(Chunk)
 
 FOUND = ("citations", "search_results", "images", "related_questions")
 """Fields that a server with web search adds: names in a chunk, and in the response's metadata."""
