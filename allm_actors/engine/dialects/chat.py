@@ -92,15 +92,18 @@ class AnswerDecoder(ABC, Generic[T]):
             self._answer.fail(error, events)
         return events
 
-    def nothing(self) -> list[Event]:
-        """The events of an answer that came whole, and without anything in it: an error."""
+    def body(self, body: bytes) -> list[Event]:
+        """The events of an answer that came whole, as one JSON object."""
         events: list[Event] = []
-        self._answer.unreadable("an empty body", events)
+        if body.strip():
+            self._on_body(body, events)
+        else:
+            self._answer.unreadable("an empty body", events)
         return events
 
     @abstractmethod
-    def body(self, body: bytes) -> list[Event]:
-        """The events of an answer that came whole, as one JSON object."""
+    def _on_body(self, body: bytes, events: list[Event]) -> None:
+        """Take in an answer that came whole; the body is not blank."""
 
     @abstractmethod
     def _on_frame(self, frame: T, events: list[Event]) -> None:
@@ -181,8 +184,7 @@ class ChatDialect:
 
     def decode_body(self, body: bytes, row: Provider) -> list[Event]:
         """The events of an answer that came whole, without `MessageStarted`."""
-        decoder = self.decoder(row)
-        return decoder.body(body) if body.strip() else decoder.nothing()
+        return self.decoder(row).body(body)
 
 
 def has_tools_and_schema(request: Request) -> bool:

@@ -151,9 +151,7 @@ class Decoder(EventDecoder[Wire]):
         self._started = False
         self._stop: str | None = None
 
-    def body(self, body: bytes) -> list[Event]:
-        """The events of an answer that came whole, as one JSON object."""
-        events: list[Event] = []
+    def _on_body(self, body: bytes, events: list[Event]) -> None:
         wire = read_object(body)
         failed = wire is not None and wire.get("type") == "error"
         if (
@@ -162,16 +160,15 @@ class Decoder(EventDecoder[Wire]):
             or not (failed or isinstance(wire.get("content"), list))
         ):
             self._answer.unreadable("JSON that is neither a message nor an error", events)
-            return events
+            return
         if failed:
             self._answer.fail(wire_error(wire.get("error"), self._row), events)
-            return events
+            return
         self._on_start(wire)
         for index, block in enumerate(dicts_of(wire.get("content"))):
             self._on_block(index, block, events)
         self._on_stop_reason(wire)
         self._complete(events)
-        return events
 
     # --- events -------------------------------------------------------------------------------------------------------
 

@@ -117,19 +117,16 @@ class Decoder(AnswerDecoder[Frame]):
         self._stopped = False
         self._stop: str | None = None
 
-    def body(self, body: bytes) -> list[Event]:
-        """The events of an answer that came whole, as one JSON object."""
-        events: list[Event] = []
+    def _on_body(self, body: bytes, events: list[Event]) -> None:
         wire = read_object(body)
         message = dict_of(dict_of((wire or {}).get("output")).get("message"))
         if wire is None or not message:
             self._answer.unreadable("JSON that is no Converse answer", events)
-            return events
+            return
         for index, block in enumerate(dicts_of(message.get("content"))):
             self._on_whole(index, block, events)
         self._on_stop(wire)
         self._complete(events)
-        return events
 
     def _on_end_of_body(self, events: list[Event]) -> None:
         if self._stopped:

@@ -82,16 +82,14 @@ class Decoder(EventDecoder[dict[str, Any]]):
         self._citations: list[Any] = []
         self._plan: list[str] = []
 
-    def body(self, body: bytes) -> list[Event]:
-        """The events of an answer that came whole, as one JSON object."""
-        events: list[Event] = []
+    def _on_body(self, body: bytes, events: list[Event]) -> None:
         wire = read_object(body)
         if wire is None or not isinstance(wire.get("message"), dict | str):
             self._answer.unreadable("JSON that is neither a chat message nor an error", events)
-            return events
+            return
         if isinstance(wire["message"], str):
             self._answer.fail(wire_error(wire, self._row), events)
-            return events
+            return
         message = wire["message"]
         self._answer.id = text_of(wire.get("id"))
         for index, content in enumerate(dicts_of(message.get("content"))):
@@ -101,7 +99,6 @@ class Decoder(EventDecoder[dict[str, Any]]):
             self._on_call(index, call, events)
         self._citations += dicts_of(message.get("citations"))
         self._on_end(wire, events)
-        return events
 
     # --- events -------------------------------------------------------------------------------------------------------
 

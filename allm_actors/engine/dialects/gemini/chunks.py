@@ -101,20 +101,17 @@ class Decoder(EventDecoder[dict[str, Any]]):
         self._arguments = PartialArguments()
         self._finish: str | None = None
 
-    def body(self, body: bytes) -> list[Event]:
-        """The events of an answer that came whole, as one JSON object."""
-        events: list[Event] = []
+    def _on_body(self, body: bytes, events: list[Event]) -> None:
         wire = read_object(body)
         if wire is None or not any(name in wire for name in ("candidates", "promptFeedback", "error")):
             self._answer.unreadable("JSON that is neither a generated answer nor an error", events)
-            return events
+            return
         self._on_event(wire, ServerEvent(body), events)
         if not self._answer.done:
             if self._finish is None and not self._parts:
                 self._answer.unreadable("an answer without candidates", events)
             else:
                 self._complete(events)
-        return events
 
     def _on_end_of_body(self, events: list[Event]) -> None:
         if self._finish is None:

@@ -58,15 +58,12 @@ class Decoder(AnswerDecoder[bytes]):
         super().__init__(row, self._lines, usage_fields)
         self._made_at = ""
 
-    def body(self, body: bytes) -> list[Event]:
-        """The events of an answer that came whole, as one JSON object."""
-        events: list[Event] = []
+    def _on_body(self, body: bytes, events: list[Event]) -> None:
         wire = read_object(body)
         if wire is None or not (isinstance(wire.get("message"), dict) or wire.get("error")):
             self._answer.unreadable("JSON that is neither a chat message nor an error", events)
-            return events
+            return
         self._on_object(wire | {"done": True}, events)
-        return events
 
     def _on_end_of_body(self, events: list[Event]) -> None:
         for line in self._lines.end():

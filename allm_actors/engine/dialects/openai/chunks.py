@@ -81,17 +81,14 @@ class Decoder(EventDecoder[Chunk]):
         # The parts that are no text, and how many texts came before each.
         self._parts: list[tuple[dict[str, Any], int]] = []
 
-    def body(self, body: bytes) -> list[Event]:
-        """The events of an answer that came whole, as one JSON object."""
-        events: list[Event] = []
+    def _on_body(self, body: bytes, events: list[Event]) -> None:
         chunk = read_leniently(body, Chunk)
         if chunk is None or (not chunk.choices and chunk.error is None):
             self._answer.unreadable("JSON that is neither a chat completion nor an error", events)
-            return events
+            return
         self._on_event(chunk, ServerEvent(body), events)
         if not self._answer.done:
             self._complete(events)
-        return events
 
     def _on_end_of_body(self, events: list[Event]) -> None:
         if self._finish is None:

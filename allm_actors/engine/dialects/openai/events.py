@@ -92,9 +92,7 @@ class Decoder(EventDecoder[Wire]):
         self._notes: list[Any] = []
         self._summary: list[str] = []
 
-    def body(self, body: bytes) -> list[Event]:
-        """The events of an answer that came whole, as one JSON object."""
-        events: list[Event] = []
+    def _on_body(self, body: bytes, events: list[Event]) -> None:
         wire = read_object(body)
         if wire is None or not (isinstance(wire.get("output"), list) or wire.get("error")):
             self._answer.unreadable("JSON that is neither a response nor an error", events)
@@ -102,7 +100,6 @@ class Decoder(EventDecoder[Wire]):
             self._answer.fail(wire_error(wire.get("error"), self._row), events)
         else:
             self._on_end(wire, events)
-        return events
 
     # --- events -------------------------------------------------------------------------------------------------------
 
