@@ -16,8 +16,9 @@ from pathlib import PurePath
 from typing import Any
 
 from allm_actors.engine.services import Service
+from allm_actors.engine.wire import HttpRequest
 
-__all__ = ["FilePart", "file_name", "form", "form_fields"]
+__all__ = ["FilePart", "file_name", "form", "form_fields", "form_request"]
 
 _SAMPLE = 4096
 
@@ -30,6 +31,12 @@ class FilePart:
     filename: str
     content_type: str
     data: bytes = field(repr=False)
+
+
+def form_request(url: str, values: Mapping[str, Any], files: Sequence[FilePart], row: Service) -> HttpRequest:
+    """The request that sends these values and files. Raises as `form_fields`."""
+    kind, body = form(form_fields(values, row), files)
+    return HttpRequest(url=url, body=body, headers={"content-type": kind})
 
 
 def form_fields(values: Mapping[str, Any], row: Service) -> list[tuple[str, str]]:

@@ -18,9 +18,9 @@ from allm_actors.engine.dialects.body import json_body
 from allm_actors.engine.dialects.failures import advised_anew, http_error
 from allm_actors.engine.dialects.lenient import read_object
 from allm_actors.engine.services import Service
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["answered_object", "as_refusal", "check_count", "refusal", "sent_json"]
+__all__ = ["answered_object", "as_refusal", "check_count", "json_request", "refusal"]
 
 _MARKS: Final[Mapping[str, tuple[tuple[re.Pattern[str], str], ...]]] = {
     "embed": (
@@ -71,12 +71,15 @@ def answered_object(answer: HttpFailure, row: Service) -> dict[str, Any]:
     return wire
 
 
-def sent_json(body: Mapping[str, Any], row: Service) -> bytes:
-    """The body as JSON. Raises `invalid_request` for invalid Unicode; TypeError for a value that is not plain data."""
+def json_request(url: str, body: Mapping[str, Any], row: Service, **headers: str) -> HttpRequest:
+    """The request that sends this as JSON. Raises `invalid_request` for invalid Unicode; TypeError for a value that is
+    not plain data.
+    """
     try:
-        return json_body(body)
+        sent = json_body(body)
     except ValidationError as error:
         raise row.error("invalid_request", error.message) from None
+    return HttpRequest(url=url, body=sent, headers={"content-type": "application/json", **headers})
 
 
 def check_count(inputs: Any, row: Service) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from allm_actors.data import AdapterError, Embedding, EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import UNREADABLE, text_of
-from allm_actors.engine.dialects.refusals import refusal
+from allm_actors.engine.dialects.refusals import check_count, refusal
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpFailure
 
@@ -32,7 +32,8 @@ _PACKED: Final = {"float": "f", "int8": "b", "binary": "b", "uint8": "B", "ubina
 
 
 def check_texts(request: EmbeddingRequest, row: Service) -> None:
-    """Raises `invalid_request` for an input that is no text."""
+    """Raises `invalid_request` for an input that is no text, and as `check_count`."""
+    check_count(request.input, row)
     texts: list[Any] = request.input  # the annotation is only the caller's promise
     for index, text in enumerate(texts):
         if not isinstance(text, str):

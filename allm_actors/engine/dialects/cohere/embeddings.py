@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from allm_actors.data import EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.dialects.lenient import count_of, dict_of
-from allm_actors.engine.dialects.refusals import check_count, refusal, sent_json
+from allm_actors.engine.dialects.refusals import json_request, refusal
 from allm_actors.engine.dialects.vectors import check_texts, embedded, read_numbers
 from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
@@ -26,7 +26,6 @@ _TASKS: Final = frozenset({"search_document", "search_query", "classification", 
 
 def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpRequest:
     """See `ServiceDialect.encode`."""
-    check_count(request.input, row)
     check_texts(request, row)
     body: dict[str, Any] = {
         "input_type": _DEFAULT_TASK,
@@ -42,8 +41,7 @@ def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpReques
         body["output_dimension"] = request.dimensions
     if not request.truncate:
         body["truncate"] = "NONE"
-    headers = {"content-type": "application/json", "accept": "application/json"}
-    return HttpRequest(url=f"{base_url}/v2/embed", body=sent_json(body, row), headers=headers)
+    return json_request(f"{base_url}/v2/embed", body, row, accept="application/json")
 
 
 def decode(answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:

@@ -21,7 +21,7 @@ from allm_actors.data import SpeechCompleted, SpeechRequest, SpeechResponse, Spe
 from allm_actors.engine.dialects.elevenlabs.errors import elevenlabs_refusal
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import dict_of
-from allm_actors.engine.dialects.refusals import sent_json
+from allm_actors.engine.dialects.refusals import json_request
 from allm_actors.engine.dialects.spoken import speech_completed, speech_started, spoken
 from allm_actors.engine.services import Service, SpeechDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
@@ -58,11 +58,8 @@ def encode(request: SpeechRequest, row: Service, base_url: str, *, streamed: boo
         body["voice_settings"] = {**dict_of(body.get("voice_settings")), "speed": request.speed}
     query = {**dict_of(request.options.get("query")), "output_format": _words(request)[rate]}
     path = f"v1/text-to-speech/{quote(request.voice or _VOICE, safe='')}{'/stream' if streamed else ''}"
-    return HttpRequest(
-        url=f"{base_url}/{path}?{urlencode({name: _word(value) for name, value in query.items()})}",
-        body=sent_json(body, row),
-        headers={"content-type": "application/json"},
-    )
+    words = urlencode({name: _word(value) for name, value in query.items()})
+    return json_request(f"{base_url}/{path}?{words}", body, row)
 
 
 def decode(answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechResponse:

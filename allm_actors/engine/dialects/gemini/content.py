@@ -17,7 +17,7 @@ from allm_actors.data import AdapterError, Usage
 from allm_actors.engine.dialects.gemini.chunks import FINISHES, usage_fields
 from allm_actors.engine.dialects.gemini.request import MOST_BYTES, TOP_LEVEL, too_large
 from allm_actors.engine.dialects.lenient import dict_of, dicts_of, text_of
-from allm_actors.engine.dialects.refusals import sent_json
+from allm_actors.engine.dialects.refusals import json_request
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpRequest
 
@@ -42,15 +42,11 @@ def asked(
     if wanted:
         body["generationConfig"] = wanted
     name = quote(model.removeprefix("models/"), safe="")
-    sent = sent_json(body, row)
-    why = too_large(sent, row.provider.label)
+    http = json_request(f"{base_url}/models/{name}:generateContent", body, row)
+    why = too_large(http.body, row.provider.label)
     if why is not None:
-        raise row.error("invalid_request", why, metadata={"count": len(sent), "max": MOST_BYTES})
-    return HttpRequest(
-        url=f"{base_url}/models/{name}:generateContent",
-        body=sent,
-        headers={"content-type": "application/json"},
-    )
+        raise row.error("invalid_request", why, metadata={"count": len(http.body), "max": MOST_BYTES})
+    return http
 
 
 def inline(data: bytes, mime_type: str) -> dict[str, Any]:

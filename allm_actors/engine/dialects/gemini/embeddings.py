@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from allm_actors.data import EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.dialects.lenient import count_of, dict_of
-from allm_actors.engine.dialects.refusals import check_count, refusal, sent_json
+from allm_actors.engine.dialects.refusals import json_request, refusal
 from allm_actors.engine.dialects.vectors import check_texts, embedded, read_numbers
 from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
@@ -33,7 +33,6 @@ _TASKS: Final = {
 
 def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpRequest:
     """See `ServiceDialect.encode`."""
-    check_count(request.input, row)
     check_texts(request, row)
     if not request.model:
         message = (
@@ -52,11 +51,8 @@ def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpReques
             "autoTruncate": False,
         }
     requests = [{**common, "content": {"parts": [{"text": text}]}} for text in request.input]
-    return HttpRequest(
-        url=f"{base_url}/models/{quote(model, safe='')}:batchEmbedContents",
-        body=sent_json({"requests": requests}, row),
-        headers={"content-type": "application/json"},
-    )
+    url = f"{base_url}/models/{quote(model, safe='')}:batchEmbedContents"
+    return json_request(url, {"requests": requests}, row)
 
 
 def decode(answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from allm_actors.data import EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.dialects.lenient import count_of, dict_of
-from allm_actors.engine.dialects.refusals import check_count, refusal, sent_json
+from allm_actors.engine.dialects.refusals import json_request, refusal
 from allm_actors.engine.dialects.vectors import check_texts, embedded, read_numbers
 from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
@@ -23,7 +23,6 @@ _FIELDS: Final = frozenset({"model", "input", "truncate", "dimensions", "keep_al
 
 def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpRequest:
     """See `ServiceDialect.encode`."""
-    check_count(request.input, row)
     check_texts(request, row)
     given = request.options
     body: dict[str, Any] = {name: value for name, value in given.items() if name in _FIELDS}
@@ -37,8 +36,7 @@ def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpReques
         body["dimensions"] = request.dimensions
     if not request.truncate:
         body["truncate"] = False
-    headers = {"content-type": "application/json"}
-    return HttpRequest(url=f"{base_url}/api/embed", body=sent_json(body, row), headers=headers)
+    return json_request(f"{base_url}/api/embed", body, row)
 
 
 def decode(answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:

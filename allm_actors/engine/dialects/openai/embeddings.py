@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from allm_actors.data import EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of
-from allm_actors.engine.dialects.refusals import check_count, refusal, sent_json
+from allm_actors.engine.dialects.refusals import json_request, refusal
 from allm_actors.engine.dialects.vectors import check_texts, embedded, read_numbers
 from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
@@ -28,7 +28,6 @@ __all__ = ["DIALECT"]
 
 def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpRequest:
     """See `ServiceDialect.encode`."""
-    check_count(request.input, row)
     check_texts(request, row)
     names = row.vectors
     if request.dimensions is not None and request.model in names.fixed:
@@ -46,8 +45,7 @@ def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpReques
         body[names.task_field] = task
     if names.truncation and not request.truncate:
         body["truncation"] = False
-    headers = {"content-type": "application/json", "accept": "application/json"}
-    return HttpRequest(url=f"{base_url}/embeddings", body=sent_json(body, row), headers=headers)
+    return json_request(f"{base_url}/embeddings", body, row, accept="application/json")
 
 
 def decode(answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:

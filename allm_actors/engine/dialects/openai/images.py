@@ -30,8 +30,8 @@ from allm_actors.engine.dialects.image_files import (
     picture_bytes,
 )
 from allm_actors.engine.dialects.lenient import count_of, dict_of, text_of
-from allm_actors.engine.dialects.multipart import FilePart, file_name, form, form_fields
-from allm_actors.engine.dialects.refusals import answered_object, refusal, sent_json
+from allm_actors.engine.dialects.multipart import FilePart, file_name, form_request
+from allm_actors.engine.dialects.refusals import answered_object, json_request, refusal
 from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
@@ -99,10 +99,8 @@ def encode(request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
     url = f"{base_url}/images/{_PATHS[request.operation]}"
     fields = {**request.options, "model": model, **_fields(request, family)}
     if request.operation == "generate":
-        headers = {"content-type": "application/json"}
-        return HttpRequest(url=url, body=sent_json(fields, row), headers=headers)
-    kind, body = form(form_fields(fields, row), _files(request, row))
-    return HttpRequest(url=url, body=body, headers={"content-type": kind})
+        return json_request(url, fields, row)
+    return form_request(url, fields, _files(request, row), row)
 
 
 def decode(answer: HttpFailure, request: ImageRequest, row: Service) -> ImageResponse:

@@ -20,7 +20,7 @@ from allm_actors.data import (
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import dict_of, number_of, text_of
 from allm_actors.engine.dialects.pictures import picture_failure, picture_url
-from allm_actors.engine.dialects.refusals import answered_object, check_count, refusal, sent_json
+from allm_actors.engine.dialects.refusals import answered_object, check_count, json_request, refusal
 from allm_actors.engine.mismatch import items_of
 from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
@@ -36,8 +36,7 @@ def encode(request: ModerationRequest, row: Service, base_url: str) -> HttpReque
     body: dict[str, Any] = {**request.options, "input": items}
     if request.model is not None:
         body["model"] = request.model
-    headers = {"content-type": "application/json"}
-    return HttpRequest(url=f"{base_url}/moderations", body=sent_json(body, row), headers=headers)
+    return json_request(f"{base_url}/moderations", body, row)
 
 
 def decode(answer: HttpFailure, request: ModerationRequest, row: Service) -> ModerationResponse:

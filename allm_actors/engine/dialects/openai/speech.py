@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from allm_actors.data import SpeechCompleted, SpeechRequest, SpeechResponse, SpeechStarted
 from allm_actors.engine.dialects.failures import provider_request_id
-from allm_actors.engine.dialects.refusals import refusal, sent_json
+from allm_actors.engine.dialects.refusals import json_request, refusal
 from allm_actors.engine.dialects.spoken import speech_completed, speech_started, spoken
 from allm_actors.engine.services import Service, SpeechDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
@@ -51,8 +51,7 @@ def encode(
     options = {name: value for name, value in request.options.items() if name != "stream_format"}
     body: dict[str, Any] = {"voice": _VOICE, **options}
     body |= {name: value for name, value in fields.items() if value is not None}
-    headers = {"content-type": "application/json"}
-    return HttpRequest(url=f"{base_url}/audio/speech", body=sent_json(body, row), headers=headers)
+    return json_request(f"{base_url}/audio/speech", body, row)
 
 
 def decode(answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechResponse:

@@ -15,7 +15,7 @@ from allm_actors.data import TranscriptionRequest, TranscriptionResponse, Usage
 from allm_actors.engine.dialects.clips import clip_bytes, plain_type
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, number_of, text_of
-from allm_actors.engine.dialects.multipart import FilePart, file_name, form, form_fields
+from allm_actors.engine.dialects.multipart import FilePart, file_name, form_request
 from allm_actors.engine.dialects.refusals import answered_object, refusal
 from allm_actors.engine.services import Service, ServiceDialect
 from allm_actors.engine.wire import HttpFailure, HttpRequest
@@ -64,9 +64,7 @@ def encode(request: TranscriptionRequest, row: Service, base_url: str) -> HttpRe
     }
     kind = plain_type(request.audio.mime_type) or "application/octet-stream"
     file = FilePart(name="file", filename=name, content_type=kind, data=data)
-    content_type, body = form(form_fields(fields, row), [file])
-    headers = {"content-type": content_type}
-    return HttpRequest(url=f"{base_url}/audio/transcriptions", body=body, headers=headers)
+    return form_request(f"{base_url}/audio/transcriptions", fields, [file], row)
 
 
 def decode(answer: HttpFailure, request: TranscriptionRequest, row: Service) -> TranscriptionResponse:
