@@ -18,10 +18,11 @@ import msgspec
 from allm_actors.data import AdapterError
 from allm_actors.data.redaction import redact
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.lenient import dict_of, dicts_of, text_of
 from allm_actors.engine.ratelimits import date_of, server_time
 from allm_actors.engine.wire import HttpFailure
 
-__all__ = ["advised_anew", "http_error", "provider_request_id", "retry_after_ms", "wire_error"]
+__all__ = ["advised_anew", "detail_text", "http_error", "provider_request_id", "retry_after_ms", "wire_error"]
 
 _MAX_WORDS = 500
 _CODES = {
@@ -112,14 +113,19 @@ _STATUSES = {
 }
 
 
-def http_error(failure: HttpFailure, row: Provider) -> AdapterError:
-    """The error for a response that is not a success."""
+def http_error(
+    failure: HttpFailure, row: Provider, wire: Mapping[str, Any] | None = None, reason: str | None = None
+) -> AdapterError:
+    """The error for a response that is not a success.
+
+    `wire` is what describes it, and `reason` overrides the tables here, where a format has its own way of saying so.
+    """
     headers = {name.lower(): value for name, value in failure.headers.items()}
     wait = retry_after_ms(headers, failure.now)
-    wire = _error_object(failure.body)
+    wire = _error_object(failure.body) if wire is None else wire
     if headers.get(_ERROR_TYPE):
         wire = {"code": headers[_ERROR_TYPE].partition(":")[0], **wire}
-    error = wire_error(wire, row, status=failure.status, wait_ms=wait)
+    error = wire_error(wire, row, status=failure.status, wait_ms=wait, reason=reason)
     provider_id = provider_request_id(headers)
     if provider_id:
         error.metadata["provider_request_id"] = provider_id
@@ -147,12 +153,12 @@ def wire_error(
     if not isinstance(wire, Mapping):
         wire = {"message": wire}
     code, kind = (
-        _word(wire.get("code")) or _detail_reason(wire),
-        _word(wire.get("type")) or _word(wire.get("status")),
+        text_of(wire.get("code")) or _detail_reason(wire),
+        text_of(wire.get("type")) or text_of(wire.get("status")),
     )
     wait_ms = _retry_info_ms(wire) if wait_ms is None else wait_ms
     status = status if status is not None and status >= 400 else _status_in(wire) or status
-    said = _word(wire.get("message")) or ""
+    said = text_of(wire.get("message")) or ""
     marks = f"{code or ''} {kind or ''} {_moderation_marks(wire)}".lower()
     reason = reason or _own_reason(row, status, code) or _reason(status, code, kind, marks, said)
     words = redact(said).strip()[:_MAX_WORDS]
@@ -215,34 +221,29 @@ def _error_object(body: bytes) -> Mapping[str, Any]:
         return {}
     return (
         _unwrapped(error)
-        if _word(error.get("message"))
-        else {**error, "message": _detail(error.get("detail"))}
+        if text_of(error.get("message"))
+        else {**error, "message": detail_text(error.get("detail"))}
     )
 
 
-def _detail(detail: Any) -> str | None:
+def detail_text(detail: Any) -> str | None:
+    """The text of a `detail`, which may be a list, as a web framework gives what is wrong with a request."""
     if isinstance(detail, list) and detail and isinstance(detail[0], dict):
         where = ".".join(str(part) for part in detail[0].get("loc") or [] if isinstance(part, str | int))
-        return f"{where}: {_word(detail[0].get('msg')) or 'invalid'}"
-    return _word(detail)
+        return f"{where}: {text_of(detail[0].get('msg')) or 'invalid'}"
+    return text_of(detail)
 
 
 def _detail_reason(wire: Mapping[str, Any]) -> str | None:
     """Google's more exact reason: without it a bad key, for example, is only an invalid argument."""
-    details = wire.get("details")
-    reasons = (
-        [item.get("reason") for item in details if isinstance(item, dict)]
-        if isinstance(details, list)
-        else []
-    )
-    return next((reason for reason in map(_word, reasons) if reason in _CODES), None)
+    reasons = (text_of(item.get("reason")) for item in dicts_of(wire.get("details")))
+    return next((reason for reason in reasons if reason in _CODES), None)
 
 
 def _retry_info_ms(wire: Mapping[str, Any]) -> int | None:
     """Google's `RetryInfo`, such as `{"retryDelay": "34.4s"}`."""
-    details = wire.get("details")
-    for item in details if isinstance(details, list) else ():
-        delay = _word(item.get("retryDelay")) if isinstance(item, dict) else None
+    for item in dicts_of(wire.get("details")):
+        delay = text_of(item.get("retryDelay"))
         seconds = _number(delay.removesuffix("s")) if delay is not None else None
         if seconds is not None:
             return int(seconds * 1000)
@@ -254,19 +255,15 @@ def _unwrapped(error: dict[str, Any]) -> dict[str, Any]:
 
     Only if that is JSON with an error message: plain text may be anything, even a part of the request.
     """
-    metadata = error.get("metadata")
-    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    metadata = dict_of(error.get("metadata"))
+    raw = metadata.get("raw")
     behind = _error_object(raw.encode()) if isinstance(raw, str) else {}
-    said = _word(behind.get("message"))
-    if said is None or not isinstance(metadata, dict):
+    said = text_of(behind.get("message"))
+    if said is None:
         return error
-    name = _word(metadata.get("provider_name"))
+    name = text_of(metadata.get("provider_name"))
     words = f"{error['message']} ({name or 'the provider behind it'}: {said})"
     return {**behind, "status": None, **{k: v for k, v in error.items() if k != "metadata"}, "message": words}
-
-
-def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _status_in(wire: Mapping[str, Any]) -> int | None:
@@ -282,12 +279,8 @@ def _status_in(wire: Mapping[str, Any]) -> int | None:
 
 def _moderation_marks(wire: Mapping[str, Any]) -> str:
     """What a broker's error says of the moderation: an `error_type`, and what was flagged."""
-    metadata = wire.get("metadata")
-    if not isinstance(metadata, dict):
-        return ""
-    return (
-        f"{_word(metadata.get('error_type')) or ''} {'flagged_input' if 'flagged_input' in metadata else ''}"
-    )
+    metadata = dict_of(wire.get("metadata"))
+    return f"{text_of(metadata.get('error_type')) or ''} {'flagged_input' if 'flagged_input' in metadata else ''}"
 
 
 def _own_reason(row: Provider, status: int | None, code: str | None) -> str | None:

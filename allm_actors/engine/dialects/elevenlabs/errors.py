@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from allm_actors.data import AdapterError
-from allm_actors.engine.dialects.failures import provider_request_id, retry_after_ms, wire_error
+from allm_actors.engine.dialects.failures import detail_text, http_error
 from allm_actors.engine.dialects.lenient import read_object, text_of
 from allm_actors.engine.dialects.refusals import as_refusal
 from allm_actors.engine.services import Service
@@ -45,25 +45,13 @@ _STATUSES: Final[Mapping[int, str]] = {
 
 def elevenlabs_refusal(failure: HttpFailure, row: Service) -> AdapterError:
     """The capability's error for an error response."""
-    headers = {name.lower(): value for name, value in failure.headers.items()}
-    detail = _detail(failure.body)
+    wire = read_object(failure.body) or {}
+    told = wire.get("detail", wire)
+    detail = told if isinstance(told, dict) else {"message": detail_text(told)}
     words = {text_of(detail.get(name)) for name in ("code", "status", "type")} - {None}
-    read = wire_error(
-        {
-            "message": detail.get("message"),
-            "code": text_of(detail.get("code")) or text_of(detail.get("status")),
-            "type": detail.get("type"),
-        },
-        row.provider,
-        status=failure.status,
-        wait_ms=retry_after_ms(headers, failure.now),
-        reason=_reason(failure.status, words),
-    )
-    error = as_refusal(read, row)
-    told = provider_request_id(headers)
-    if told:
-        error.metadata["provider_request_id"] = told
-    return error
+    code = text_of(detail.get("code")) or text_of(detail.get("status"))
+    said = {"message": detail.get("message"), "code": code, "type": detail.get("type")}
+    return as_refusal(http_error(failure, row.provider, said, _reason(failure.status, words)), row)
 
 
 def _reason(status: int, words: set[Any]) -> str | None:
@@ -76,15 +64,3 @@ def _reason(status: int, words: set[Any]) -> str | None:
     if status == 400 and "text_too_long" in words:
         return "context_length_exceeded"
     return _STATUSES.get(status)
-
-
-def _detail(body: bytes) -> dict[str, Any]:
-    wire = read_object(body) or {}
-    detail = wire.get("detail", wire)
-    if isinstance(detail, list) and detail and isinstance(detail[0], dict):
-        # The validation errors of a web framework.
-        where = ".".join(str(part) for part in detail[0].get("loc") or [] if isinstance(part, str | int))
-        return {"message": f"{where}: {text_of(detail[0].get('msg')) or 'invalid'}"}
-    if isinstance(detail, str):
-        return {"message": detail}
-    return detail if isinstance(detail, dict) else {}
