@@ -229,7 +229,10 @@ def _error_object(body: bytes) -> Mapping[str, Any]:
 def detail_text(detail: Any) -> str | None:
     """The text of a `detail`, which may be a list, as a web framework gives what is wrong with a request."""
     if isinstance(detail, list) and detail and isinstance(detail[0], dict):
-        where = ".".join(str(part) for part in detail[0].get("loc") or [] if isinstance(part, str | int))
+        loc = detail[0].get("loc")
+        where = ".".join(
+            str(part) for part in (loc if isinstance(loc, list) else ()) if isinstance(part, str | int)
+        )
         return f"{where}: {text_of(detail[0].get('msg')) or 'invalid'}"
     return text_of(detail)
 

@@ -154,9 +154,10 @@ def test_the_status_of_the_error_behind_a_brokers_error_is_not_the_brokers_type(
         {"message": "too bad", "object": "error"},
         {"detail": "too bad"},
         {"detail": [{"loc": ["body", "model"], "msg": "too bad"}]},
+        {"detail": [{"loc": 7, "msg": "too bad"}]},
         [{"error": {"message": "too bad"}}],
     ],
-    ids=["string", "top level", "detail", "list of details", "list"],
+    ids=["string", "top level", "detail", "list of details", "detail of no place", "list"],
 )
 def test_words_are_found_wherever_servers_put_them(body):
     assert "too bad" in refused(400, json.dumps(body).encode()).message
