@@ -27,24 +27,30 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html; all
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 from allm_actors.data.schemas.strict import is_strict, said_in_words
 from allm_actors.data.schemas.walking import DEFS, Schema, references, walk
 from allm_actors.engine.catalog import NEWER_CLAUDE
+from allm_actors.engine.dialects.histories import began_without_thoughts
+from allm_actors.engine.dialects.lenient import dicts_of
 
 __all__ = [
     "BETA",
+    "Kinds",
     "binds_thoughts",
     "can_be_forced",
     "constrained",
-    "is_disabled",
-    "leaving_out_stale",
+    "keep_stale_thoughts_out",
     "needs_beta",
+    "thinks_too_late",
     "thinks_unasked",
 ]
+
+Kinds = Callable[[Any], list[str]]
+"""The kind of each block of a turn's content, of which `thought`, `call` and `result` matter."""
 
 BETA: Final = "thinking-binding-controls-2026-08-01"
 """The beta feature without which `block_binding` is refused."""
@@ -77,13 +83,39 @@ def thinks_unasked(model: object) -> bool:
     return _THINKS.search(str(model or "")) is not None
 
 
-def is_disabled(thinking: object) -> bool:
-    """Whether a request's `thinking` turns it off, so that nothing can be said about thoughts in it."""
-    return isinstance(thinking, Mapping) and thinking.get("type") == "disabled"
+def thinks_too_late(thinking: object, turns: object, kinds: Kinds) -> bool:
+    """Whether thinking is turned on in the middle of a step that began without: the API wants the earlier thoughts."""
+    if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
+        return False
+    told = dicts_of(turns)
+    return began_without_thoughts([(str(turn.get("role")), kinds(turn.get("content"))) for turn in told])
 
 
-def leaving_out_stale(thinking: Any) -> Any:
-    """A request's `thinking` with which the server leaves out the thoughts that it would refuse.
+def keep_stale_thoughts_out(body: dict[str, Any], options: dict[str, Any], kinds: Kinds) -> None:
+    """Let no thought in the messages of `body` be refused; `options` has the request's `thinking`.
+
+    If it is turned off, nothing can be said about thoughts in it, and they are left out here.
+    """
+    turns, thinking = dicts_of(body.get("messages")), options.get("thinking")
+    if not any("thought" in kinds(turn.get("content")) for turn in turns):
+        return
+    if isinstance(thinking, Mapping) and thinking.get("type") == "disabled":
+        left = (_without_thoughts(turn, kinds) for turn in turns)
+        body["messages"] = [turn for turn in left if turn["content"]]
+    else:
+        options["thinking"] = _leaving_out_stale(thinking)
+
+
+def _without_thoughts(turn: dict[str, Any], kinds: Kinds) -> dict[str, Any]:
+    content = turn.get("content")
+    if not isinstance(content, list):
+        return turn
+    kept = [block for block, kind in zip(content, kinds(content), strict=True) if kind != "thought"]
+    return {**turn, "content": kept}
+
+
+def _leaving_out_stale(thinking: Any) -> Any:
+    """The `thinking` with which the server leaves out the thoughts that it would refuse.
 
     What the caller says in it stays, also about this. Beside another way of thinking nothing is added.
     """

@@ -51,13 +51,13 @@ from allm_actors.engine.dialects.claude import (
     binds_thoughts,
     can_be_forced,
     constrained,
-    is_disabled,
-    leaving_out_stale,
+    keep_stale_thoughts_out,
     needs_beta,
+    thinks_too_late,
     thinks_unasked,
 )
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
-from allm_actors.engine.dialects.histories import began_without_thoughts, without_loose_ends
+from allm_actors.engine.dialects.histories import without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, dicts_of, text_of
 from allm_actors.engine.dialects.parameters import known
 from allm_actors.engine.dialects.parts import check_parts
@@ -95,10 +95,11 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     body = _body(request) | request.options
     body = known(body, row, body.get("model"))
     check_turns(body["messages"], row.label)
-    if _thinks_too_late(body):
+    if thinks_too_late(body.get("thinking"), body["messages"], _kinds):
         del body["thinking"]
     _force_json(request, body)
-    _keep_stale_thoughts_out(body)
+    if binds_thoughts(body.get("model")):
+        keep_stale_thoughts_out(body, body, _kinds)
     headers = {**_HEADERS, "anthropic-beta": BETA} if needs_beta(body.get("thinking")) else _HEADERS
     return HttpRequest(url=base_url + _PATH, body=json_body(body), headers=headers)
 
@@ -203,37 +204,8 @@ def _forced(name: str, *, beside: bool, asked: bool) -> dict[str, Any]:
     return {**forced, "disable_parallel_tool_use": True}  # one answer
 
 
-def _thinks_too_late(body: Mapping[str, Any]) -> bool:
-    """Whether thinking is turned on in the middle of a step that began without: the API wants the earlier thoughts."""
-    thinking = body.get("thinking")
-    if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
-        return False
-    turns = dicts_of(body.get("messages"))
-    return began_without_thoughts([(str(turn.get("role")), _kinds(turn.get("content"))) for turn in turns])
-
-
 def _kinds(content: Any) -> list[str]:
     return [_KINDS.get(str(block.get("type")), "") for block in dicts_of(content)]
-
-
-def _keep_stale_thoughts_out(body: dict[str, Any]) -> None:
-    """Keep a thought that would be refused out of the request; see `claude`."""
-    turns = dicts_of(body.get("messages"))
-    thoughts = any("thought" in _kinds(turn.get("content")) for turn in turns)
-    if not thoughts or not binds_thoughts(body.get("model")):
-        return
-    if is_disabled(body.get("thinking")):
-        body["messages"] = [turn for turn in map(_without_thoughts, turns) if turn["content"]]
-    else:
-        body["thinking"] = leaving_out_stale(body.get("thinking"))
-
-
-def _without_thoughts(turn: dict[str, Any]) -> dict[str, Any]:
-    content = turn.get("content")
-    if not isinstance(content, list):
-        return turn
-    kept = [block for block, kind in zip(content, _kinds(content), strict=True) if kind != "thought"]
-    return {**turn, "content": kept}
 
 
 def _may_not_be_forced(body: Mapping[str, Any]) -> bool:

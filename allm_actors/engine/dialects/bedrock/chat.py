@@ -55,11 +55,11 @@ from allm_actors.engine.dialects.claude import (
     BETA,
     binds_thoughts,
     constrained,
-    is_disabled,
-    leaving_out_stale,
+    keep_stale_thoughts_out,
     needs_beta,
+    thinks_too_late,
 )
-from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of, without_loose_ends
+from allm_actors.engine.dialects.histories import vendor_of, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, text_of
 from allm_actors.engine.dialects.parameters import known
 from allm_actors.engine.dialects.parts import check_parts
@@ -117,40 +117,16 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     ours = (*_FIELDS, *_INFERENCE, "inferenceConfig", "additionalModelRequestFields", "model")
     extra = {name: value for name, value in given.items() if name not in ours}
     extra |= given.get("additionalModelRequestFields") or {}
-    if _thinks_too_late(extra, body["messages"]):
+    if thinks_too_late(extra.get("thinking"), body["messages"], _kinds):
         del extra["thinking"]
     extra = known(extra, row, model)
     if binds_thoughts(model):
-        _keep_stale_thoughts_out(body, extra)
+        keep_stale_thoughts_out(body, extra, _kinds)
     if needs_beta(extra.get("thinking")):
         extra["anthropic_beta"] = [*dict.fromkeys([*(extra.get("anthropic_beta") or ()), BETA])]
     if extra:
         body["additionalModelRequestFields"] = extra
     return body | {name: given[name] for name in _FIELDS if name in given}
-
-
-def _thinks_too_late(extra: Mapping[str, Any], turns: list[dict[str, Any]]) -> bool:
-    """Whether thinking is turned on for Claude in the middle of a step that began without, which the API refuses."""
-    thinking = extra.get("thinking")
-    if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
-        return False
-    return began_without_thoughts([(turn["role"], _kinds(turn["content"])) for turn in turns])
-
-
-def _keep_stale_thoughts_out(body: dict[str, Any], extra: dict[str, Any]) -> None:
-    """Keep a thought that would be refused out of the request; see `claude`."""
-    turns = body["messages"]
-    if not any("thought" in _kinds(turn["content"]) for turn in turns):
-        return
-    if is_disabled(extra.get("thinking")):
-        left = ({**turn, "content": _without_thoughts(turn["content"])} for turn in turns)
-        body["messages"] = [turn for turn in left if turn["content"]]
-    else:
-        extra["thinking"] = leaving_out_stale(extra.get("thinking"))
-
-
-def _without_thoughts(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [block for block, kind in zip(content, _kinds(content), strict=True) if kind != "thought"]
 
 
 def _kinds(content: list[dict[str, Any]]) -> list[str]:
