@@ -37,7 +37,7 @@ from allm_actors.engine.dialects.formats import with_format_told
 from allm_actors.engine.dialects.histories import fitted
 from allm_actors.engine.dialects.tools import spelled_out
 from allm_actors.engine.preflight import check_format, in_common_words, without_foreign_words
-from allm_actors.engine.remote.heads import tell_response
+from allm_actors.engine.remote.answers import refusal_in, tell_response, whole_body
 from allm_actors.engine.remote.options import (
     answers_by_itself,
     base_url_of,
@@ -55,7 +55,6 @@ from allm_actors.engine.routes import dialect_of
 from allm_actors.engine.secret import Secret, hidden_in, without_keys
 from allm_actors.engine.wire import (
     Deadlines,
-    HttpFailure,
     HttpRequest,
     HttpResponse,
     Sign,
@@ -67,8 +66,6 @@ __all__ = ["RemoteAdapter"]
 
 _SIGNERS = "allm_actors.engine.remote"
 _HOST = re.compile(r"[\w.:-]+")
-_MAX_ERROR_BYTES = 64 * 1024
-_MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _DRAIN_SECONDS = 0.05
 
@@ -237,7 +234,7 @@ class _Run:
                 raise self._not_a_stream(kind)
             streamed = kind in self.dialect.stream_types
             if kind.endswith("json") and not streamed:
-                body = await self._whole(response)
+                body = await whole_body(response, _MAX_BODY_BYTES, self._too_much)
                 yield self._checked(self.dialect.decode_body(body, self.row), http, first=True)
                 return
             reading = _Reading(self.dialect.decoder(self.row), self.most_bytes)
@@ -298,22 +295,11 @@ class _Run:
     async def _refused(self, response: HttpResponse) -> AdapterError:
         if 300 <= response.status < 400:
             return self._redirected(response)
-        body = await response.body(_MAX_ERROR_BYTES, _MAX_ERROR_SECONDS)
-        failure = HttpFailure(status=response.status, headers=response.headers, body=body, now=time.time())
-        return self.dialect.decode_error(failure, self.row)
+        return self.dialect.decode_error(await refusal_in(response), self.row)
 
-    async def _whole(self, response: HttpResponse) -> bytes:
-        """The body of an answer that is not streamed. Raises `AdapterError` when it breaks off or is too long."""
-        held = bytearray()
-        async with aclosing(response.chunks()) as chunks:
-            async for chunk in chunks:
-                held += chunk
-                if len(held) > _MAX_BODY_BYTES:
-                    message = (
-                        f"{_shown(self.http.url)} answered with more than {_MAX_BODY_BYTES >> 20} MiB at once"
-                    )
-                    raise AdapterError("malformed_response", message=message)
-        return bytes(held)
+    def _too_much(self) -> AdapterError:
+        message = f"{_shown(self.http.url)} answered with more than {_MAX_BODY_BYTES >> 20} MiB at once"
+        return AdapterError("malformed_response", message=message)
 
     def _redirected(self, response: HttpResponse) -> AdapterError:
         host, there = _shown(self.http.url), _shown(response.headers.get("location", ""))

@@ -41,8 +41,8 @@ from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.refusals import as_refusal
 from allm_actors.engine.fakes import FAKES
+from allm_actors.engine.remote.answers import head_of, refusal_in, tell_response, whole_body
 from allm_actors.engine.remote.fetching import is_remote, with_pictures, without_pictures
-from allm_actors.engine.remote.heads import tell_response
 from allm_actors.engine.remote.options import (
     base_url_of,
     completed,
@@ -58,8 +58,6 @@ from allm_actors.engine.wire import Deadlines, HttpFailure, HttpRequest, HttpRes
 
 __all__ = ["RemoteService", "remote_service"]
 
-_MAX_ERROR_BYTES = 64 * 1024
-_MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 512 * 1024 * 1024
 _GRACE_SECONDS = 1.0
 _THREAD_BYTES = 256 * 1024  # a larger answer is decoded on a thread, not on the event loop
@@ -296,26 +294,21 @@ class _Attempt:
         began = time.monotonic()
         async with transport_for(self.call).open(self.http, self.deadlines) as response:
             head = await self._head(response, began)
-            held = bytearray()
-            async with aclosing(response.chunks()) as chunks:
-                async for chunk in chunks:
-                    held += chunk
-                    if len(held) > _MAX_BODY_BYTES:
-                        raise self.row.malformed(f"it is longer than {_MAX_BODY_BYTES} bytes")
-        return HttpFailure(status=head.status, headers=head.headers, body=bytes(held), now=head.now)
+            body = await whole_body(response, _MAX_BODY_BYTES, self._too_long)
+        return replace(head, body=body)
+
+    def _too_long(self) -> AdapterError:
+        return self.row.malformed(f"it is longer than {_MAX_BODY_BYTES} bytes")
 
     async def _head(self, response: HttpResponse, began: float) -> HttpFailure:
         """Status and headers of an answer. Raises the provider's error response."""
         about = {"request_id": self.call.request_id, "provider": self.row.provider.name}
         model = getattr(self.request, "model", None)
         tell_response(self.http, response, began, self.key, **about, model=model, attempt=None)
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        ok = 200 <= response.status < 300
-        body = b"" if ok else await response.body(_MAX_ERROR_BYTES, _MAX_ERROR_SECONDS)
-        head = HttpFailure(status=response.status, headers=headers, body=body, now=time.time())
-        if not ok:
-            raise self.dialect.decode_error(head, self.row)
-        if "html" in headers.get("content-type", "").lower():
+        if not 200 <= response.status < 300:
+            raise self.dialect.decode_error(await refusal_in(response), self.row)
+        head = head_of(response)
+        if "html" in head.headers.get("content-type", "").lower():
             raise self.row.malformed("it is a web page; base_url is probably not an API's")
         return head
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from contextlib import aclosing
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
 from allm_actors.data import AdapterError, Image, ImageRequest
+from allm_actors.engine.remote.answers import whole_body
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import Deadlines, HttpRequest, HttpResponse, Transport
 
@@ -111,7 +111,7 @@ async def _fetch(url: str, transport: Transport) -> tuple[str, bytes]:
         async with transport.open(asked, left) as response:
             moved = response.headers.get("location") if response.status in _MOVED else None
             if moved is None:
-                return _kind(response), await _bytes(response)
+                return _kind(response), await whole_body(response, MOST_BYTES, _too_large)
         url = urljoin(url, moved)
     raise _refused(f"it was redirected more than {MOST_REDIRECTS} times")
 
@@ -138,14 +138,8 @@ def _kind(response: HttpResponse) -> str:
     return kind
 
 
-async def _bytes(response: HttpResponse) -> bytes:
-    held = bytearray()
-    async with aclosing(response.chunks()) as chunks:
-        async for chunk in chunks:
-            held += chunk
-            if len(held) > MOST_BYTES:
-                raise _refused(f"it is larger than {MOST_BYTES >> 20} MiB")
-    return bytes(held)
+def _too_large() -> AdapterError:
+    return _refused(f"it is larger than {MOST_BYTES >> 20} MiB")
 
 
 def _refused(why: str) -> AdapterError:
