@@ -12,14 +12,14 @@ import importlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conformance.traffic import TRAFFIC
+from tests.conformance.traffic import TRAFFIC, server_events
 
 __all__ = [
     "PAGE",
@@ -46,7 +46,8 @@ class Suite:
     """What one conformance file has to do with recorded traffic.
 
     `endpoint`: what its exchanges are called in the page, or a function that says so of one. `dialect`: that of
-    a chat, whose exchanges are played over sockets, too.
+    a chat, whose exchanges are played over sockets, too. `streams`: those that a network may do something to, which
+    `decoder` reads, and `frames` takes apart.
     `reads`: tests that compare our reading of an answer with an independent one. `sends`: the test that compares the
     request that we encode with the recorded one; where it skips, its reason is told. `differs`: exchanges whose answer
     is read differently from how it was recorded, on purpose, and why.
@@ -54,6 +55,9 @@ class Suite:
 
     endpoint: str | Callable[[Any], str]
     dialect: str | None = None
+    streams: Sequence[Any] = ()
+    decoder: Callable[[Any], Any] | None = None
+    frames: Callable[[bytes], list[bytes]] = server_events
     reads: tuple[Check, ...] = ()
     sends: Check | None = None
     differs: Mapping[str, str] = field(default_factory=dict)

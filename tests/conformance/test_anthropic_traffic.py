@@ -27,9 +27,6 @@ from allm_actors.engine.wire import HttpFailure
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
-    assert_cut_anywhere,
-    assert_lines_may_end_in_any_way,
-    assert_whole_streams_cut,
     cases,
     exchanges,
     thoughts,
@@ -49,18 +46,19 @@ def is_stream(exchange):
 
 
 messages = [exchange for exchange in exchanges(["anthropic"]) if is_message(exchange)]
-every_stream = cases(filter(is_stream, messages))
+streams = list(filter(is_stream, messages))
+every_stream = cases(streams)
 every_answer = cases(exchange for exchange in messages if not is_stream(exchange))
 every_request = cases(exchange for exchange in messages if isinstance(exchange.sent, dict))
 
 
-def decoder():
+def decoder_for(_exchange):
     return DIALECT.decoder(ROW)
 
 
 def events_of(exchange):
     if is_stream(exchange):
-        made = decoder()
+        made = decoder_for(exchange)
         return made.feed(exchange.body) + made.end()
     return DIALECT.decode_body(exchange.body, ROW)
 
@@ -87,23 +85,6 @@ def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
         assert json.loads(exchange.body)["error"]["message"][:100] in error.message
         return
     assert_says(events_of(exchange), read_message(json.loads(exchange.body)))
-
-
-@pytest.mark.slow
-@every_stream
-def test_a_cut_anywhere_changes_nothing_and_an_early_end_is_one_error(exchange):
-    frames = [block + b"\n\n" for block in exchange.body.split(b"\n\n") if block]
-    assert_cut_anywhere(decoder, exchange.body, frames)
-
-
-@every_stream
-def test_whole_streams_cut_in_two_and_short(exchange):
-    assert_whole_streams_cut(decoder, exchange.body)
-
-
-@every_stream
-def test_lines_may_end_in_any_way(exchange):
-    assert_lines_may_end_in_any_way(decoder, exchange.body)
 
 
 @every_request
@@ -360,6 +341,8 @@ def normal_content(message):
 SUITE = Suite(
     endpoint="messages",
     dialect="anthropic",
+    streams=streams,
+    decoder=decoder_for,
     reads=(
         test_a_recorded_stream_says_what_its_json_says,
         test_an_answer_that_came_whole_becomes_the_same_events,

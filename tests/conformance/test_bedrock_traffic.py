@@ -26,8 +26,6 @@ from tests.conformance.aws_frames import read, split
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
-    assert_cut_anywhere,
-    assert_whole_streams_cut,
     cases,
     exchanges,
     thoughts,
@@ -62,12 +60,12 @@ recorded = list(exchanges(["bedrock"]))
 converse = [exchange for exchange in recorded if operation(exchange) in ("converse", "converse-stream")]
 every_refusal = cases(exchange for exchange in converse if exchange.response["status"] >= 400)
 every_answer = cases(exchange for exchange in converse if exchange.response["status"] < 400)
-every_stream = cases(filter(is_stream, converse))
+streams = list(filter(is_stream, converse))
 every_request = cases(converse)
 every_other = cases(exchange for exchange in recorded if exchange not in converse)
 
 
-def decoder():
+def decoder_for(_exchange):
     return DIALECT.decoder(ROW)
 
 
@@ -79,7 +77,7 @@ def test_what_is_another_endpoints(exchange):
 @every_answer
 def test_a_recorded_answer_says_what_its_json_says(exchange):
     if is_stream(exchange):
-        made = decoder()
+        made = decoder_for(exchange)
         events = made.feed(exchange.body) + made.end()
         wire = read_stream(exchange.body)
     else:
@@ -135,17 +133,6 @@ def test_a_recorded_refusal_says_why(exchange):
     error = DIALECT.decode_error(failure, ROW)
     assert (error.reason, error.status, error.provider) == ("invalid_request", 400, "bedrock")
     assert json.loads(exchange.body)["message"].rstrip(".") in error.message
-
-
-@pytest.mark.slow
-@every_stream
-def test_a_cut_anywhere_changes_nothing_and_an_early_end_is_one_error(exchange):
-    assert_cut_anywhere(decoder, exchange.body, split(exchange.body))
-
-
-@every_stream
-def test_whole_streams_cut_in_two_and_short(exchange):
-    assert_whole_streams_cut(decoder, exchange.body)
 
 
 @every_request
@@ -333,6 +320,9 @@ def normal_block(block):
 SUITE = Suite(
     endpoint="Converse",
     dialect="bedrock",
+    streams=streams,
+    decoder=decoder_for,
+    frames=split,
     reads=(
         test_a_recorded_answer_says_what_its_json_says,
         test_a_recorded_refusal_says_why,

@@ -11,9 +11,6 @@ from allm_actors.engine.wire import HttpFailure
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
-    assert_cut_anywhere,
-    assert_lines_may_end_in_any_way,
-    assert_whole_streams_cut,
     cases,
     exchanges,
     thoughts,
@@ -35,18 +32,18 @@ def is_stream(exchange):
 recorded = list(exchanges(["cohere"]))
 chats = [exchange for exchange in recorded if is_chat(exchange)]
 every_chat = cases(chats)
-every_stream = cases(filter(is_stream, chats))
+streams = list(filter(is_stream, chats))
 every_request = cases(exchange for exchange in chats if isinstance(exchange.sent, dict))
 
 
-def decoder():
+def decoder_for(_exchange):
     return DIALECT.decoder(ROW)
 
 
 @every_chat
 def test_a_recorded_answer_says_what_its_json_says(exchange):
     if is_stream(exchange):
-        made = decoder()
+        made = decoder_for(exchange)
         events = made.feed(exchange.body) + made.end()
         said = read_stream(exchange.body)
     else:
@@ -85,23 +82,6 @@ def test_an_error_is_read():
         error = DIALECT.decode_error(failure, ROW)
         assert (error.reason, error.status) == ("invalid_request", 404)
         assert "model 'nonexistent' not found" in error.message
-
-
-@pytest.mark.slow
-@every_stream
-def test_a_cut_anywhere_changes_nothing_and_an_early_end_is_one_error(exchange):
-    frames = [block + b"\n\n" for block in exchange.body.split(b"\n\n") if block.strip()]
-    assert_cut_anywhere(decoder, exchange.body, frames)
-
-
-@every_stream
-def test_whole_streams_cut_in_two_and_short(exchange):
-    assert_whole_streams_cut(decoder, exchange.body)
-
-
-@every_stream
-def test_lines_may_end_in_any_way(exchange):
-    assert_lines_may_end_in_any_way(decoder, exchange.body)
 
 
 @every_request
@@ -209,6 +189,8 @@ def normal(body):
 SUITE = Suite(
     endpoint="chat",
     dialect="cohere",
+    streams=streams,
+    decoder=decoder_for,
     reads=(test_a_recorded_answer_says_what_its_json_says,),
     sends=test_what_we_send_is_what_was_sent,
 )

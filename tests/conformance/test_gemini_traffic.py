@@ -26,9 +26,6 @@ from allm_actors.engine.wire import HttpFailure
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
-    assert_cut_anywhere,
-    assert_lines_may_end_in_any_way,
-    assert_whole_streams_cut,
     cases,
     exchanges,
     thoughts,
@@ -46,18 +43,19 @@ def is_stream(exchange):
 
 
 answers = [exchange for exchange in exchanges(["google", "vertex"]) if is_generated(exchange)]
-every_stream = cases(filter(is_stream, answers))
+streams = list(filter(is_stream, answers))
+every_stream = cases(streams)
 every_answer = cases(exchange for exchange in answers if not is_stream(exchange))
 every_request = cases(exchange for exchange in answers if isinstance(exchange.sent, dict))
 
 
-def decoder():
+def decoder_for(_exchange):
     return DIALECT.decoder(ROW)
 
 
 @every_stream
 def test_a_recorded_stream_says_what_its_json_says(exchange):
-    made = decoder()
+    made = decoder_for(exchange)
     events = made.feed(exchange.body) + made.end()
     lines = re.split(rb"\r?\n", exchange.body)
     said = read([json.loads(line[5:]) for line in lines if line.startswith(b"data:")])
@@ -75,24 +73,6 @@ def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
         assert (error.retry_after_ms == 34400) == (b"34.4s" in exchange.body)
         return
     assert_says(DIALECT.decode_body(exchange.body, ROW), read([json.loads(exchange.body)]))
-
-
-@pytest.mark.slow
-@every_stream
-def test_a_cut_anywhere_changes_nothing_and_an_early_end_is_one_error(exchange):
-    body = exchange.body.replace(b"\r\n", b"\n")
-    frames = [block + b"\n\n" for block in re.split(rb"\n\n+", body) if block]
-    assert_cut_anywhere(decoder, b"".join(frames), frames)
-
-
-@every_stream
-def test_whole_streams_cut_in_two_and_short(exchange):
-    assert_whole_streams_cut(decoder, exchange.body)
-
-
-@every_stream
-def test_lines_may_end_in_any_way(exchange):
-    assert_lines_may_end_in_any_way(decoder, exchange.body.replace(b"\r\n", b"\n"))
 
 
 @every_request
@@ -365,6 +345,8 @@ def normal_content(content):
 SUITE = Suite(
     endpoint="generateContent",
     dialect="gemini",
+    streams=streams,
+    decoder=decoder_for,
     reads=(
         test_a_recorded_stream_says_what_its_json_says,
         test_an_answer_that_came_whole_becomes_the_same_events,

@@ -2,13 +2,11 @@
 
 import json
 
-import pytest
-
 from allm_actors.data import Message, MessageCompleted, Request, TextDelta, Tool, ToolCall
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.ollama.chat import DIALECT
 from tests.conformance.ledger import Suite
-from tests.conformance.traffic import assert_cut_anywhere, assert_whole_streams_cut, cases, exchanges
+from tests.conformance.traffic import cases, exchanges
 
 ROW = PROVIDERS["ollama"]
 
@@ -18,19 +16,23 @@ def is_stream(exchange):
 
 
 chats = [exchange for exchange in exchanges(["ollama"]) if exchange.request["url"].endswith("/api/chat")]
-every_stream = cases(filter(is_stream, chats))
+streams = list(filter(is_stream, chats))
 every_chat = cases(chats)
 
 
-def decoder():
+def decoder_for(_exchange):
     return DIALECT.decoder(ROW)
+
+
+def lines_of(body):
+    return body.splitlines(keepends=True)
 
 
 @every_chat
 def test_a_recorded_answer_says_what_its_json_says(exchange):
     lines = [json.loads(line) for line in exchange.body.splitlines()]
     if is_stream(exchange):
-        made = decoder()
+        made = decoder_for(exchange)
         events = made.feed(exchange.body) + made.end()
     else:
         events = DIALECT.decode_body(exchange.body, ROW)
@@ -44,17 +46,6 @@ def test_a_recorded_answer_says_what_its_json_says(exchange):
     usage = last.metadata["usage"]
     assert usage.output_tokens == lines[-1]["eval_count"]
     assert usage.input_tokens == lines[-1].get("prompt_eval_count")
-
-
-@pytest.mark.slow
-@every_stream
-def test_a_cut_anywhere_changes_nothing_and_an_early_end_is_one_error(exchange):
-    assert_cut_anywhere(decoder, exchange.body, exchange.body.splitlines(keepends=True))
-
-
-@every_stream
-def test_whole_streams_cut_in_two_and_short(exchange):
-    assert_whole_streams_cut(decoder, exchange.body)
 
 
 @every_chat
@@ -95,6 +86,9 @@ def normal(body):
 SUITE = Suite(
     endpoint="chat",
     dialect="ollama",
+    streams=streams,
+    decoder=decoder_for,
+    frames=lines_of,
     reads=(test_a_recorded_answer_says_what_its_json_says,),
     sends=test_what_we_send_is_what_was_sent,
 )

@@ -26,9 +26,6 @@ from allm_actors.engine.wire import HttpFailure
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
-    assert_cut_anywhere,
-    assert_lines_may_end_in_any_way,
-    assert_whole_streams_cut,
     cases,
     exchanges,
     thoughts,
@@ -69,19 +66,20 @@ def is_answer(exchange):
 
 
 chats = [exchange for exchange in exchanges(NAMES) if is_chat(exchange)]
-every_stream = cases(filter(is_stream, chats))
+streams = list(filter(is_stream, chats))
+every_stream = cases(streams)
 every_request = cases(exchange for exchange in chats if isinstance(exchange.sent, dict))
 every_answer = cases(each for each in chats if not is_stream(each) and is_answer(each))
 
 
 def decoder_for(exchange):
-    return lambda: Decoder(row_of(exchange))
+    return Decoder(row_of(exchange))
 
 
 @every_stream
 def test_a_recorded_stream_says_what_its_json_says(exchange):
     said = read_independently(exchange.body)
-    decoder = decoder_for(exchange)()
+    decoder = decoder_for(exchange)
     events = decoder.feed(exchange.body) + decoder.end()
 
     assert "".join(e.delta for e in events if isinstance(e, TextDelta)) == said["text"]
@@ -110,23 +108,6 @@ def test_a_recorded_stream_says_what_its_json_says(exchange):
     assert (usage and usage.total_tokens) == said["usage"].get("total_tokens")
     texts = [e.text for e in events if isinstance(e, TextCompleted)]
     assert texts == ([said["text"]] if said["text"] else [])
-
-
-@pytest.mark.slow
-@every_stream
-def test_a_cut_anywhere_changes_nothing_and_an_early_end_is_one_error(exchange):
-    frames = [block + b"\n\n" for block in exchange.body.split(b"\n\n") if block]
-    assert_cut_anywhere(decoder_for(exchange), b"".join(frames), frames)
-
-
-@every_stream
-def test_whole_streams_cut_in_two_and_short(exchange):
-    assert_whole_streams_cut(decoder_for(exchange), exchange.body)
-
-
-@every_stream
-def test_lines_may_end_in_any_way(exchange):
-    assert_lines_may_end_in_any_way(decoder_for(exchange), exchange.body)
 
 
 @every_answer
@@ -373,6 +354,8 @@ def normal_tool(tool):
 SUITE = Suite(
     endpoint="chat completions",
     dialect="openai_chat",
+    streams=streams,
+    decoder=decoder_for,
     reads=(
         test_a_recorded_stream_says_what_its_json_says,
         test_an_answer_that_came_whole_becomes_the_same_events,

@@ -29,9 +29,6 @@ from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     TRAFFIC,
     assert_calls_are_told_consistently,
-    assert_cut_anywhere,
-    assert_lines_may_end_in_any_way,
-    assert_whole_streams_cut,
     cases,
     exchanges,
     thoughts,
@@ -57,7 +54,8 @@ def is_stream(exchange):
 
 
 responses = list(filter(is_response, exchanges(NAMES)))
-every_stream = cases(filter(is_stream, responses))
+streams = list(filter(is_stream, responses))
+every_stream = cases(streams)
 every_answer = cases(exchange for exchange in responses if not is_stream(exchange))
 every_request = cases(exchange for exchange in responses if isinstance(exchange.sent, dict))
 
@@ -67,12 +65,12 @@ def row_of(exchange):
 
 
 def decoder_for(exchange):
-    return lambda: DIALECT.decoder(row_of(exchange))
+    return DIALECT.decoder(row_of(exchange))
 
 
 @every_stream
 def test_a_recorded_stream_says_what_its_json_says(exchange):
-    made = decoder_for(exchange)()
+    made = decoder_for(exchange)
     events = made.feed(exchange.body) + made.end()
     streamed, thought, final, error = read_stream(exchange.body)
     assert "".join(e.delta for e in events if isinstance(e, TextDelta)) == streamed
@@ -100,23 +98,6 @@ def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
         return
     wire = json.loads(exchange.body)
     assert_says(DIALECT.decode_body(exchange.body, row_of(exchange)), wire)
-
-
-@pytest.mark.slow
-@every_stream
-def test_a_cut_anywhere_changes_nothing_and_an_early_end_is_one_error(exchange):
-    frames = [block + b"\n\n" for block in exchange.body.split(b"\n\n") if block]
-    assert_cut_anywhere(decoder_for(exchange), exchange.body, frames)
-
-
-@every_stream
-def test_whole_streams_cut_in_two_and_short(exchange):
-    assert_whole_streams_cut(decoder_for(exchange), exchange.body)
-
-
-@every_stream
-def test_lines_may_end_in_any_way(exchange):
-    assert_lines_may_end_in_any_way(decoder_for(exchange), exchange.body)
 
 
 @every_request
@@ -389,6 +370,8 @@ def said(wire):
 SUITE = Suite(
     endpoint="responses",
     dialect="openai_responses",
+    streams=streams,
+    decoder=decoder_for,
     reads=(
         test_a_recorded_stream_says_what_its_json_says,
         test_an_answer_that_came_whole_becomes_the_same_events,

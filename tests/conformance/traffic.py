@@ -9,6 +9,7 @@ events of a long stream are much alike, so each of them is cut at a few places, 
 import copy
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -80,13 +81,17 @@ def cases(found: Iterable[Exchange]) -> Any:
 # --- what a network may do ----------------------------------------------------------------------------------
 
 
-def assert_cut_anywhere(make: Callable[[], Any], body: bytes, frames: Iterable[bytes]) -> None:
-    """Cut inside any of `frames`, which make up `body`, nothing changes; cut short there, one error is all.
+def server_events(body: bytes) -> list[bytes]:
+    """The events of a stream, one by one; their lines end with LF."""
+    return [block + b"\n\n" for block in re.split(rb"\n\n+", body.replace(b"\r\n", b"\n")) if block]
+
+
+def assert_cut_anywhere(make: Callable[[], Any], frames: Sequence[bytes]) -> None:
+    """Cut inside any of `frames`, nothing changes; cut short there, one error is all.
 
     `make` makes a decoder. The frames should end where events do, or this takes long.
     """
     decoder, before = make(), []
-    frames = list(frames)
     shares = 1 if EVERY_BYTE else 1 + sum(len(_places(frame)) for frame in frames) // MOST_CUTS
     for number, frame in enumerate(frames):
         whole = clone(decoder)
@@ -102,8 +107,7 @@ def assert_cut_anywhere(make: Callable[[], Any], body: bytes, frames: Iterable[b
             assert state(cut) == after
         before += told
         decoder = whole
-    straight = make()
-    assert straight.feed(body) == before
+    assert make().feed(b"".join(frames)) == before
 
 
 def assert_whole_streams_cut(make: Callable[[], Any], body: bytes, places: int = 20) -> None:
