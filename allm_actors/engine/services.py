@@ -18,7 +18,7 @@ from typing import Any
 from allm_actors.data import AdapterError, SpeechCompleted, SpeechRequest, SpeechStarted
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.catalog import PROVIDERS, Provider
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["SERVICES", "Service", "ServiceDialect", "SpeechDialect", "Vectors", "services_for"]
 
@@ -91,8 +91,8 @@ class ServiceDialect:
     """
 
     encode: Callable[..., HttpRequest]
-    decode: Callable[[HttpFailure, Any, Service], Any]
-    decode_error: Callable[[HttpFailure, Service], AdapterError]
+    decode: Callable[[HttpAnswer, Any, Service], Any]
+    decode_error: Callable[[HttpAnswer, Service], AdapterError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +103,8 @@ class SpeechDialect(ServiceDialect):
     `malformed_response`; `completed(answer, request)` returns the last one.
     """
 
-    started: Callable[[HttpFailure, SpeechRequest, Service], SpeechStarted]
-    completed: Callable[[HttpFailure, SpeechRequest], SpeechCompleted]
+    started: Callable[[HttpAnswer, SpeechRequest, Service], SpeechStarted]
+    completed: Callable[[HttpAnswer, SpeechRequest], SpeechCompleted]
 
 
 # Providers without chat in this library.

@@ -13,7 +13,7 @@ from typing import Protocol
 
 __all__ = [
     "Deadlines",
-    "HttpFailure",
+    "HttpAnswer",
     "HttpRequest",
     "HttpResponse",
     "Sign",
@@ -41,8 +41,11 @@ Sign = Callable[[HttpRequest], Awaitable[HttpRequest]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpFailure:
-    """An answer that is not a stream; `body` is its beginning, `now` the wall clock in seconds since the epoch."""
+class HttpAnswer:
+    """An answer as data: `body` is all of it, of an error response its beginning, and of a stream nothing.
+
+    `now` is the wall clock when it came, in seconds since the epoch.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

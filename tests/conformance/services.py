@@ -18,7 +18,7 @@ from allm_actors.data import (
     TranscriptionRequest,
 )
 from allm_actors.engine.services import SERVICES
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from allm_actors.testing.loopback import Reply
 
 ANSWERS = Path(__file__).parents[1] / "exchanges" / "services"
@@ -49,11 +49,11 @@ _TOO_LONG = {
 
 
 @functools.cache
-def answer(dialect: str) -> HttpFailure:
+def answer(dialect: str) -> HttpAnswer:
     """The answer of that format."""
     said = json.loads((ANSWERS / f"{dialect}.json").read_text())
     body = base64.b64decode(said["base64"]) if "base64" in said else json.dumps(said["json"]).encode()
-    return HttpFailure(status=said["status"], headers=said["headers"], body=body)
+    return HttpAnswer(status=said["status"], headers=said["headers"], body=body)
 
 
 def answered(row, **changes) -> Reply:

@@ -23,7 +23,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.anthropic.chat import DIALECT
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
@@ -79,7 +79,7 @@ def test_a_recorded_stream_says_what_its_json_says(exchange):
 @every_answer
 def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
     if exchange.response["status"] >= 400:
-        failure = HttpFailure(status=exchange.response["status"], body=exchange.body)
+        failure = HttpAnswer(status=exchange.response["status"], body=exchange.body)
         error = DIALECT.decode_error(failure, ROW)
         assert (error.reason, error.status) == ("invalid_request", exchange.response["status"])
         assert json.loads(exchange.body)["error"]["message"][:100] in error.message

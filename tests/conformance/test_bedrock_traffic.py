@@ -21,7 +21,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.bedrock.chat import DIALECT
 from allm_actors.engine.eventstream import EventStreamDecoder
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.aws_frames import read, split
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
@@ -129,7 +129,7 @@ def test_botocore_reads_the_same_frames(exchange):
 @every_refusal
 def test_a_recorded_refusal_says_why(exchange):
     response = exchange.response
-    failure = HttpFailure(status=response["status"], headers=response["headers"], body=exchange.body)
+    failure = HttpAnswer(status=response["status"], headers=response["headers"], body=exchange.body)
     error = DIALECT.decode_error(failure, ROW)
     assert (error.reason, error.status, error.provider) == ("invalid_request", 400, "bedrock")
     assert json.loads(exchange.body)["message"].rstrip(".") in error.message

@@ -7,7 +7,7 @@ import pytest
 from allm_actors.data import Message, MessageCompleted, Request, TextCompleted, TextDelta, Tool, ToolCall
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.cohere.chat import DIALECT
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
@@ -78,7 +78,7 @@ def test_an_error_is_read():
     if not found:
         pytest.skip("no recorded traffic")
     for exchange in found:  # of another endpoint; errors have one shape everywhere
-        failure = HttpFailure(status=exchange.response["status"], body=exchange.body)
+        failure = HttpAnswer(status=exchange.response["status"], body=exchange.body)
         error = DIALECT.decode_error(failure, ROW)
         assert (error.reason, error.status) == ("invalid_request", 404)
         assert "model 'nonexistent' not found" in error.message

@@ -22,7 +22,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.gemini.chat import DIALECT
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
@@ -66,7 +66,7 @@ def test_a_recorded_stream_says_what_its_json_says(exchange):
 @every_answer
 def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
     if exchange.response["status"] >= 400:
-        failure = HttpFailure(status=exchange.response["status"], body=exchange.body)
+        failure = HttpAnswer(status=exchange.response["status"], body=exchange.body)
         error = DIALECT.decode_error(failure, ROW)
         reasons = {404: "invalid_request", 429: "rate_limited", 400: "invalid_request"}
         assert (error.reason, error.status) == (reasons[failure.status], failure.status)

@@ -22,7 +22,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.openai.chat import DIALECT, Decoder
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
@@ -114,7 +114,7 @@ def test_a_recorded_stream_says_what_its_json_says(exchange):
 def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
     row, response, body = row_of(exchange), exchange.response, exchange.body
     if response["status"] >= 400:
-        error = DIALECT.decode_error(HttpFailure(status=response["status"], body=body), row)
+        error = DIALECT.decode_error(HttpAnswer(status=response["status"], body=body), row)
         assert (error.reason, error.status) == ("invalid_request", response["status"])
         assert json.loads(body)["error"]["message"][:100] in error.message
         return

@@ -23,7 +23,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.openai.responses import DIALECT
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
@@ -89,7 +89,7 @@ def test_a_recorded_stream_says_what_its_json_says(exchange):
 @every_answer
 def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
     if exchange.response["status"] >= 400:
-        failure = HttpFailure(status=exchange.response["status"], body=exchange.body)
+        failure = HttpAnswer(status=exchange.response["status"], body=exchange.body)
         error = DIALECT.decode_error(failure, row_of(exchange))
         quota = b"insufficient_quota" in exchange.body
         assert error.reason == ("rate_limited" if quota else "invalid_request")

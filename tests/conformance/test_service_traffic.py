@@ -22,7 +22,7 @@ from allm_actors.data import (
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.services import SERVICES
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import cases, exchanges
 
@@ -86,7 +86,7 @@ def dialect_of(row):
 
 def answer_of(exchange):
     headers = {name.lower(): value for name, value in exchange.response["headers"].items()}
-    return HttpFailure(status=exchange.response["status"], headers=headers, body=exchange.body, now=0.0)
+    return HttpAnswer(status=exchange.response["status"], headers=headers, body=exchange.body, now=0.0)
 
 
 def texts_of(sent):
@@ -258,7 +258,7 @@ def test_a_recorded_answer_that_is_cut_short_is_one_error(exchange):
     said, request = answer_of(exchange), request_of(exchange, row)
     whole = said.body.rstrip()
     for end in range(0, len(whole), max(1, len(whole) // 100)):
-        cut = HttpFailure(status=200, headers=said.headers, body=whole[:end])
+        cut = HttpAnswer(status=200, headers=said.headers, body=whole[:end])
         with pytest.raises(CAPABILITIES[row.span].error) as refused:
             dialect_of(row).decode(cut, request, row)
         assert refused.value.reason == "malformed_response"

@@ -21,7 +21,7 @@ from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.routes import dialects_of
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from allm_actors.execution.fold import Fold
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.ledger import exchanges_of, suites
@@ -351,7 +351,7 @@ def test_recorded_traffic_is_the_same_over_sockets(suite):
     def expected(exchange):
         row, body = row_of(exchange), exchange.body
         if exchange.response["status"] >= 400:
-            return [dialect.decode_error(HttpFailure(status=exchange.response["status"], body=body), row)]
+            return [dialect.decode_error(HttpAnswer(status=exchange.response["status"], body=body), row)]
         if is_stream(exchange):
             decoder = dialect.decoder(row)
             return decoder.feed(body) + decoder.end()

@@ -19,7 +19,7 @@ from allm_actors.engine.dialects.answer import Answer, UsageFields
 from allm_actors.engine.dialects.failures import http_error
 from allm_actors.engine.dialects.lenient import UNREADABLE, read_leniently
 from allm_actors.engine.sse import ServerEvent, SseDecoder
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = [
     "SSE",
@@ -175,7 +175,7 @@ class ChatDialect:
     decoder: Callable[[Provider], AnswerDecoder[Any]]
     stream_types: frozenset[str] = SSE
     requires_structured_finalize: Callable[[Request], bool] = _never
-    decode_error: Callable[[HttpFailure, Provider], AdapterError] = http_error
+    decode_error: Callable[[HttpAnswer, Provider], AdapterError] = http_error
     decoder_for: Callable[[Request], Callable[[Provider], AnswerDecoder[Any]]] | None = None
 
     def answering(self, request: Request) -> ChatDialect:

@@ -13,7 +13,7 @@ from allm_actors.data import AdapterError, Audio
 from allm_actors.data.media.audio import FORMATS, AudioFormat
 from allm_actors.engine.dialects.refusals import answered_object
 from allm_actors.engine.services import Service
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 
 __all__ = ["audio_type", "clip_bytes", "format_of", "plain_type", "rate_of"]
 
@@ -54,7 +54,7 @@ def plain_type(mime_type: str | None) -> str:
     return (mime_type or "").split(";")[0].strip().lower()
 
 
-def audio_type(answer: HttpFailure, row: Service, wanted: AudioFormat) -> str:
+def audio_type(answer: HttpAnswer, row: Service, wanted: AudioFormat) -> str:
     """The content type of an answer that is a clip. Raises `malformed_response` for any other.
 
     For a generic type such as `application/octet-stream`, that of the requested format.
@@ -74,7 +74,7 @@ def format_of(kind: str) -> AudioFormat | None:
     return _FORMATS.get(kind)
 
 
-def rate_of(answer: HttpFailure) -> int | None:
+def rate_of(answer: HttpAnswer) -> int | None:
     """The sample rate that a content type names, in Hz."""
     named = _RATE.search(answer.headers.get("content-type", ""))
     return int(named[1]) if named else None

@@ -20,7 +20,7 @@ from allm_actors.data.redaction import redact
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.lenient import dict_of, dicts_of, text_of
 from allm_actors.engine.ratelimits import date_of, server_time
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 
 __all__ = ["advised_anew", "detail_text", "http_error", "provider_request_id", "retry_after_ms", "wire_error"]
 
@@ -114,7 +114,7 @@ _STATUSES = {
 
 
 def http_error(
-    failure: HttpFailure, row: Provider, wire: Mapping[str, Any] | None = None, reason: str | None = None
+    failure: HttpAnswer, row: Provider, wire: Mapping[str, Any] | None = None, reason: str | None = None
 ) -> AdapterError:
     """The error for a response that is not a success.
 

@@ -18,7 +18,7 @@ from allm_actors.engine.dialects.body import json_body
 from allm_actors.engine.dialects.failures import advised_anew, http_error
 from allm_actors.engine.dialects.lenient import read_object
 from allm_actors.engine.services import Service
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["answered_object", "as_refusal", "check_count", "json_request", "refusal"]
 
@@ -38,7 +38,7 @@ _MARKS: Final[Mapping[str, tuple[tuple[re.Pattern[str], str], ...]]] = {
 _OTHERS: Final[Mapping[tuple[str, str], str]] = {("image", "context_length_exceeded"): "invalid_request"}
 
 
-def refusal(failure: HttpFailure, row: Service) -> AdapterError:
+def refusal(failure: HttpAnswer, row: Service) -> AdapterError:
     """The capability's error for an error response."""
     return as_refusal(http_error(failure, row.provider), row)
 
@@ -61,7 +61,7 @@ def as_refusal(error: AdapterError, row: Service) -> AdapterError:
     return told
 
 
-def answered_object(answer: HttpFailure, row: Service) -> dict[str, Any]:
+def answered_object(answer: HttpAnswer, row: Service) -> dict[str, Any]:
     """The JSON object in an answer. Raises `malformed_response`, or the error that a 2xx answer contains."""
     wire = read_object(answer.body)
     if wire is None:

@@ -11,13 +11,13 @@ from typing import Any
 from allm_actors.data import Audio, SpeechCompleted, SpeechRequest, SpeechResponse, SpeechStarted
 from allm_actors.engine.dialects.clips import audio_type, format_of, rate_of
 from allm_actors.engine.services import Service
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 
 __all__ = ["speech_completed", "speech_started", "spoken"]
 
 
 def spoken(
-    answer: HttpFailure, request: SpeechRequest, row: Service, rate: int | None, id: str | None, raw: Any
+    answer: HttpAnswer, request: SpeechRequest, row: Service, rate: int | None, id: str | None, raw: Any
 ) -> SpeechResponse:
     """The response for a whole answer. Raises `malformed_response` for one that is no audio, or empty."""
     started = speech_started(answer, request, row, rate)
@@ -36,7 +36,7 @@ def spoken(
 
 
 def speech_started(
-    answer: HttpFailure, request: SpeechRequest, row: Service, rate: int | None
+    answer: HttpAnswer, request: SpeechRequest, row: Service, rate: int | None
 ) -> SpeechStarted:
     """The first event, from the head of an answer. Raises `malformed_response` for one that is no audio."""
     kind = audio_type(answer, row, request.format or "mp3")  # the default of all of them

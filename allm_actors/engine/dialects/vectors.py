@@ -23,7 +23,7 @@ from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import UNREADABLE, text_of
 from allm_actors.engine.dialects.refusals import check_count, refusal
 from allm_actors.engine.services import Service
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 
 __all__ = ["check_texts", "embedded", "read_numbers"]
 
@@ -41,7 +41,7 @@ def check_texts(request: EmbeddingRequest, row: Service) -> None:
             raise row.error("invalid_request", message, metadata={"field": "input", "index": index})
 
 
-def read_numbers(answer: HttpFailure, row: Service) -> dict[str, Any]:
+def read_numbers(answer: HttpAnswer, row: Service) -> dict[str, Any]:
     """The JSON object in an answer with many numbers. Raises `malformed_response`."""
     try:  # not `read_object`, which looks at every value: there may be millions
         wire = msgspec.json.decode(answer.body)
@@ -58,7 +58,7 @@ def embedded(
     vectors: Iterable[tuple[Any, Any]],
     request: EmbeddingRequest,
     row: Service,
-    answer: HttpFailure,
+    answer: HttpAnswer,
     wire: dict[str, Any],
     usage: Usage,
     *,

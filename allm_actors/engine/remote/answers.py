@@ -15,7 +15,7 @@ from allm_actors.data import AdapterError
 from allm_actors.engine.dialects.failures import provider_request_id, retry_after_ms
 from allm_actors.engine.ratelimits import rate_limits
 from allm_actors.engine.secret import Secret, hidden_in, scrub
-from allm_actors.engine.wire import HttpFailure, HttpRequest, HttpResponse
+from allm_actors.engine.wire import HttpAnswer, HttpRequest, HttpResponse
 from allm_actors.telemetry import bus as telemetry
 
 __all__ = ["head_of", "refusal_in", "tell_response", "whole_body"]
@@ -24,13 +24,13 @@ _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
 
 
-def head_of(response: HttpResponse, body: bytes = b"") -> HttpFailure:
+def head_of(response: HttpResponse, body: bytes = b"") -> HttpAnswer:
     """The answer with this body, come now."""
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return HttpFailure(status=response.status, headers=headers, body=body, now=time.time())
+    return HttpAnswer(status=response.status, headers=headers, body=body, now=time.time())
 
 
-async def refusal_in(response: HttpResponse) -> HttpFailure:
+async def refusal_in(response: HttpResponse) -> HttpAnswer:
     """An error response, with the beginning of its body."""
     return head_of(response, await response.body(_MAX_ERROR_BYTES, _MAX_ERROR_SECONDS))
 

@@ -54,7 +54,7 @@ from allm_actors.engine.remote.options import (
 from allm_actors.engine.secret import Secret, hidden_in, without_keys
 from allm_actors.engine.services import Service
 from allm_actors.engine.threads import on_thread
-from allm_actors.engine.wire import Deadlines, HttpFailure, HttpRequest, HttpResponse
+from allm_actors.engine.wire import Deadlines, HttpAnswer, HttpRequest, HttpResponse
 
 __all__ = ["RemoteService", "remote_service"]
 
@@ -290,7 +290,7 @@ class _Attempt:
             error.metadata["bytes_received"] = received
             yield ErrorEvent(self._signed(error))
 
-    async def _answer(self) -> HttpFailure:
+    async def _answer(self) -> HttpAnswer:
         began = time.monotonic()
         async with transport_for(self.call).open(self.http, self.deadlines) as response:
             head = await self._head(response, began)
@@ -300,7 +300,7 @@ class _Attempt:
     def _too_long(self) -> AdapterError:
         return self.row.malformed(f"it is longer than {_MAX_BODY_BYTES} bytes")
 
-    async def _head(self, response: HttpResponse, began: float) -> HttpFailure:
+    async def _head(self, response: HttpResponse, began: float) -> HttpAnswer:
         """Status and headers of an answer. Raises the provider's error response."""
         about = {"request_id": self.call.request_id, "provider": self.row.provider.name}
         model = getattr(self.request, "model", None)

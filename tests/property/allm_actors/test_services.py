@@ -14,7 +14,7 @@ from allm_actors.data.codec import from_json, to_json
 from allm_actors.data.rules.validate import validate
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.remote.calls import remote_service
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 from allm_actors.testing.strategies import (
     embedding_requests,
     image_requests,
@@ -94,13 +94,13 @@ def test_an_answer_that_was_changed_in_one_place(row, data):
         pytest.skip("its answer is no JSON")
     path = data.draw(st.sampled_from(list(places(wire))))
     body = json.dumps(changed(wire, path, data.draw(json_values))).encode()
-    decode(row, HttpFailure(status=200, headers=data.draw(headers), body=body))
+    decode(row, HttpAnswer(status=200, headers=data.draw(headers), body=body))
 
 
 @EVERY
 @given(body=st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()), said=headers)
 def test_an_answer_of_anything(row, body, said):
-    decode(row, HttpFailure(status=200, headers=said, body=body))
+    decode(row, HttpAnswer(status=200, headers=said, body=body))
 
 
 @EVERY
@@ -109,7 +109,7 @@ def test_an_answer_that_was_cut_short(row):
     if said.headers["content-type"] != "application/json":
         pytest.skip("a clip may end anywhere")
     for end in range(len(said.body)):
-        error = decode(row, HttpFailure(status=200, headers=said.headers, body=said.body[:end]))
+        error = decode(row, HttpAnswer(status=200, headers=said.headers, body=said.body[:end]))
         assert error.reason == "malformed_response"
 
 
@@ -120,9 +120,7 @@ def test_an_answer_that_was_cut_short(row):
     said=headers,
 )
 def test_a_refusal_of_anything(row, status, body, said):
-    error = remote_service(row)._dialect.decode_error(
-        HttpFailure(status=status, headers=said, body=body), row
-    )
+    error = remote_service(row)._dialect.decode_error(HttpAnswer(status=status, headers=said, body=body), row)
     assert_lawful(error, row, body)
     assert error.status == status
 
@@ -136,7 +134,7 @@ def test_a_refusal_that_was_changed_in_one_place(row, data):
     wire = json.loads(reply.body)
     path = data.draw(st.sampled_from(list(places(wire))))
     body = json.dumps(changed(wire, path, data.draw(json_values))).encode()
-    failure = HttpFailure(status=reply.status, headers={}, body=body)
+    failure = HttpAnswer(status=reply.status, headers={}, body=body)
     assert_lawful(remote_service(row)._dialect.decode_error(failure, row), row, body)
 
 

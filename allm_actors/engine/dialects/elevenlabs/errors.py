@@ -26,7 +26,7 @@ from allm_actors.engine.dialects.failures import detail_text, http_error
 from allm_actors.engine.dialects.lenient import read_object, text_of
 from allm_actors.engine.dialects.refusals import as_refusal
 from allm_actors.engine.services import Service
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 
 __all__ = ["elevenlabs_refusal"]
 
@@ -43,7 +43,7 @@ _STATUSES: Final[Mapping[int, str]] = {
 }
 
 
-def elevenlabs_refusal(failure: HttpFailure, row: Service) -> AdapterError:
+def elevenlabs_refusal(failure: HttpAnswer, row: Service) -> AdapterError:
     """The capability's error for an error response."""
     wire = read_object(failure.body) or {}
     told = wire.get("detail", wire)

@@ -24,7 +24,7 @@ from allm_actors.engine.dialects.lenient import dict_of
 from allm_actors.engine.dialects.refusals import json_request
 from allm_actors.engine.dialects.spoken import speech_completed, speech_started, spoken
 from allm_actors.engine.services import Service, SpeechDialect
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["DIALECT"]
 
@@ -62,19 +62,19 @@ def encode(request: SpeechRequest, row: Service, base_url: str, *, streamed: boo
     return json_request(f"{base_url}/{path}?{words}", body, row)
 
 
-def decode(answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechResponse:
+def decode(answer: HttpAnswer, request: SpeechRequest, row: Service) -> SpeechResponse:
     """See `ServiceDialect.decode`."""
     cost = _cost(answer)
     raw = {"character_cost": cost} if cost is not None else None
     return spoken(answer, request, row, _rate(request, row), provider_request_id(answer.headers), raw)
 
 
-def started(answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechStarted:
+def started(answer: HttpAnswer, request: SpeechRequest, row: Service) -> SpeechStarted:
     """The first event, from the head of an answer; `answer` has no body. Raises `malformed_response`."""
     return speech_started(answer, request, row, _rate(request, row))
 
 
-def completed(answer: HttpFailure, request: SpeechRequest) -> SpeechCompleted:
+def completed(answer: HttpAnswer, request: SpeechRequest) -> SpeechCompleted:
     """The last event of a stream with this head."""
     cost = _cost(answer)
     more = {"character_cost": cost} if cost is not None else None
@@ -98,7 +98,7 @@ def _rate(request: SpeechRequest, row: Service) -> int:
     return rate
 
 
-def _cost(answer: HttpFailure) -> int | None:
+def _cost(answer: HttpAnswer) -> int | None:
     said = answer.headers.get("character-cost", "")
     return int(said) if said.isascii() and said.isdecimal() and len(said) < 16 else None
 

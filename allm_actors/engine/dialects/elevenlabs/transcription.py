@@ -18,7 +18,7 @@ from allm_actors.engine.dialects.lenient import dict_of, number_of, text_of
 from allm_actors.engine.dialects.multipart import FilePart, file_name, form_request
 from allm_actors.engine.dialects.refusals import answered_object
 from allm_actors.engine.services import Service, ServiceDialect
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["DIALECT"]
 
@@ -48,7 +48,7 @@ def encode(request: TranscriptionRequest, row: Service, base_url: str) -> HttpRe
     return form_request(f"{base_url}/v1/speech-to-text", fields, [file], row)
 
 
-def decode(answer: HttpFailure, request: TranscriptionRequest, row: Service) -> TranscriptionResponse:
+def decode(answer: HttpAnswer, request: TranscriptionRequest, row: Service) -> TranscriptionResponse:
     """See `ServiceDialect.decode`."""
     wire = answered_object(answer, row)
     several = wire.get("transcripts")

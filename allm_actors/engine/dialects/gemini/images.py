@@ -22,7 +22,7 @@ from allm_actors.engine.dialects.image_files import (
 from allm_actors.engine.dialects.lenient import dict_of, dicts_of, text_of
 from allm_actors.engine.dialects.refusals import answered_object, refusal
 from allm_actors.engine.services import Service, ServiceDialect
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["DIALECT"]
 
@@ -54,7 +54,7 @@ def encode(request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
     return asked(parts, config, request.options, model, row, base_url)
 
 
-def decode(answer: HttpFailure, request: ImageRequest, row: Service) -> ImageResponse:
+def decode(answer: HttpAnswer, request: ImageRequest, row: Service) -> ImageResponse:
     """See `ServiceDialect.decode`."""
     wire = answered_object(answer, row)
     images = [

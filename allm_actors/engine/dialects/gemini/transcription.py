@@ -17,7 +17,7 @@ from allm_actors.engine.dialects.gemini.content import asked, blocked, inline, p
 from allm_actors.engine.dialects.lenient import dicts_of, text_of
 from allm_actors.engine.dialects.refusals import answered_object, refusal
 from allm_actors.engine.services import Service, ServiceDialect
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["DIALECT"]
 
@@ -46,7 +46,7 @@ def encode(request: TranscriptionRequest, row: Service, base_url: str) -> HttpRe
     return asked(parts, {}, request.options, model, row, base_url)
 
 
-def decode(answer: HttpFailure, request: TranscriptionRequest, row: Service) -> TranscriptionResponse:
+def decode(answer: HttpAnswer, request: TranscriptionRequest, row: Service) -> TranscriptionResponse:
     """See `ServiceDialect.decode`."""
     wire = answered_object(answer, row)
     withheld = blocked(wire, row, answer.status)

@@ -14,7 +14,7 @@ from allm_actors.engine.dialects.lenient import count_of, dict_of
 from allm_actors.engine.dialects.refusals import json_request, refusal
 from allm_actors.engine.dialects.vectors import check_texts, embedded, read_numbers
 from allm_actors.engine.services import Service, ServiceDialect
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["DIALECT"]
 
@@ -39,7 +39,7 @@ def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpReques
     return json_request(f"{base_url}/api/embed", body, row)
 
 
-def decode(answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:
+def decode(answer: HttpAnswer, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:
     """See `ServiceDialect.decode`."""
     wire = read_numbers(answer, row)
     vectors = wire.get("embeddings")

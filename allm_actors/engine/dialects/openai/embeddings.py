@@ -21,7 +21,7 @@ from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of
 from allm_actors.engine.dialects.refusals import json_request, refusal
 from allm_actors.engine.dialects.vectors import check_texts, embedded, read_numbers
 from allm_actors.engine.services import Service, ServiceDialect
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["DIALECT"]
 
@@ -48,7 +48,7 @@ def encode(request: EmbeddingRequest, row: Service, base_url: str) -> HttpReques
     return json_request(f"{base_url}/embeddings", body, row, accept="application/json")
 
 
-def decode(answer: HttpFailure, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:
+def decode(answer: HttpAnswer, request: EmbeddingRequest, row: Service) -> EmbeddingResponse:
     """See `ServiceDialect.decode`."""
     wire = read_numbers(answer, row)
     if not isinstance(wire.get("data"), list):

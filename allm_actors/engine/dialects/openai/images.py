@@ -33,7 +33,7 @@ from allm_actors.engine.dialects.lenient import count_of, dict_of, text_of
 from allm_actors.engine.dialects.multipart import FilePart, file_name, form_request
 from allm_actors.engine.dialects.refusals import answered_object, json_request, refusal
 from allm_actors.engine.services import Service, ServiceDialect
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["DIALECT"]
 
@@ -103,7 +103,7 @@ def encode(request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
     return form_request(url, fields, _files(request, row), row)
 
 
-def decode(answer: HttpFailure, request: ImageRequest, row: Service) -> ImageResponse:
+def decode(answer: HttpAnswer, request: ImageRequest, row: Service) -> ImageResponse:
     """See `ServiceDialect.decode`."""
     wire = answered_object(answer, row)
     items = wire.get("data")

@@ -23,7 +23,7 @@ from allm_actors.engine.dialects.pictures import picture_failure, picture_url
 from allm_actors.engine.dialects.refusals import answered_object, check_count, json_request, refusal
 from allm_actors.engine.mismatch import items_of
 from allm_actors.engine.services import Service, ServiceDialect
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["DIALECT"]
 
@@ -39,7 +39,7 @@ def encode(request: ModerationRequest, row: Service, base_url: str) -> HttpReque
     return json_request(f"{base_url}/moderations", body, row)
 
 
-def decode(answer: HttpFailure, request: ModerationRequest, row: Service) -> ModerationResponse:
+def decode(answer: HttpAnswer, request: ModerationRequest, row: Service) -> ModerationResponse:
     """See `ServiceDialect.decode`."""
     wire = answered_object(answer, row)
     items = wire.get("results")

@@ -16,7 +16,7 @@ from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.refusals import json_request, refusal
 from allm_actors.engine.dialects.spoken import speech_completed, speech_started, spoken
 from allm_actors.engine.services import Service, SpeechDialect
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["DIALECT"]
 
@@ -54,17 +54,17 @@ def encode(
     return json_request(f"{base_url}/audio/speech", body, row)
 
 
-def decode(answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechResponse:
+def decode(answer: HttpAnswer, request: SpeechRequest, row: Service) -> SpeechResponse:
     """See `ServiceDialect.decode`."""
     return spoken(answer, request, row, _rate(request), provider_request_id(answer.headers), None)
 
 
-def started(answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechStarted:
+def started(answer: HttpAnswer, request: SpeechRequest, row: Service) -> SpeechStarted:
     """The first event, from the head of an answer; `answer` has no body. Raises `malformed_response`."""
     return speech_started(answer, request, row, _rate(request))
 
 
-def completed(answer: HttpFailure, request: SpeechRequest) -> SpeechCompleted:
+def completed(answer: HttpAnswer, request: SpeechRequest) -> SpeechCompleted:
     """The last event of a stream with this head."""
     return speech_completed(request, provider_request_id(answer.headers))
 

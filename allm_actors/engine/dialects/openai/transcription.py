@@ -18,7 +18,7 @@ from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, num
 from allm_actors.engine.dialects.multipart import FilePart, file_name, form_request
 from allm_actors.engine.dialects.refusals import answered_object, refusal
 from allm_actors.engine.services import Service, ServiceDialect
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
 __all__ = ["DIALECT"]
 
@@ -67,7 +67,7 @@ def encode(request: TranscriptionRequest, row: Service, base_url: str) -> HttpRe
     return form_request(f"{base_url}/audio/transcriptions", fields, [file], row)
 
 
-def decode(answer: HttpFailure, request: TranscriptionRequest, row: Service) -> TranscriptionResponse:
+def decode(answer: HttpAnswer, request: TranscriptionRequest, row: Service) -> TranscriptionResponse:
     """See `ServiceDialect.decode`."""
     wire = answered_object(answer, row)
     text = wire.get("text")

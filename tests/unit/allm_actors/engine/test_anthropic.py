@@ -21,7 +21,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.anthropic.chat import DIALECT
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 
 ROW = PROVIDERS["anthropic"]
 TOOL = Tool(name="look", description="Looks.", schema={"type": "object"})
@@ -424,7 +424,7 @@ class TestDecode:
     )
     def test_a_refusal(self, status, words, reason):
         body = json.dumps({"type": "error", "error": {"type": "x", "message": words}}).encode()
-        failure = HttpFailure(status=status, headers={"request-id": "req_1"}, body=body)
+        failure = HttpAnswer(status=status, headers={"request-id": "req_1"}, body=body)
         error = DIALECT.decode_error(failure, ROW)
         assert (error.reason, error.status) == (reason, status)
         assert error.metadata["provider_request_id"] == "req_1"

@@ -22,7 +22,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.bedrock.chat import DIALECT
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.aws_frames import event, frame
 
 ROW = PROVIDERS["bedrock"]
@@ -484,7 +484,7 @@ def test_another_message_in_the_middle_of_one_is_an_error(so_far):
 )
 def test_refusals_are_named_beside_the_body(status, name, reason):
     headers = {"x-amzn-ErrorType": f"{name}:http://internal.amazon.com/", "x-amzn-RequestId": "r-1"}
-    failure = HttpFailure(status=status, headers=headers, body=b'{"message":"because"}')
+    failure = HttpAnswer(status=status, headers=headers, body=b'{"message":"because"}')
     error = DIALECT.decode_error(failure, ROW)
     assert (error.reason, error.status, error.metadata["code"]) == (reason, status, name)
     assert error.metadata["provider_request_id"] == "r-1"
@@ -500,7 +500,7 @@ def test_what_is_quoted_of_a_signed_request_shows_no_secret():
         "Credential=ASIAIOSFODNN7EXAMPLE/20260901, and not bedrock-api-key-YmVkcm9jay5hbWF6b24 "
         "nor ABSKQmVkcm9ja0FQSUtleS1h"
     )
-    failure = HttpFailure(status=403, body=json.dumps({"message": quoted}).encode())
+    failure = HttpAnswer(status=403, body=json.dumps({"message": quoted}).encode())
     error = DIALECT.decode_error(failure, ROW)
     assert error.message.count("[REDACTED]") == 4
     for secret in ("IQoJ", "ASIAIOS", "YmVkcm9", "QmVkcm9"):
@@ -509,7 +509,7 @@ def test_what_is_quoted_of_a_signed_request_shows_no_secret():
 
 def test_too_long_is_said_in_words():
     body = b'{"message":"Input is too long for requested model."}'
-    error = DIALECT.decode_error(HttpFailure(status=400, body=body), ROW)
+    error = DIALECT.decode_error(HttpAnswer(status=400, body=body), ROW)
     assert error.reason == "context_length_exceeded"
 
 

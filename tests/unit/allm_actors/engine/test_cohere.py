@@ -22,7 +22,7 @@ from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.cohere.chat import DIALECT
 from allm_actors.engine.preflight import in_common_words
 from allm_actors.engine.sse import MAX_EVENT_BYTES
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 
 ROW = PROVIDERS["cohere"]
 TOOLS = [Tool(name=name, description="Does.", schema={"type": "object"}) for name in ("look", "listen")]
@@ -214,7 +214,7 @@ def test_an_event_without_end_is_malformed():
     ],
 )
 def test_refusals(status, reason):
-    error = DIALECT.decode_error(HttpFailure(status=status, body=b'{"message": "too bad"}'), ROW)
+    error = DIALECT.decode_error(HttpAnswer(status=status, body=b'{"message": "too bad"}'), ROW)
     assert isinstance(error, AdapterError)
     assert (error.reason, error.status) == (reason, status)
     assert "too bad" in error.message

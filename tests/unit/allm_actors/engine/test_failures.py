@@ -9,7 +9,7 @@ import pytest
 from allm_actors.data.redaction import redact
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.failures import http_error, retry_after_ms, wire_error
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 
 NOON = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
@@ -18,7 +18,7 @@ def refused(status, body=b"", headers=None, provider="openai"):
     if isinstance(body, dict):
         body = json.dumps(body).encode()
     return http_error(
-        HttpFailure(status=status, headers=headers or {}, body=body, now=NOON), PROVIDERS[provider]
+        HttpAnswer(status=status, headers=headers or {}, body=body, now=NOON), PROVIDERS[provider]
     )
 
 

@@ -23,7 +23,7 @@ from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.gemini.arguments import PartialArguments
 from allm_actors.engine.dialects.gemini.chat import DIALECT
 from allm_actors.engine.remote.options import base_url_of, refuse_unknown
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 
 ROW = PROVIDERS["gemini"]
 
@@ -376,7 +376,7 @@ class TestDecode:
     )
     def test_a_refusal(self, status, error, reason):
         body = json.dumps({"error": {"code": status, **error}}).encode()
-        assert DIALECT.decode_error(HttpFailure(status=status, body=body), ROW).reason == reason
+        assert DIALECT.decode_error(HttpAnswer(status=status, body=body), ROW).reason == reason
 
 
 class TestPartialArguments:

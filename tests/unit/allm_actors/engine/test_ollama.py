@@ -19,7 +19,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.ollama.chat import DIALECT
 from allm_actors.engine.lines import LineDecoder
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 
 ROW = PROVIDERS["ollama"]
 TOOL = Tool(name="look", description="Looks.", schema={"type": "object"})
@@ -125,7 +125,7 @@ def test_an_error_in_the_stream_and_a_refusal():
     last = stream({"message": {"content": "hi"}, "done": False}, {"error": "it fell over"})[-1]
     assert isinstance(last, ErrorEvent)
     assert "it fell over" in last.error.message
-    failure = HttpFailure(status=404, body=b'{"error":"model \\"nope\\" not found, try pulling it first"}')
+    failure = HttpAnswer(status=404, body=b'{"error":"model \\"nope\\" not found, try pulling it first"}')
     error = DIALECT.decode_error(failure, ROW)
     assert (error.reason, "try pulling it first" in error.message) == ("invalid_request", True)
 

@@ -9,7 +9,7 @@ import pytest
 from allm_actors.data import EmbeddingAdapterError, EmbeddingRequest
 from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.services import SERVICES, services_for
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.services import REQUESTS, answer
 
 NAMES = sorted(services_for("embed"))
@@ -32,7 +32,7 @@ def sent(name, *texts, **fields):
 
 def read(name, wire, count=1, **fields):
     request = EmbeddingRequest(input=["a"] * count, model="m", **fields)
-    return dialect(name).decode(HttpFailure(status=200, body=json.dumps(wire).encode()), request, row(name))
+    return dialect(name).decode(HttpAnswer(status=200, body=json.dumps(wire).encode()), request, row(name))
 
 
 def test_what_each_is_sent():
@@ -316,7 +316,7 @@ def test_vectors_that_are_too_few_are_a_malformed_response(name):
 )
 def test_refusals_have_the_reasons_of_the_capability(name, status, error, reason):
     body = error.encode() if isinstance(error, str) else json.dumps(error).encode()
-    told = dialect(name).decode_error(HttpFailure(status=status, body=body), row(name))
+    told = dialect(name).decode_error(HttpAnswer(status=status, body=body), row(name))
     assert type(told) is EmbeddingAdapterError
     assert (told.reason, told.status, told.provider) == (reason, status, name)
     assert "pa-1234" not in str(told.to_fields())

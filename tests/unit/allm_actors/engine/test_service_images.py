@@ -8,7 +8,7 @@ import pytest
 from allm_actors.data import Image, ImageAdapterError, ImageRequest
 from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.services import SERVICES
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.services import REQUESTS, answer
 from tests.unit.allm_actors.engine.test_multipart import parts
 
@@ -47,7 +47,7 @@ def refused(name, **fields):
 
 
 def read(name, wire, status=200, **fields):
-    said = HttpFailure(status=status, body=json.dumps(wire).encode())
+    said = HttpAnswer(status=status, body=json.dumps(wire).encode())
     return dialect(name).decode(said, ImageRequest(**{"prompt": "a cat", **fields}), row(name))
 
 
@@ -394,6 +394,6 @@ def test_no_picture_is_a_refusal_or_nonsense(name, wire, reason):
 )
 def test_refusals_of_openai(status, error, reason):
     body = json.dumps({"error": error}).encode()
-    told = dialect("openai").decode_error(HttpFailure(status=status, body=body), row("openai"))
+    told = dialect("openai").decode_error(HttpAnswer(status=status, body=body), row("openai"))
     assert (type(told), told.reason, told.status) == (ImageAdapterError, reason, status)
     assert "org-123" not in told.message

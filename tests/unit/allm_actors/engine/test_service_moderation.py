@@ -7,7 +7,7 @@ import pytest
 from allm_actors.data import Image, ImagePart, ModerationAdapterError, ModerationRequest
 from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.services import SERVICES
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.services import REQUESTS, answer
 
 ROW = SERVICES["moderate", "openai"]
@@ -24,7 +24,7 @@ def sent(*items, **fields):
 def read(results, *items):
     request = ModerationRequest(input=list(items) or ["a"])
     return DIALECT.decode(
-        HttpFailure(status=200, body=json.dumps({"results": results}).encode()), request, ROW
+        HttpAnswer(status=200, body=json.dumps({"results": results}).encode()), request, ROW
     )
 
 

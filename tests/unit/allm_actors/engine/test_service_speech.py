@@ -8,7 +8,7 @@ import pytest
 from allm_actors.data import SpeechAdapterError, SpeechRequest
 from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.services import SERVICES
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.services import REQUESTS, answer
 
 BOTH = pytest.mark.parametrize("name", ["openai", "elevenlabs"])
@@ -39,7 +39,7 @@ def query(**fields):
 
 
 def read(name, kind, body=b"clip", **fields):
-    said = HttpFailure(status=200, headers={} if kind is None else {"content-type": kind}, body=body)
+    said = HttpAnswer(status=200, headers={} if kind is None else {"content-type": kind}, body=body)
     return dialect(name).decode(said, SpeechRequest(input="hi", **fields), row(name))
 
 
@@ -220,7 +220,7 @@ def test_silence_is_malformed(name):
 )
 def test_refusals_have_the_reasons_of_the_capability(name, status, error, reason):
     headers = {"content-type": "text/plain", "request-id": "r", "retry-after": "2"}
-    failure = HttpFailure(status=status, headers=headers, body=json.dumps(error).encode())
+    failure = HttpAnswer(status=status, headers=headers, body=json.dumps(error).encode())
     told = dialect(name).decode_error(failure, row(name))
     assert (type(told), told.reason, told.status) == (SpeechAdapterError, reason, status)
     assert told.metadata["provider_request_id"] == "r"

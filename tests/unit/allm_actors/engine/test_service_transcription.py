@@ -8,7 +8,7 @@ import pytest
 from allm_actors.data import Audio, TranscriptionAdapterError, TranscriptionRequest, Usage
 from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.services import SERVICES
-from allm_actors.engine.wire import HttpFailure
+from allm_actors.engine.wire import HttpAnswer
 from tests.conformance.services import REQUESTS, answer
 from tests.unit.allm_actors.engine.test_multipart import parts
 
@@ -42,7 +42,7 @@ def refused(name, **fields):
 
 
 def read(name, wire, **fields):
-    said = HttpFailure(status=200, body=json.dumps(wire).encode())
+    said = HttpAnswer(status=200, body=json.dumps(wire).encode())
     return dialect(name).decode(said, TranscriptionRequest(audio=CLIP, **fields), row(name))
 
 
