@@ -32,7 +32,7 @@ from allm_actors.engine.places import (
     TRANSPORT,
     split,
 )
-from allm_actors.engine.secret import held_in
+from allm_actors.engine.secret import secret_option
 
 __all__ = ["Engine"]
 
@@ -366,7 +366,7 @@ def _to_fields(engine: Engine) -> dict[str, Any]:
             raise TypeError(
                 f"an Engine can be stored only if its {name} is given by name, and {value!r} is an object"
             )
-    held = held_in(engine.adapter_opts)
+    held = secret_option(engine.adapter_opts)
     if held is not None:
         raise TypeError(
             f"an Engine is stored without keys, and its adapter_opts have one in {held}; pass it with the call, "

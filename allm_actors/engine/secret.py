@@ -24,12 +24,12 @@ __all__ = [
     "KeySource",
     "Remembered",
     "Secret",
-    "held_in",
-    "hidden_in",
-    "hides",
+    "is_secret",
     "key_of",
     "let_go_of_frames",
     "scrub",
+    "secret_option",
+    "secrets_of",
     "without_key",
     "without_keys",
 ]
@@ -212,12 +212,12 @@ def scrub(value: Any, *keys: Secret | None) -> Any:
     return value
 
 
-def hides(name: str, value: str) -> bool:
+def is_secret(name: str, value: str) -> bool:
     """Whether a query parameter of a URL holds a secret."""
     return bool(_SECRET_QUERY.fullmatch(name) or _RANDOM.fullmatch(value))
 
 
-def held_in(options: Mapping[str, Any]) -> str | None:
+def secret_option(options: Mapping[str, Any]) -> str | None:
     """The name of an adapter option that is, or contains, a secret; None if all may be shown."""
     for name, value in options.items():
         if value is not None and _SECRET_OPTION.fullmatch(str(name)):
@@ -231,12 +231,12 @@ def held_in(options: Mapping[str, Any]) -> str | None:
 
 def _hides_something(url: Any) -> bool:
     try:
-        return isinstance(url, str) and bool(hidden_in({}, url.strip()))
+        return isinstance(url, str) and bool(secrets_of({}, url.strip()))
     except ValueError:  # no URL at all: a call says so
         return False
 
 
-def hidden_in(
+def secrets_of(
     headers: Mapping[str, str], url: str = "", names: re.Pattern[str] = CREDENTIAL_HEADERS
 ) -> list[Secret]:
     """The secrets in a request: keys in headers, without the scheme in front, and in its URL.
@@ -252,7 +252,7 @@ def hidden_in(
             found.append(value)
     parts = urlsplit(url)
     for name, value in parse_qsl(parts.query):
-        if hides(name, value):
+        if is_secret(name, value):
             found += [value, quote(value, safe=""), quote_plus(value)]
     named = [unquote(text) for text in (parts.username, parts.password) if text]
     if named:

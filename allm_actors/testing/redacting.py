@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from allm_actors.engine.secret import SECRET_HEADERS, hidden_in, hides
+from allm_actors.engine.secret import SECRET_HEADERS, is_secret, secrets_of
 from allm_actors.engine.wire import HttpRequest
 
 __all__ = ["Redact", "kept_request", "kept_response_headers", "masked", "secrets_in"]
@@ -67,7 +67,7 @@ def kept_response_headers(headers: Mapping[str, str], secrets: Iterable[bytes] =
 
 def secrets_in(headers: Mapping[str, str], url: str = "") -> list[bytes]:
     """The values that a request hides in its headers and in its URL, without the word in front of a key."""
-    found = (secret.reveal() for secret in hidden_in(headers, url, SECRET_HEADERS))
+    found = (secret.reveal() for secret in secrets_of(headers, url, SECRET_HEADERS))
     return [text.encode() for text in found if len(text) >= _SHORTEST]
 
 
@@ -100,7 +100,7 @@ def _body(body: bytes) -> dict[str, Any]:
 def _url(url: str) -> str:
     parts = urlsplit(url)
     query = [
-        (name, "REDACTED" if hides(name, value) else value)
+        (name, "REDACTED" if is_secret(name, value) else value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     return urlunsplit(

@@ -52,7 +52,7 @@ from allm_actors.engine.remote.options import (
 )
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
-from allm_actors.engine.secret import Secret, hidden_in, without_keys
+from allm_actors.engine.secret import Secret, secrets_of, without_keys
 from allm_actors.engine.wire import (
     Deadlines,
     HttpRequest,
@@ -325,7 +325,7 @@ class _Run:
     def _signed(self, error: AllmError, http: HttpRequest) -> AllmError:
         """`error` with the provider and the request's id, and without the keys that were sent."""
         ours: dict[str, Any] = {"request_id": self.request_id} if isinstance(error, AdapterError) else {}
-        hidden = hidden_in(http.headers, http.url)
+        hidden = secrets_of(http.headers, http.url)
         return without_keys(error, self.key, *hidden, provider=self.row.name, **ours)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from allm_actors.data import AdapterError
 from allm_actors.engine.dialects.failures import provider_request_id, retry_after_ms
 from allm_actors.engine.ratelimits import rate_limits
-from allm_actors.engine.secret import Secret, hidden_in, scrub
+from allm_actors.engine.secret import Secret, scrub, secrets_of
 from allm_actors.engine.wire import HttpAnswer, HttpRequest, HttpResponse
 from allm_actors.telemetry import bus as telemetry
 
@@ -64,5 +64,5 @@ def tell_response(
         "retry_after_ms": retry_after_ms(head.headers, head.now),
     }
     measured = {"system_time": head.now, "duration": time.monotonic() - began}
-    told = scrub(answer, key, *hidden_in(http.headers, http.url))
+    told = scrub(answer, key, *secrets_of(http.headers, http.url))
     telemetry.emit("allm.adapter.response", measured, {**about, **told})

@@ -51,7 +51,7 @@ from allm_actors.engine.remote.options import (
     refuse_unknown,
     transport_for,
 )
-from allm_actors.engine.secret import Secret, hidden_in, without_keys
+from allm_actors.engine.secret import Secret, secrets_of, without_keys
 from allm_actors.engine.services import Service
 from allm_actors.engine.threads import on_thread
 from allm_actors.engine.wire import Deadlines, HttpAnswer, HttpRequest, HttpResponse
@@ -315,7 +315,7 @@ class _Attempt:
     def _signed(self, error: AdapterError) -> AllmError:
         """`error` as the capability's own, with the call's id, and without the key."""
         own = as_refusal(error, self.row) if type(error) is AdapterError else error
-        return _signed(own, self.row, self.call, self.key, *hidden_in(self.http.headers, self.http.url))
+        return _signed(own, self.row, self.call, self.key, *secrets_of(self.http.headers, self.http.url))
 
 
 def _signed(error: AllmError, row: Service, call: Call, *keys: Secret | None) -> AllmError:

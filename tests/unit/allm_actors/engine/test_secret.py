@@ -11,8 +11,8 @@ from allm_actors.engine.secret import (
     SECRET_HEADERS,
     Remembered,
     Secret,
-    hidden_in,
     scrub,
+    secrets_of,
     without_key,
     without_keys,
 )
@@ -178,20 +178,20 @@ def test_twelve_characters_of_a_key_are_no_accident_wherever_they_are_in_it():
 
 
 def test_what_holds_another_key_is_taken_out_before_it():
-    found = [secret.reveal() for secret in hidden_in({}, "https://user:password@host/?key=a%2Fb+c")]
+    found = [secret.reveal() for secret in secrets_of({}, "https://user:password@host/?key=a%2Fb+c")]
     assert "user:password" in found
     assert [len(each) for each in found] == sorted(map(len, found), reverse=True)
 
 
 def test_a_long_word_of_letters_and_digits_is_a_key_under_whatever_name():
-    assert hidden_in({"x-trace": "a1" * 10}) == [Secret("a1" * 10)]
-    assert hidden_in({"x-trace": "a1" * 9 + "a"}) == []
+    assert secrets_of({"x-trace": "a1" * 10}) == [Secret("a1" * 10)]
+    assert secrets_of({"x-trace": "a1" * 9 + "a"}) == []
 
 
 def test_who_asks_is_a_secret_of_recordings_and_not_of_errors():
     headers = {"OpenAI-Organization": "acme-and-sons", "x-session-id": "conversation-1", "x-api-key": KEY}
-    assert [secret.reveal() for secret in hidden_in(headers)] == [KEY]
-    assert {secret.reveal() for secret in hidden_in(headers, "", SECRET_HEADERS)} == set(headers.values())
+    assert [secret.reveal() for secret in secrets_of(headers)] == [KEY]
+    assert {secret.reveal() for secret in secrets_of(headers, "", SECRET_HEADERS)} == set(headers.values())
 
 
 def test_credentials_have_many_names():
@@ -205,9 +205,9 @@ def test_credentials_have_many_names():
         "jwt",
     ]
     for name in names:
-        assert hidden_in({name: "words"}) == [Secret("words")]
-    assert hidden_in({"accept": "words", "x-request-id": "words"}) == []
-    assert not re.search("words", repr(hidden_in({"cookie": "words"})))
+        assert secrets_of({name: "words"}) == [Secret("words")]
+    assert secrets_of({"accept": "words", "x-request-id": "words"}) == []
+    assert not re.search("words", repr(secrets_of({"cookie": "words"})))
 
 
 def test_a_function_that_is_killed_while_it_is_asked_is_not_taken_for_one_that_leaves():
