@@ -73,7 +73,9 @@ class PartialCall:
 
 
 class Answer:
-    """What has arrived of one answer. `usage_fields` turns the wire's usage into the fields of a `Usage`."""
+    """What has arrived of one answer. `usage_fields` turns the wire's usage into the fields of a `Usage`;
+    None, and an empty `extra`, is what the wire does not say.
+    """
 
     __slots__ = (
         "_by_id",
@@ -162,7 +164,7 @@ class Answer:
 
     def count(self, events: list[Event]) -> None:
         """Report the usage so far, if it is known and has changed."""
-        usage = self._usage_fields(self.usage) if self.usage else {}
+        usage = self._used()
         if usage and usage != self.counted:
             self.counted = usage
             events.append(RawChunk(("usage", usage)))
@@ -246,11 +248,15 @@ class Answer:
             "id": self.id or None,
             "model": self.model or None,
             "raw_finish_reason": raw_finish,
-            "usage": Usage(**self._usage_fields(self.usage)) if self.usage else None,
+            "usage": Usage(**self._used()) if self.usage else None,
             "refusal": "".join(self.refusal) or None,
             "reasoning": thought | self.reasoning_about or None,
         }
         return self.metadata | {name: value for name, value in metadata.items() if value is not None}
+
+    def _used(self) -> dict[str, Any]:
+        fields = self._usage_fields(self.usage) if self.usage else {}
+        return {name: value for name, value in fields.items() if value is not None and value != {}}
 
     def _unique(self, call_id: str, call: PartialCall) -> str:
         """The id, with a number appended if another call of this answer has it already."""

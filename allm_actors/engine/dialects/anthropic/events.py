@@ -306,12 +306,11 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     inputs = None if uncached is None else uncached + (read or 0) + (written or 0)
     if uncached is not None:
         extra["uncached_input_tokens"] = uncached
-    fields: dict[str, Any] = {
+    return {
         "input_tokens": inputs,
         "output_tokens": output,
         "cached_input_tokens": read,
         "cache_write_input_tokens": written,
         "total_tokens": None if inputs is None or output is None else inputs + output,
-        "extra": extra or None,
+        "extra": extra,
     }
-    return {name: value for name, value in fields.items() if value is not None}

@@ -298,12 +298,11 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     written = count_of(extra.pop("cacheWriteInputTokens", None))
     if uncached is not None:
         extra["uncached_input_tokens"] = uncached
-    fields: dict[str, Any] = {
+    return {
         "input_tokens": None if uncached is None else uncached + (read or 0) + (written or 0),
         "output_tokens": count_of(extra.pop("outputTokens", None)),
         "cached_input_tokens": read,
         "cache_write_input_tokens": written,
         "total_tokens": count_of(extra.pop("totalTokens", None)),
-        "extra": extra or None,
+        "extra": extra,
     }
-    return {name: value for name, value in fields.items() if value is not None}

@@ -189,11 +189,10 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     extra = dict(wire)
     tokens = dict_of(extra.pop("tokens", None))
     inputs, output = count_of(tokens.get("input_tokens")), count_of(tokens.get("output_tokens"))
-    fields: dict[str, Any] = {
+    return {
         "input_tokens": inputs,
         "output_tokens": output,
         "cached_input_tokens": count_of(extra.pop("cached_tokens", None)),
         "total_tokens": None if inputs is None or output is None else inputs + output,
-        "extra": extra or None,
+        "extra": extra,
     }
-    return {name: value for name, value in fields.items() if value is not None}

@@ -236,15 +236,14 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     answered = count_of(extra.pop("candidatesTokenCount", None))
     if answered is None:
         answered = count_of(extra.pop("responseTokenCount", None))
-    fields: dict[str, Any] = {
+    return {
         "input_tokens": count_of(extra.pop("promptTokenCount", None)),
         "output_tokens": answered,
         "total_tokens": count_of(extra.pop("totalTokenCount", None)),
         "cached_input_tokens": count_of(extra.pop("cachedContentTokenCount", None)),
         "reasoning_tokens": count_of(extra.pop("thoughtsTokenCount", None)),
-        "extra": extra or None,
+        "extra": extra,
     }
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _is_plain(part: Mapping[str, Any]) -> bool:

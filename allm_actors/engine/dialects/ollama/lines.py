@@ -121,10 +121,9 @@ class Decoder(AnswerDecoder[bytes]):
 def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     """`Usage` fields of the last line; durations are kept in `extra`, in nanoseconds."""
     inputs, outputs = (count_of(wire.get(name)) for name in _COUNTS)
-    fields: dict[str, Any] = {
+    return {
         "input_tokens": inputs,
         "output_tokens": outputs,
         "total_tokens": None if inputs is None or outputs is None else inputs + outputs,
-        "extra": {name: wire[name] for name in _TIMES if name in wire} or None,
+        "extra": {name: wire[name] for name in _TIMES if name in wire},
     }
-    return {name: value for name, value in fields.items() if value is not None}

@@ -107,6 +107,5 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     }
     if inputs:
         extra["input_tokens_details"] = inputs
-    if extra:
-        fields["extra"] = extra
-    return {name: value for name, value in fields.items() if value is not None}
+    fields["extra"] = extra
+    return fields

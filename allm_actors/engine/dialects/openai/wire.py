@@ -172,9 +172,8 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     }
     if inputs:
         extra["prompt_tokens_details"] = inputs
-    if extra:
-        fields["extra"] = extra
-    return {name: value for name, value in fields.items() if value is not None}
+    fields["extra"] = extra
+    return fields
 
 
 def _cost(value: Any) -> float | None:

@@ -381,10 +381,11 @@ def test_usage_is_counts_and_the_rest_is_kept():
         total_cost=0.5,
         extra={"queue_time": 0.1, "prompt_tokens_details": {"audio_tokens": 0}},
     )
-    assert usage_fields({"prompt_tokens": "x", "completion_tokens": True, "cost": 10**400}) == {}
+    odd = {"prompt_tokens": "x", "completion_tokens": True, "cost": 10**400}
+    assert Usage(**usage_fields(odd)) == Usage()
     assert usage_fields({"prompt_cache_hit_tokens": 3})["cached_input_tokens"] == 3
     priced = {"cost": {"total_cost": 0.25, "request_cost": 0.2}}
-    assert usage_fields(priced) == {"total_cost": 0.25, "extra": priced}
+    assert Usage(**usage_fields(priced)) == Usage(total_cost=0.25, extra=priced)
     assert usage_fields({"cached_tokens": 2})["cached_input_tokens"] == 2
 
 
@@ -482,4 +483,4 @@ def test_ids_that_come_again_in_one_answer_are_told_apart():
 
 def test_counts_below_nothing_are_not_counts():
     usage = {"prompt_tokens": -5, "completion_tokens": 2, "total_tokens": -3}
-    assert usage_fields(usage) == {"output_tokens": 2}
+    assert Usage(**usage_fields(usage)) == Usage(output_tokens=2)
