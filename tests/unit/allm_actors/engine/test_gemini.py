@@ -22,6 +22,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.gemini.arguments import PartialArguments
 from allm_actors.engine.dialects.gemini.chat import DIALECT
+from allm_actors.engine.dialects.gemini.request import too_large
 from allm_actors.engine.remote.options import base_url_of, refuse_unknown
 from allm_actors.engine.wire import HttpAnswer
 
@@ -290,12 +291,14 @@ class TestEncode:
 
     def test_files_that_are_too_large_together_are_refused(self):
         picture = Image.from_bytes(b"x" * (19 * 1024 * 1024), "image/png")
-        fits = Message(role="user", content=[ImagePart(image=picture)])
-        assert len(http(fits, fits, fits).body) > 79_000_000
+        shown = Message(role="user", content=[ImagePart(image=picture)])
         with pytest.raises(AdapterError, match=r"100 MB .* this one has 106\.3 MB; send fewer") as caught:
-            http(fits, fits, fits, fits)
+            http(shown, shown, shown, shown)
         assert (caught.value.reason, caught.value.metadata["max"]) == ("invalid_request", 100_000_000)
-        assert len(http(user("x" * 101_000_000)).body) > 100_000_000
+        assert too_large(bytes(101_000_000), "Gemini") is None  # no files
+        file = b'"inlineData"'
+        assert too_large(file + bytes(100_000_000 - len(file)), "Gemini") is None
+        assert too_large(file + bytes(100_000_001 - len(file)), "Gemini") is not None
 
 
 class TestDecode:
