@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, Audio
+from allm_actors.data import Audio
 from allm_actors.data.media.audio import FORMATS, AudioFormat
-from allm_actors.engine.dialects.refusals import answered_object
+from allm_actors.engine.dialects.refusals import answered_object, media_bytes
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpAnswer
 
@@ -31,16 +31,7 @@ _RATE = re.compile(r";\s*rate=(\d{1,7})\s*(?:;|$)", re.IGNORECASE | re.ASCII)
 
 def clip_bytes(audio: Audio, most: int, row: Service) -> bytes:
     """The bytes of a clip to send. Raises `invalid_request` if they cannot be read, or are more than `most`."""
-    problem: AdapterError | None = None
-    data = b""
-    try:
-        data = audio.to_bytes()
-    except ValueError as error:
-        problem = _unreadable(str(error), row)
-    except OSError as error:  # not its own text, which contains the path
-        problem = _unreadable(f"the file cannot be read ({type(error).__name__})", row)
-    if problem is not None:
-        raise problem
+    data = media_bytes(audio, "the clip", row, field="audio", cause="unresolvable_audio")
     if len(data) > most:
         message = (
             f"{row.provider.label} takes clips of at most {most} bytes, got {len(data)}; send it in parts"
@@ -78,8 +69,3 @@ def rate_of(answer: HttpAnswer) -> int | None:
     """The sample rate that a content type names, in Hz."""
     named = _RATE.search(answer.headers.get("content-type", ""))
     return int(named[1]) if named else None
-
-
-def _unreadable(why: str, row: Service) -> AdapterError:
-    cause = {"field": "audio", "cause": "unresolvable_audio"}
-    return row.error("invalid_request", f"the clip cannot be sent: {why}", metadata=cause)

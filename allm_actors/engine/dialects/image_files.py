@@ -7,11 +7,12 @@ Rule of this file: a local file is read here, when the request is made. A URL is
 from __future__ import annotations
 
 import base64
-import binascii
 import re
+from contextlib import suppress
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, Image, ImageRequest
+from allm_actors.data import Image, ImageRequest
+from allm_actors.engine.dialects.refusals import media_bytes
 from allm_actors.engine.services import Service
 
 __all__ = ["check_operation", "check_pictures_given", "made_image", "picture_bytes"]
@@ -44,14 +45,7 @@ def check_pictures_given(request: ImageRequest, row: Service) -> None:
 
 def picture_bytes(image: Image, field: str, row: Service) -> bytes:
     """The bytes of an image to send. Raises `invalid_request` if they cannot be read."""
-    problem: AdapterError | None = None
-    try:
-        return image.to_bytes()
-    except ValueError as error:
-        problem = _unusable(str(error), field, row)
-    except OSError as error:  # not its own text, which contains the path: that may be private
-        problem = _unusable(f"the file cannot be read ({type(error).__name__})", field, row)
-    raise problem
+    return media_bytes(image, f"the picture in {field}", row, field=field, cause="unresolvable_image")
 
 
 def made_image(text: Any, mime_type: str | None, wanted: str, row: Service, **about: Any) -> Image:
@@ -59,20 +53,12 @@ def made_image(text: Any, mime_type: str | None, wanted: str, row: Service, **ab
 
     Without a `mime_type` it has the one that its first bytes show, or None.
     """
-    problem: AdapterError | None = None
-    try:
+    with suppress(ValueError, TypeError):
         data = base64.b64decode(text, validate=True)
         source: Any = ("base64", text) if wanted == "base64" else ("binary", data)
         return Image(source=source, mime_type=mime_type or _shown(data), **about)
-    except (binascii.Error, ValueError, TypeError):
-        problem = row.malformed("a picture is not Base64")
-    raise problem
+    raise row.malformed("a picture is not Base64")
 
 
 def _shown(data: bytes) -> str | None:
     return next((kind for begins, kind in _BEGINNINGS if begins.match(data)), None)
-
-
-def _unusable(why: str, field: str, row: Service) -> AdapterError:
-    cause = {"field": field, "cause": "unresolvable_image"}
-    return row.error("invalid_request", f"the picture in {field} cannot be sent: {why}", metadata=cause)

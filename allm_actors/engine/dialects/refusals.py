@@ -13,14 +13,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, ValidationError
+from allm_actors.data import AdapterError, Audio, Image, ValidationError
 from allm_actors.engine.dialects.body import json_body
 from allm_actors.engine.dialects.failures import advised_anew, http_error
 from allm_actors.engine.dialects.lenient import read_object
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
-__all__ = ["answered_object", "as_refusal", "check_count", "json_request", "refusal"]
+__all__ = ["answered_object", "as_refusal", "check_count", "json_request", "media_bytes", "refusal"]
 
 _MARKS: Final[Mapping[str, tuple[tuple[re.Pattern[str], str], ...]]] = {
     "embed": (
@@ -80,6 +80,17 @@ def json_request(url: str, body: Mapping[str, Any], row: Service, **headers: str
     except ValidationError as error:
         raise row.error("invalid_request", error.message) from None
     return HttpRequest(url=url, body=sent, headers={"content-type": "application/json", **headers})
+
+
+def media_bytes(media: Audio | Image, what: str, row: Service, **about: str) -> bytes:
+    """The bytes to send. Raises `invalid_request` if they cannot be read; `about` is its metadata."""
+    try:
+        return media.to_bytes()
+    except ValueError as error:
+        why = str(error)
+    except OSError as error:  # not its own text, which contains the path: that may be private
+        why = f"the file cannot be read ({type(error).__name__})"
+    raise row.error("invalid_request", f"{what} cannot be sent: {why}", metadata=about)
 
 
 def check_count(inputs: Any, row: Service) -> None:

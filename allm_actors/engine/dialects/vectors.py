@@ -10,15 +10,15 @@ https://docs.voyageai.com/reference/embeddings-api (`output_dtype`: the other nu
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
-from allm_actors.data import AdapterError, Embedding, EmbeddingRequest, EmbeddingResponse, Usage
+from allm_actors.data import Embedding, EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import UNREADABLE, text_of
 from allm_actors.engine.dialects.refusals import check_count, refusal
@@ -102,10 +102,7 @@ def _unpacked(text: str, dtype: Any, row: Service) -> list[float]:
     kind = _PACKED.get(dtype or "float") if isinstance(dtype, str | None) else None
     if kind is None:
         raise row.malformed(f"a vector is Base64, and its output_dtype is none of {', '.join(_PACKED)}")
-    problem: AdapterError | None = None
-    try:
+    with suppress(ValueError, struct.error):
         data = base64.b64decode(text, validate=True)
         return list(struct.unpack(f"<{len(data) // struct.calcsize(f'<{kind}')}{kind}", data))
-    except (binascii.Error, ValueError, struct.error):
-        problem = row.malformed(f"a vector is not Base64 of {dtype or 'float'} numbers")
-    raise problem
+    raise row.malformed(f"a vector is not Base64 of {dtype or 'float'} numbers")
