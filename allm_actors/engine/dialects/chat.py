@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeGuard, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ __all__ = [
     "ChatDialect",
     "EventDecoder",
     "Frames",
+    "has_schema",
     "has_tools_and_format",
     "has_tools_and_schema",
 ]
@@ -185,6 +186,11 @@ class ChatDialect:
     def decode_body(self, body: bytes, row: Provider) -> list[Event]:
         """The events of an answer that came whole, without `MessageStarted`."""
         return self.decoder(row).body(body)
+
+
+def has_schema(wanted: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a response format says what JSON schema the answer must match."""
+    return isinstance(wanted, Mapping) and wanted.get("type") == "json_schema" and "schema" in wanted
 
 
 def has_tools_and_schema(request: Request) -> bool:

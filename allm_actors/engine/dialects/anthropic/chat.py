@@ -45,7 +45,7 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.anthropic.events import JSON_TOOL, STATE, Decoder
 from allm_actors.engine.dialects.body import check_turns, flat_text, is_text, json_body, parameters
-from allm_actors.engine.dialects.chat import ChatDialect
+from allm_actors.engine.dialects.chat import ChatDialect, has_schema
 from allm_actors.engine.dialects.claude import (
     BETA,
     binds_thoughts,
@@ -151,7 +151,7 @@ def _tool_choice(choice: str | Mapping[str, Any] | None) -> Mapping[str, Any] | 
 
 def _force_json(request: Request, body: dict[str, Any]) -> None:
     wanted = request.response_format
-    if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema" or "schema" not in wanted:
+    if not has_schema(wanted):
         return
     config, own = dict_of(body.get("output_config")), _names(request)
     if "format" in config or _has_answered(request.messages, own):

@@ -50,7 +50,7 @@ from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.bedrock.documents import DOCUMENTS, document_block, named
 from allm_actors.engine.dialects.bedrock.events import STATE, Decoder
 from allm_actors.engine.dialects.body import check_turns, flat_text, json_body, parameters
-from allm_actors.engine.dialects.chat import ChatDialect
+from allm_actors.engine.dialects.chat import ChatDialect, has_schema
 from allm_actors.engine.dialects.claude import (
     BETA,
     binds_thoughts,
@@ -112,7 +112,7 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     if tools:
         body["toolConfig"] = tools
     wanted = request.response_format
-    if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema" and "schema" in wanted:
+    if has_schema(wanted):
         body["outputConfig"] = {"textFormat": _format(wanted)}
     ours = (*_FIELDS, *_INFERENCE, "inferenceConfig", "additionalModelRequestFields", "model")
     extra = {name: value for name, value in given.items() if name not in ours}

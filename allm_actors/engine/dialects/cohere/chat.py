@@ -30,7 +30,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, tool_spec
-from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
+from allm_actors.engine.dialects.chat import ChatDialect, has_schema, has_tools_and_format
 from allm_actors.engine.dialects.cohere.events import STATE, Decoder
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
@@ -98,7 +98,7 @@ def _no_name(choice: str, row: Provider) -> AdapterError:
 def _response_format(wanted: Any) -> Any:
     if isinstance(wanted, str):
         return {"type": wanted}
-    if wanted.get("type") == "json_schema" and "schema" in wanted:
+    if has_schema(wanted):
         return {"type": "json_object", "json_schema": wanted["schema"]}
     return wanted
 

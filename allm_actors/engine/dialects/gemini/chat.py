@@ -43,7 +43,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import NEWER_GEMINI, Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import check_turns, flat_text, json_body
-from allm_actors.engine.dialects.chat import ChatDialect
+from allm_actors.engine.dialects.chat import ChatDialect, has_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.gemini.chunks import STATE, SYNTHETIC_ID, Decoder
 from allm_actors.engine.dialects.gemini.request import MOST_BYTES, TOP_LEVEL, too_large
@@ -136,7 +136,7 @@ def _generation_config(request: Request) -> dict[str, Any]:
     kind = wanted.get("type") if isinstance(wanted, Mapping) else wanted
     if kind in ("json_object", "json_schema"):
         config["responseMimeType"] = "application/json"
-    if isinstance(wanted, Mapping) and kind == "json_schema" and "schema" in wanted:
+    if has_schema(wanted):
         config |= _schema(wanted["schema"], "responseSchema", "responseJsonSchema")
     return config
 

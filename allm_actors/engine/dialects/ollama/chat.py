@@ -26,7 +26,7 @@ from allm_actors.data import AdapterError, ImagePart, Message, Request
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import flat_text, json_body, tool_spec
-from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
+from allm_actors.engine.dialects.chat import ChatDialect, has_schema, has_tools_and_format
 from allm_actors.engine.dialects.ollama.lines import STATE, Decoder
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
@@ -94,10 +94,10 @@ def _wants_tools(choice: Any, row: Provider) -> bool:
 
 
 def _format(wanted: Any) -> Any:
+    if has_schema(wanted):
+        return wanted["schema"]
     kind = wanted.get("type") if isinstance(wanted, Mapping) else wanted
-    if kind == "json_object":
-        return "json"
-    return wanted.get("schema") if isinstance(wanted, Mapping) and kind == "json_schema" else None
+    return "json" if kind == "json_object" else None
 
 
 def _message(message: Message, names: Mapping[str, str]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from allm_actors.data.tool_choice import CHOICE_WORDS
 from allm_actors.engine.catalog import NEWER_GPT, Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, named_schema, tool_spec
-from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
+from allm_actors.engine.dialects.chat import ChatDialect, has_schema, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.lenient import dicts_of, text_of
 from allm_actors.engine.dialects.openai.chunks import STATE, Decoder
@@ -97,7 +97,7 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
         body["response_format"] = _response_format(request.response_format)
     if request.prompt_cache is not None:
         body |= prompt_cache(request.prompt_cache, row.quirks.prompt_cache)
-    body["stream"] = row.quirks.schemas_streamed or not _has_schema(request.response_format)
+    body["stream"] = row.quirks.schemas_streamed or not _is_held_to_a_schema(request.response_format)
     if row.quirks.include_usage:
         body["stream_options"] = {"include_usage": True}
     return body
@@ -131,13 +131,14 @@ def _tool_choice(choice: str | Mapping[str, Any]) -> Any:
 def _response_format(wanted: Any) -> Any:
     if isinstance(wanted, str):
         return {"type": wanted}
-    if wanted.get("type") == "json_schema" and "schema" in wanted:
+    if has_schema(wanted):
         schema = {k: v for k, v in named_schema(wanted).items() if k != "type"}
         return {"type": "json_schema", "json_schema": schema}
     return wanted
 
 
-def _has_schema(wanted: Any) -> bool:
+def _is_held_to_a_schema(wanted: Any) -> bool:
+    """Whether the answer is held to a schema, in whichever shape it is given."""
     return isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
 
 
