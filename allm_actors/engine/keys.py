@@ -59,8 +59,12 @@ def put(provider: str, key: str | Secret) -> None:
     """
     _check_named("put", provider)
     _check_key("keys.put takes a key that is", key, f"; keys.delete({provider!r}) removes one")
+    secret = _secret(key)
     with _lock:
-        _runtime[provider] = _secret(key) or Secret("")
+        if secret is None:
+            _runtime.pop(provider, None)
+        else:
+            _runtime[provider] = secret
 
 
 def delete(provider: str) -> None:

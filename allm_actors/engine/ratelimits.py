@@ -94,7 +94,7 @@ def _seconds(text: str, now: float) -> float | None:
 
 def _until(date: tuple[int, ...], now: float) -> float | None:
     try:
-        return max(0.0, calendar.timegm((*date, 0, 0, 0)) - now)
+        return max(0.0, calendar.timegm(date) - now)
     except ValueError:  # there is no such month
         return None
 

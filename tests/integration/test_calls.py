@@ -535,11 +535,12 @@ def test_an_operation_that_is_not_supported_is_refused_after_it_was_shown() -> N
         ({"images_enabled": False}, [(["images_enabled"], "images_disabled")]),
         ({"supported_image_operations": ["edit"]}, [(["operation"], "unsupported_image_operation")]),
         ({"supported_image_operations": ["generate"]}, None),
+        ({"supported_image_operations": ("edit",)}, [(["operation"], "unsupported_image_operation")]),
         ({"images_enabled": True}, None),
         ({}, None),
         (None, None),
     ],
-    ids=["off", "other", "listed", "on", "silent", "none"],
+    ids=["off", "other", "listed", "other in a tuple", "on", "silent", "none"],
 )
 def test_a_catalogue_may_know_that_a_model_makes_no_pictures(capabilities: Any, errors: Any) -> None:
     engine = scripted("image", script.ok([PICTURE])).merge(

@@ -62,10 +62,14 @@ def test_a_missing_key_says_where_it_was_looked_for():
     error = missing.value
     assert (error.reason, error.provider) == ("missing_key", "p")
     assert error.metadata["checked_sources"] == ["opts", "runtime", "app_config", "env"]
-    assert f"set {NAMES[0]} or {NAMES[1]}, or pass api_key=" in error.message
+    assert error.metadata["variables"] == [*NAMES]
+    assert error.message == (
+        f"no API key for 'p': set {NAMES[0]} or {NAMES[1]}, or pass api_key= with the call (looked in: opts, "
+        "runtime, app_config, env)"
+    )
     keys.configure(load_dotenv=True, dotenv_path="does-not-exist.env")
-    with pytest.raises(EngineError, match="dotenv"):
-        keys.fetch("p", NAMES)
+    with pytest.raises(EngineError, match=r"'p': set its environment variable, .*, env, dotenv\)$"):
+        keys.fetch("p", ())
 
 
 @pytest.mark.parametrize(
@@ -115,6 +119,25 @@ def test_what_is_cleared_is_forgotten_at_every_level(tmp_path):
     assert found() is None
 
 
+async def too_late(key):
+    return key
+
+
+@pytest.mark.parametrize(
+    ("source", "trouble"),
+    [
+        (lambda: 5, "returned int"),
+        (lambda: too_late("k"), "returned coroutine"),
+        (lambda: 1 / 0, "failed with ZeroDivisionError"),
+    ],
+    ids=["a number", "a coroutine", "an error"],
+)
+def test_a_source_that_gives_no_key_is_spoken_of(source, trouble):
+    with pytest.raises(EngineError, match=rf"^the api_key= function for 'p' {trouble}.*; it must") as caught:
+        found(api_key=source)
+    assert (caught.value.reason, caught.value.provider) == ("missing_key", "p")
+
+
 def test_a_configured_key_of_none_is_none():
     keys.configure({"p": None})
     assert found() is None
@@ -129,6 +152,11 @@ def test_a_key_of_a_misspelt_provider_is_spoken_of(said):
     said()
     with pytest.raises(EngineError, match="there is a key for 'opnai': is one of the two misspelled"):
         keys.fetch("openai", NAMES)
+    keys.put("opnai", "")
+    keys.configure({})
+    with pytest.raises(EngineError) as caught:
+        keys.fetch("openai", NAMES)
+    assert "misspelled" not in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -145,8 +173,9 @@ def test_a_key_of_a_misspelt_provider_is_spoken_of(said):
         (lambda: "", lambda: "b", "b"),
         (lambda: Secret("a"), "b", "a"),
         ("", lambda: "b", "b"),
+        (lambda: Secret(""), "b", "b"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_the_second_of_two_sources_is_for_where_the_first_has_none(first, second, key):
     assert found(api_key=keys.either(first, second)) == (key, "opts")
@@ -154,6 +183,8 @@ def test_the_second_of_two_sources_is_for_where_the_first_has_none(first, second
 
 @pytest.mark.parametrize("wrong", [5, ["a"]])
 def test_a_source_that_is_none_stays_to_be_refused(wrong):
+    with pytest.raises(TypeError, match="api_key"):
+        found(api_key=wrong)
     assert keys.either(wrong, "b") is wrong
     assert keys.either(lambda: wrong, "b")() is wrong
 
@@ -204,7 +235,7 @@ def test_a_dotenv_is_read_once(tmp_path, before):
 def test_the_dotenv_grammar():
     text = (
         "# A=comment\n\nexport A=1\r\n B = spaced \nC=\"quo ted\"\nD='single'\nE=a=b#c\n1F=no\nG\nH=\n"
-        'I="\nJ=""\nA_B2=last\nK = " in "\n  export L=1\nM=first\nM=second'
+        'I="\nJ=""\nA_B2=last\nK = " in "\n  export L=1\nM=first\nM=second\nN="half'
     )
     assert keys.parse_dotenv(text) == {
         "A": "1",
@@ -219,6 +250,7 @@ def test_the_dotenv_grammar():
         "K": " in ",
         "L": "1",
         "M": "second",
+        "N": '"half',
     }
 
 

@@ -8,6 +8,7 @@ from allm_actors.data import (
     AdapterError,
     Document,
     DocumentPart,
+    EmbeddingRequest,
     EngineError,
     Image,
     ImagePart,
@@ -67,6 +68,8 @@ def test_what_is_not_known_to_be_impossible_is_allowed(able):
 def test_a_request_that_asks_for_nothing_special_is_allowed():
     plain = Request(messages=[Message(role="user", content="hi")], response_format={"type": "json_object"})
     check_capabilities(ModelRef(id="m", capabilities=NOTHING), plain)
+    no_pictures = ModelRef(id="m", capabilities={"images_enabled": False})
+    check_capabilities(no_pictures, EmbeddingRequest(input=["hi"]))
 
 
 def test_a_model_ref_stands_for_its_name():
@@ -201,6 +204,11 @@ def test_openais_shape_of_a_form_is_understood_for_every_provider(wanted):
     assert in_common_words(Request(messages=[], response_format=wanted)).response_format == FORM
 
 
+def test_a_form_with_a_schema_is_flat_already_whatever_else_it_has():
+    asked = Request(messages=[], response_format=FORM | {"json_schema": {"name": "dog", "schema": {}}})
+    assert in_common_words(asked) is asked
+
+
 @pytest.mark.parametrize(
     ("provider", "place"),
     [
@@ -234,6 +242,7 @@ def test_what_else_is_said_of_a_schema_is_sent(provider, place):
         ({"type": "json_schema", "name": "cat", "schema": None}, "it has no schema"),
         ({"type": "json_schema", "name": "cat", "schema": "cat"}, "it has no schema"),
         ({"type": 5}, "it has no type"),
+        ({"type": "string"}, "a JSON Schema alone is not enough"),
         ({"type": "object", "properties": {}}, "a JSON Schema alone is not enough"),
         ({"type": ["object", "null"]}, "a JSON Schema alone is not enough"),
         ({"anyOf": [{"type": "string"}]}, "a JSON Schema alone is not enough"),
@@ -295,11 +304,14 @@ def test_no_tools_in_the_providers_own_form_are_left_where_none_may_be_called():
 @pytest.mark.parametrize("dialect", ["anthropic", "bedrock", "gemini", "ollama"])
 def test_a_servers_own_form_is_refused_where_it_would_be_left_out(dialect):
     row = PROVIDERS["anthropic"]
-    for own in ({"type": "grammar", "root": "x"}, {"type": "json_object", "schema": {"type": "object"}}):
-        kind, other = own["type"], next(name for name in own if name != "type")
+    for own, shown in (
+        ({"type": "grammar"}, "'grammar'"),
+        ({"type": "grammar", "root": "x"}, "'grammar' with 'root'"),
+        ({"type": "json_object", "schema": {"type": "object"}}, "'json_object' with 'schema'"),
+    ):
         request = Request(messages=[], response_format=own)
         may = "use text, json_object, json_schema, the last with a schema"
-        told = f"Anthropic has no response_format of type '{kind}' with '{other}'; {may}"
+        told = f"Anthropic has no response_format of type {shown}; {may}"
         with pytest.raises(AdapterError, match=told) as caught:
             check_format(request, dialect, row)
         assert (caught.value.reason, caught.value.provider) == ("unsupported_feature", "anthropic")

@@ -54,6 +54,19 @@ SAID = {
         {"anthropic-ratelimit-tokens-reset": "2025-03-15T08:58:28.5Z"},
         {"tokens": {"reset": 8}},
     ),
+    "other names": (
+        {"x-ratelimit-policy": "5", "x-reset": "5", "x-ratelimit-reset": "7", "RateLimit": "x"},
+        {"requests": {"reset": 7}},
+    ),
+    "more tokens than an epoch has seconds": (
+        {"x-ratelimit-limit-tokens": "2000000000", "x-ratelimit-remaining-tokens": "1999999999"},
+        {"tokens": {"limit": 2000000000, "remaining": 1999999999}},
+    ),
+    "a day after the last": (
+        {"Date": "Fri, 31 Dec 9999 23:59:59 -2359", "ratelimit-reset": "1742029160"},
+        {"requests": {"reset": 60}},
+    ),
+    "a limit that is no draft": ({"x-limits": '"api";r=9;t=2', "date": "a day"}, {}),
     "space around": ({"x-ratelimit-reset-tokens": " 120ms "}, {"tokens": {"reset": 0.12}}),
     "azure": ({"x-ratelimit-reset-tokens": "7"}, {"tokens": {"reset": 7}}),
     "a day and more": ({"x-ratelimit-reset-requests": "1d2h3m4.5s"}, {"requests": {"reset": 93784.5}}),

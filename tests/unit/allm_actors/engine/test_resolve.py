@@ -1,6 +1,7 @@
 """Call over engine, a request's own values over both; every option goes to one place."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -294,10 +295,13 @@ def test_a_request_keeps_what_it_says_and_gets_the_rest():
     assert (got.temperature, got.max_tokens, got.model, got.options) == (0.0, 5, "n", {"top_p": 0.1})
     assert got.tools == [tool("a")]
     assert complete_request(engine, Request(messages=HI, tools=[tool("z")]), {}).tools == [tool("z")]
+    unsaid = Engine(params={"structured_finalize": True, "metadata": {"of": "engine"}})
+    got = complete_request(unsaid, Request(messages=HI), {})
+    assert (got.structured_finalize, got.metadata) == (True, {"of": "engine"})
 
 
 def test_a_call_says_otherwise_than_a_request_but_for_its_model():
-    engine = Engine(params={"temperature": 0.5, "seed": 1}, tools=[tool("z")])
+    engine = Engine(params={"temperature": 0.5, "seed": 1, "top_p": 0.9}, tools=[tool("z")])
     asked = Request(
         messages=HI,
         model="r",
@@ -380,3 +384,5 @@ def test_a_call_knows_who_asks_and_hides_the_key():
     assert call.options == {"base_url": "u", "stream_timeout": 2.0, "headers": {}}
     assert "sk-1" not in repr(call)
     assert call_for(engine, {"retry": {"max_attempts": 2}}, "r").retry == {"max_attempts": 2}
+    way: Any = object()
+    assert call_for(engine, {}, "r", way).transport is way

@@ -75,16 +75,17 @@ def test_content_that_is_neither_text_nor_a_list(content):
     assert failures(Message(role="user", content=content)) == [("content", "invalid_type")]
 
 
-def test_a_foreign_part_is_described_on_a_message_alone():
-    message = Message(role="user", content=[TextPart(text="a"), {"type": "text"}])
+@pytest.mark.parametrize(("part", "got"), [({"type": "text"}, "Map"), (5, "int")])
+def test_a_foreign_part_is_described_on_a_message_alone(part, got):
+    message = Message(role="user", content=[TextPart(text="a"), part])
     with pytest.raises(ValidationError) as caught:
         validate(message)
     error = caught.value
     assert error.errors == [("content", "invalid_part_type")]
     parts = "a TextPart, an ImagePart or a DocumentPart"
-    assert error.message == f"validation failed: content element is not {parts} (got: Map)"
+    assert error.message == f"validation failed: content element is not {parts} (got: {got})"
     expected = ["TextPart", "ImagePart", "DocumentPart"]
-    assert error.metadata == {"invalid_part_type": {"expected": expected, "got": "Map"}}
+    assert error.metadata == {"invalid_part_type": {"expected": expected, "got": got}}
     assert failures(Thread(messages=[message])) == [(["messages", 0, "content"], "invalid_part_type")]
 
 
@@ -164,6 +165,8 @@ def test_only_the_model_makes_calls():
             (["messages", len(messages) - 1, "tool_call_id"], "unknown_tool_call_id")
         ]
     validate(Request(messages=[said]))
+    own = Message(role="user", content=[TextPart(text="a")], metadata={"tool_calls": "the user's own word"})
+    validate(Request(messages=[own]))
 
 
 @pytest.mark.parametrize("metadata", [None, ["tool_calls"], {"tool_calls": None}, {"tool_calls": []}])
@@ -220,6 +223,7 @@ def test_ids_may_be_used_again():
         ({"messages": [Message(role="x", content="")]}, (["messages", 0, "role"], "unknown")),
         ({"messages": [calling("c0")]}, (["messages", 0, "tool_calls"], "unanswered_tool_call")),
         ({"tools": [tool(name="")]}, (["tools", 0, "name"], "empty")),
+        ({"tools": [tool(name=[])]}, (["tools", 0, "name"], "invalid_format")),
         ({"tools": [tool(), tool()]}, ("tools", "duplicate_name")),
         ({"tools": [tool(name="tool_help"), tool(compact=True)]}, ("tools", "duplicate_name")),
         ({"tools": [5]}, (["tools", 0], "invalid_type")),
@@ -231,6 +235,11 @@ def test_ids_may_be_used_again():
         ({"max_tokens": 1.5}, ("max_tokens", "must_be_positive")),
         ({"response_format": "json"}, ("response_format", "invalid_shape")),
         ({"structured_finalize": True}, ("structured_finalize", "requires_json_schema")),
+        (
+            {"structured_finalize": True, "response_format": {"type": "json_object"}},
+            ("structured_finalize", "requires_json_schema"),
+        ),
+        ({"prompt_cache": {"key": 5, "retention": "short"}}, ("prompt_cache", "invalid_shape")),
         ({"prompt_cache": {"key": "k"}}, ("prompt_cache", "invalid_shape")),
         ({"prompt_cache": {"key": "", "retention": "short"}}, ("prompt_cache", "invalid_shape")),
         ({"prompt_cache": {"key": None, "retention": "forever"}}, ("prompt_cache", "invalid_shape")),
@@ -288,6 +297,8 @@ def test_the_tool_that_explains_compact_ones_may_be_there_already():
         ({"status": "awaiting_tools"}, ("pending_tool_calls", "required_for_status")),
         ({"status": "error"}, ("metadata", "error_required_for_status")),
         ({"status": "error", "metadata": None}, ("metadata", "error_required_for_status")),
+        ({"pending_tool_calls": None}, ("pending_tool_calls", "invalid_type")),
+        ({"pending_tool_calls": [5]}, ("pending_tool_calls", "invalid_type")),
         ({"thread": None}, ("thread", "invalid_type")),
         (
             {"thread": Thread(messages=[Message(role="x", content="")])},
