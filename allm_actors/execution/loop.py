@@ -191,7 +191,7 @@ def _failed(state: LoopState, phase: Asking, news: ModelFailed) -> Transition:
     if news.preflight and not begun:
         return _refused(state, error)
     phase, shown = _with_error(phase, error)
-    state, effects = _ended(msgspec.structs.replace(state, phase=phase), phase)
+    state, effects = _ended(state, phase)
     return state, (*shown, *effects)
 
 

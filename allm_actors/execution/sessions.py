@@ -256,7 +256,7 @@ def submit_tool_results(session: Session, results: Iterable[tuple[str, object]])
     for call_id, content in results:
         if not isinstance(call_id, str):
             raise TypeError(f"a tool call id must be a string, got: {call_id!r}")
-        _allow(before, "submit", "submit_tool_result", call_id)
+        _allow(before, "submit", "submit_tool_result")
         session = _submitted(session, call_id, content)
     return session
 
@@ -334,15 +334,13 @@ def _column(operation: Operation, messages: Sequence[Message]) -> str:
     return "continue_user" if messages[0].role == "user" else "continue_other"
 
 
-def _allow(session: Session, column: str, operation: str, call_id: str = "") -> None:
+def _allow(session: Session, column: str, operation: str) -> None:
     row = "pending" if session.pending_tool_calls and session.status != "error" else session.status
     match RULES[row][OPERATIONS.index(column)]:
-        case "run":
+        case "run" | "unknown":  # which calls are pending, `_submitted` knows
             return
         case "raise":
             raise _illegal(session, operation)
-        case "unknown":
-            raise _unknown(session, call_id)
         case "error":
             raise SessionError(
                 "session_in_error_state",

@@ -354,12 +354,28 @@ def test_an_unfinished_step_says_what_is_known_of_it():
     result = fold([TextDelta("x"), MessageCompleted(SAID, "stop", {"k": "v"})], HI).step_result()
     assert (result.done, result.metadata, result.response.output_text) == (True, {"k": "v"}, "x")
     assert not fold([TextDelta("x")], HI).step_result().done
+    called = [ToolCallStarted("c0", "t"), ToolHalt("c0", "enough", result=1, content="1")]
+    result = fold([*called, MessageCompleted(SAID, "tool_calls", {"k": "v"})], HI).step_result()
+    halt = {"halted_reason": "enough", "halt_tool_call_id": "c0", "halt_result": 1}
+    assert (result.done, result.metadata) == (True, {"k": "v"} | halt)
+    assert [answer.content for answer in result.tool_results] == ["1"]
 
 
 def test_between_answers_the_response_is_the_last_one():
     reader = fold([TextDelta("a"), step(finish="stop")])
     assert reader.response().finish_reason == "stop"
     assert reader.apply(TextDelta("b")).response().output_text == "b"
+
+
+def test_of_several_steps_the_last_one_counts():
+    first, last = HI.add_assistant("a"), HI.add_assistant("a").add_user("u").add_assistant("b")
+    steps = step(thread=first, finish="length"), step(thread=last, finish="stop")
+    reader = fold(steps)
+    assert (reader.response(), reader.step_result().thread) == (steps[1].response, last)
+    left = reader.chat_result()
+    assert (left.thread, left.final_response) == (last, steps[1].response)
+    broken = fold([*steps, MessageStarted(), TextDelta("c"), ErrorEvent(ERROR)]).broken()
+    assert broken.thread.messages[:-1] == last.messages
 
 
 def test_an_error_alone_is_an_answer_too():
@@ -377,6 +393,9 @@ def test_a_chats_result_is_the_one_it_said():
     reader = fold([ChatCompleted(result)])
     assert reader.chat_result() is result
     assert reader.response() is result.final_response
+    said = [TextDelta("part"), ChatCompleted(ChatResult(thread=HI, halted_reason="error"))]
+    assert fold(said).response() == Response(output_text="")
+    assert fold([step(finish="stop"), *said]).response().finish_reason == "stop"
 
 
 def test_a_chat_left_early_is_cancelled_with_the_steps_it_took():
@@ -410,6 +429,9 @@ def test_a_broken_answer_has_the_request_id_of_its_error():
     failed = ErrorEvent(AdapterError("rate_limited", message="m").of_call("r1"))
     step = fold([MessageStarted(), TextDelta("a"), failed], HI).broken()
     assert (step.response.request_id, step.response.output_text) == ("r1", "a")
+    own = MessageCompleted(SAID, "stop", {"request_id": "r0"})
+    step = fold([MessageStarted(), own, failed], HI).broken()
+    assert step.response.request_id == response(own).request_id
 
 
 def test_a_chat_left_early_needs_a_thread_to_be_told():

@@ -148,6 +148,7 @@ def test_in_manual_mode_every_call_is_left_to_the_caller():
     assert result.steps[0].metadata == {"mode": "manual"}
     assert (result.steps[0].done, result.steps[0].tool_results) == (False, [])
     assert shape(result.thread) == ["U hi", "A  +tc"]
+    assert [shape(each.thread) for each in world.checkpoints] == [["U hi", "A  +tc"]]
     assert world.events[-2].mode == "manual"
 
 
@@ -234,6 +235,18 @@ def test_the_events_of_a_stream_left_early_fold_to_a_cancelled_chat():
 # --- two passes -------------------------------------------------------------------------------------------------------
 
 
+def test_every_answer_is_asked_for_in_a_turn_of_its_own():
+    made = calls(("c0", "echo"))
+    _, world = chat(made, made, text("free"), text("{}"), tools=tools(echo=echo), structured_finalize=True)
+    assert [asked.turn for asked in world.asked] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["chat", "step"])
+def test_an_answer_whose_calls_cannot_be_told_apart_is_an_error_that_is_shown_once(kind):
+    _, world = chat(calls(("c0", "echo"), ("c0", "echo", {"a": 1})), kind=kind, tools=tools(echo=echo))
+    assert world.tags.count("error") == 1
+
+
 def finalized(*script, **fields):
     fields = {"tools": tools(echo=echo), "structured_finalize": True} | fields
     return chat(*script, **fields)
@@ -251,6 +264,13 @@ def test_a_structure_is_asked_for_in_a_second_pass_without_tools():
     assert shape(result.thread) == ["U hi", "A  +tc", "T(c0) {}", "A tool done", nudge, "A {}"]
     assert [asked.purpose for asked in world.asked] == ["draft", "draft", "finalize"]
     assert world.tags.count("chat_completed") == 1
+
+
+def test_a_chat_that_its_caller_halts_has_a_second_pass():
+    world = World(halt_when=lambda _: True)
+    result, _ = finalized(calls(("c0", "echo")), text("{}"), world=world, halt_when=True)
+    assert result.metadata == {"structured_finalize": {"pass_1_halted": "halt_when"}}
+    assert result.final_response.output_text == "{}"
 
 
 @pytest.mark.parametrize(

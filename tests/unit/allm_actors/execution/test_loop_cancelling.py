@@ -38,6 +38,7 @@ from tests.unit.allm_actors.execution.driver import (
     HI,
     RATE_LIMITED,
     broken,
+    calls,
     echo,
     kinds,
     options,
@@ -161,6 +162,21 @@ def test_a_cancel_on_a_later_turn_keeps_the_steps():
     assert effects[0] == CancelModel(1)
 
 
+def test_a_cancel_among_the_tools_of_a_later_turn_keeps_the_steps():
+    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo))
+    state, _ = loop.step(state, ToolReturned("c0", settle(calls(("c0", "echo"))[2], 1), 0))
+    state, _ = loop.step(state, ModelEvents(1, calls(("c1", "echo"))))
+    state, _ = loop.step(state, ModelEnded(1))
+    _, effects = cut(state, "cancelled")
+    result = effects[-1].result
+    assert [[answer.tool_call_id for answer in step.tool_results] for step in result.steps] == [
+        ["c0"],
+        ["c1"],
+    ]
+    told = [event.tag for effect in effects if isinstance(effect, Emit) for event in effect.events]
+    assert told == ["tool_execution_completed", "tool_result_encoded", "step_completed", "chat_completed"]
+
+
 def test_a_cancelled_generate_is_a_response_with_an_error():
     state, _ = loop.start(options(kind="generate"), HI)
     state, _ = loop.step(state, ModelEvents(0, [TextDelta("par")]))
@@ -188,6 +204,7 @@ def test_a_step_cancelled_among_its_tools_is_still_a_step():
     result = effects[-1].result
     assert (result.done, len(result.tool_results)) == (True, 1)
     assert result.response.finish_reason == "error"
+    assert kinds(effects) == [CancelTool, Checkpoint, Emit, Emit, Emit, Finish]
 
 
 def test_a_broken_stream_is_told_once():

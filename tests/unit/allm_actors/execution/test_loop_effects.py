@@ -18,6 +18,7 @@ from allm_actors.execution.effects import (
     SettleError,
 )
 from allm_actors.execution.inputs import (
+    AnswerParsed,
     Cancelled,
     HaltAnswered,
     HandlerEnded,
@@ -208,6 +209,13 @@ def test_a_handler_is_over_once():
         assert effects == ()
 
 
+@pytest.mark.parametrize("turn", [None, 0])
+def test_news_of_a_tool_may_say_of_which_turn_it_is(turn):
+    begun, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo))
+    for news in (HandlerEnded("c0", None, turn), ToolCrashed("c0", "x", turn), ToolTimedOut("c0", turn)):
+        assert loop.step(begun, news)[0] is not begun
+
+
 # --- news that changes nothing ----------------------------------------------------------------------------------------
 
 
@@ -240,6 +248,32 @@ def test_news_of_something_else_changes_nothing(news):
         after, effects = loop.step(state, news)
         assert after is state
         assert effects == ()
+
+
+def test_news_of_another_phase_of_the_same_turn_changes_nothing():
+    of_models = [ModelEvents(0, text("x")), ModelEnded(0), ModelFailed(0, RATE_LIMITED)]
+    of_tools = [
+        HandlerEnded("c0"),
+        ToolReturned("c0", settle(calls(("c0", "echo"))[2], 1)),
+        ToolCrashed("c0", "x"),
+        ToolTimedOut("c0"),
+    ]
+    of_answers, of_judges = [AnswerParsed(0, 5)], [HaltAnswered(0, True)]
+    asking, _ = loop.start(options(), HI)
+    running, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo))
+    judging, _ = ran_until_tools(("c0", "nope"), halt_when=True)
+    parsing, _ = loop.step(loop.start(options(parses=True), HI)[0], ModelEvents(0, text("{}")))
+    parsing, _ = loop.step(parsing, ModelEnded(0))
+    for state, others in (
+        (asking, of_tools + of_answers + of_judges),
+        (running, of_models + of_answers + of_judges),
+        (judging, of_models + of_tools + of_answers),
+        (parsing, of_models + of_tools + of_judges),
+    ):
+        for news in others:
+            after, effects = loop.step(state, news)
+            assert after is state
+            assert effects == ()
 
 
 def test_an_answer_that_comes_twice_counts_once():

@@ -78,12 +78,17 @@ def test_asking_again_costs_no_turn_and_tools_do():
 @pytest.mark.parametrize("retries", [0, 1, 3])
 def test_what_never_fits_ends_with_the_error(retries):
     result, world = fitting(*[text("no")] * 9, max_retries=retries, max_turns=1)
-    assert len(world.asked) == 1 + retries
+    assert [asked.turn for asked in world.asked] == list(range(1 + retries))
     assert result.halted_reason == "error"
     error = result.metadata["error"]
     assert (error.reason, error.errors) == ("invalid_response", [("parsed", "bad")])
     assert result.final_response.metadata["error"] == error
     assert (result.final_response.parsed, result.final_response.output_text) == (None, "no")
+
+
+def test_a_single_answer_is_asked_for_again_in_a_turn_of_its_own():
+    _, world = fitting(*[text("no")] * 9, kind="generate", max_retries=3)
+    assert [asked.turn for asked in world.asked] == [0, 1, 2, 3]
 
 
 def test_what_the_types_own_code_breaks_is_not_asked_again():

@@ -186,7 +186,8 @@ def test_a_session_that_is_given_keeps_what_it_is():
 
 @pytest.mark.parametrize("given", ["hi", None, ["hi"], {"messages": []}])
 def test_a_session_opens_from_nothing_else(given):
-    with pytest.raises(ValidationError) as refused:
+    words = rf"\(expected a list of messages, .*, or a Thread, got {type(given).__name__}\)$"
+    with pytest.raises(ValidationError, match=words) as refused:
         opened(given)
     assert (refused.value.reason, refused.value.errors) == (
         "invalid_session_input",
@@ -237,6 +238,13 @@ def test_manual_calls_wait_for_their_results():
 def test_in_manual_mode_all_calls_of_the_answer_wait():
     session = after("manual_tool_calls", thread=OPEN, final_response=Response(tool_calls=CALLS))
     assert (session.status, session.pending_tool_calls) == ("awaiting_tools", CALLS)
+
+
+def test_no_call_waits_where_there_is_none():
+    session = after("manual_tool_calls", final_response=None)
+    assert (session.status, session.pending_tool_calls) == ("awaiting_tools", [])
+    step = StepResult(thread=HI, response=None, done=False, metadata={"mode": "manual"})
+    assert (apply(session, step).status, apply(session, step).pending_tool_calls) == ("idle", [])
 
 
 def test_no_call_waits_that_was_answered():
@@ -325,6 +333,7 @@ STOPPED = StreamError("cancelled", metadata={"interrupted": True})
         ({"done": True, "response": Response(finish_reason="error", metadata={"error": ERROR})}, "error"),
         ({"response": Response(metadata={"error": StreamError("cancelled")})}, "cancelled"),
         ({"response": Response(metadata={"error": STOPPED})}, "interrupted"),
+        ({"response": Response(finish_reason="error", metadata={"error": StreamError("timeout")})}, "error"),
     ],
 )
 def test_why_a_step_ended(fields, why):
@@ -406,6 +415,10 @@ def test_a_call_nobody_waits_for_has_no_result():
     with pytest.raises(SessionError) as refused:
         submit_tool_result(STANDING["pending"], "a1", "x")
     assert (refused.value.reason, refused.value.metadata) == ("unknown_tool_call_id", {"tool_call_id": "a1"})
+    assert refused.value.message == "tool_call_id 'a1' not in pending_tool_calls (m1, m2)"
+    with pytest.raises(SessionError, match=r"'a1' not in pending_tool_calls \(none\)$") as refused:
+        submit_tool_result(STANDING["awaiting_tools"], "a1", "x")
+    assert (refused.value.reason, refused.value.metadata) == ("unknown_tool_call_id", {"tool_call_id": "a1"})
 
 
 def test_an_id_is_a_string():
@@ -459,9 +472,18 @@ def test_a_session_that_ended_in_an_error_can_go_on():
     begin(session, "reply", [USER])
 
 
+def test_without_the_empty_answer_the_thread_is_what_it_was():
+    metadata = {"title": "weather"}
+    messages = [*HI.messages, Message(role="assistant", content="", metadata={"finish_reason": "error"})]
+    session = recover(Session(thread=Thread(messages=messages, metadata=metadata), status="error"))
+    assert session.thread == Thread(messages=HI.messages, metadata=metadata)
+
+
 def test_what_was_said_before_an_error_is_kept():
     said = HI.add(Message(role="assistant", content="par", metadata={"finish_reason": "error"}))
     assert recover(Session(thread=said, status="error")).thread is said
+    nothing = HI.add(Message(role="assistant", content="", metadata={"finish_reason": "stop"}))
+    assert recover(Session(thread=nothing, status="error")).thread is nothing
 
 
 def test_a_recovered_session_still_waits_for_its_results():
@@ -616,6 +638,21 @@ def test_a_step_that_asks_shows_its_question_when_it_is_answered():
     assert (session.status, shape(session.thread)[-1]) == ("awaiting_user", "T(c0) <awaiting user response>")
     session = turn(session, "reply", [USER], text("sunny"), tools=ask)
     assert shape(session.thread)[3:] == ["A which city?", "U A", "A sunny"]
+
+
+@pytest.mark.parametrize("operation", ["continue", "step"])
+def test_a_question_is_put_once_where_its_tool_asked_it(operation):
+    ask = tools(where=lambda _: AskUser("which city?"))
+    session = turn(Session(), "start", HI.messages, calls(("c0", "where")), kind="step", tools=ask)
+    stopped = msgspec.structs.replace(session, status="idle")  # as after a reply that was cancelled
+    begun = begin(stopped, operation)
+    assert shape(begun.thread)[2:] == ["T(c0) <awaiting user response>", "A which city?"]
+    assert begin(begun, operation).thread is begun.thread
+    elsewhere = msgspec.structs.replace(stopped, pending_tool_call_id="c1")
+    assert begin(elsewhere, operation).thread is stopped.thread
+    told = msgspec.structs.replace(stopped.thread.last, content="Paris")
+    answered = Thread(messages=[*stopped.messages[:-1], told])
+    assert begin(msgspec.structs.replace(stopped, thread=answered), operation).thread is answered
 
 
 def test_a_question_beside_manual_calls_is_put_when_their_results_are_there():
@@ -815,6 +852,7 @@ def test_threads_are_values():
 WRONG_SESSIONS = {
     "no session": (None, TypeError, "expected a Session, got NoneType"),
     "no thread": (Session(thread=None), ValidationError, "thread: invalid_type"),
+    "no messages": (Session(thread=Thread(messages=[5])), ValidationError, r"messages\.0: invalid_type"),
     "no status": (Session(status=None), ValidationError, "status: unknown"),
     "a list as status": (Session(status=[]), ValidationError, "status: unknown"),
     "pending numbers": (

@@ -97,6 +97,7 @@ def test_a_set_of_what_cannot_be_compared_has_a_text():
     listed = '[1,["d"],[2,"c"],"b",null]'
     assert content(settle(CALL, mixed)) == listed
     assert content(settle(CALL, {"z": [(mixed,)], "a": 1})) == f'{{"a":1,"z":[[{listed}]]}}'
+    assert content(settle(CALL, {1: Point(x={None, "a"}, y=0), "b": Model()})).startswith('{"1":{"')
     assert content(settle(CALL, Point(x={1, "a"}, y=0))) in ('{"x":[1,"a"],"y":0}', '{"x":["a",1],"y":0}')
 
 
@@ -184,6 +185,7 @@ def test_a_halt_may_not_take_a_reason_of_the_loop(reason):
     outcome = settle(CALL, Halt(reason))
     assert outcome.raw.reason.reason == "invalid_return"
     assert outcome.raw.reason.metadata == {"reserved_halt_atom": str(reason)}
+    assert outcome.raw.reason.message.endswith(f"must not halt with the reason {reason!r}")
     assert outcome.halt == {}
 
 
@@ -359,6 +361,7 @@ class Model:
         (Err(ValueError()), '{"error":"ValueError"}'),
         (Point(y=1, x=2), '{"y":1,"x":2}'),
         ([Model()], '[{"mode":"json"}]'),
+        ({1: Model(), "b": 2}, '{"1":{"mode":"json"},"b":2}'),
         ({"a": math.nan, "b": [math.inf]}, '{"a":null,"b":[null]}'),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -375,6 +378,16 @@ def test_equal_values_have_equal_texts():
 def test_what_json_cannot_carry_is_refused():
     with pytest.raises((TypeError, NotImplementedError)):
         encode_tool_result({"f": print})
+
+
+async def pages():
+    yield 1
+
+
+@pytest.mark.parametrize("generator", [(page for page in [1]), pages()], ids=["plain", "asynchronous"])
+def test_a_generator_is_refused_with_what_to_do(generator):
+    with pytest.raises(TypeError, match="a generator has no JSON form, and it was not run; return a list"):
+        encode_tool_result([generator])
 
 
 def test_an_object_that_cannot_even_be_shown_has_a_text():
