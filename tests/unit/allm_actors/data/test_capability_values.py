@@ -172,6 +172,16 @@ BAD = [
         TranscriptionRequest(audio=b"", language=1, prompt=[]),
         [("audio", "invalid_audio"), ("language", "not_a_string"), ("prompt", "not_a_string")],
     ),
+    (SpeechRequest(input="a", speed="fast"), [("speed", "must_be_positive")]),
+    *(
+        (
+            ClassificationRequest(
+                state=nothing, questions={"q": ClassificationQuestion.score(nothing, ["low", "high"])}
+            ),
+            [(["questions", "q", "instructions"], "empty"), ("state", "empty")],
+        )
+        for nothing in (None, "", [], {})
+    ),
     (ClassificationRequest(state="", questions={}), [("questions", "empty"), ("state", "empty")]),
     (ClassificationRequest(state="x", questions=[]), [("questions", "not_a_map")]),
     (ClassificationRequest(state="x", questions={"a": "?"}), [(["questions", "a"], "invalid_type")]),
@@ -213,3 +223,6 @@ def test_pictures_may_be_judged_and_state_may_be_data():
 
     validate(ModerationRequest(input=["a", ImagePart(image=Image.from_url("u"))]))
     validate(ClassificationRequest(state={"subject": "?"}, questions={"q": CHOICE}))
+    for criteria in (None, {}, {"true": "it is"}, {"true": "it is", "false": "it is not"}):
+        question = ClassificationQuestion(instructions="?", type="yes_no", criteria=criteria)
+        validate(ClassificationRequest(state="x", questions={"q": question}))

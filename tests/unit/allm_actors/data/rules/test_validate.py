@@ -324,6 +324,8 @@ def test_invalid_sessions(fields, failure):
         ({"size": (1, 2, 3)}, ("size", "invalid_shape")),
         ({"size": 5}, ("size", "invalid_shape")),
         ({"input_images": None}, ("input_images", "not_a_list")),
+        ({"operation": "edit", "input_images": None}, ("input_images", "not_a_list")),
+        ({"operation": "variation", "prompt": None, "input_images": 5}, ("input_images", "not_a_list")),
         ({"operation": "edit", "input_images": ["x"]}, (["input_images", 0], "invalid_image")),
         ({"mask": "x"}, ("mask", "invalid_image")),
         ({"prompt": ""}, ("prompt", "required_for_operation")),
@@ -342,6 +344,20 @@ def test_invalid_image_requests(fields, failure):
     request = ImageRequest(**({"prompt": "a cat"} | fields))
     assert failures(request) == [failure]
     assert reason(request) == "invalid_image_request"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"response_format": "binary", "size": (1, 2)},
+        {"response_format": "base64", "size": "1024x1024"},
+        {"response_format": "url", "operation": "edit", "input_images": [PICTURE], "mask": PICTURE},
+        {"operation": "edit", "input_images": [PICTURE] * 2},
+        {"operation": "variation", "prompt": None, "input_images": [PICTURE]},
+    ],
+)
+def test_valid_image_requests(fields):
+    validate(ImageRequest(**({"prompt": "a cat"} | fields)))
 
 
 # --- all ----------------------------------------------------------------------------------------------------------
