@@ -33,6 +33,7 @@ from allm_actors.data import (
 )
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
 from allm_actors.data.codec.shapes import CODES, shape_of
+from allm_actors.engine import Engine
 
 HI = Message(role="user", content="hi")
 
@@ -312,11 +313,43 @@ def test_text_that_is_no_json(text):
         (tagged("ALLM.Message", role={"__type__": "value"}), None, ("data", "missing")),
         (tagged("ALLM.Ok", value={"__type__": "int", "data": 5}), None, ("data", "malformed_struct")),
         (tagged("ALLM.Ok", value={"__type__": "float", "data": 10**400}), None, ("data", "malformed_struct")),
-        (tagged("ALLM.Engine", retry=[["base_delay_ms", 10**400]]), None, ("data", "malformed_struct")),
+        (tagged("ALLM.Engine", retry=[["base_delay_ms", 10**400]]), Engine, ("data", "malformed_struct")),
     ],
 )
 def test_json_that_is_no_value(text, as_, expected):
     assert failure(text, as_) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        (True, "is true,"),
+        (False, "is false,"),
+        (1.5, "is 1.5,"),
+        (2**63, "is 9223372036854775808,"),
+        (2**64, "is a very large number,"),
+        ([1, 2], "is a list of 2,"),
+        ({"a": 1}, "is an object,"),
+        ({"__type__": 5}, "is an object,"),
+        ("x" * 24, f"is '{'x' * 24}',"),
+        ("x" * 25, "is a text of length 25,"),
+        ("blurred", "it must be one of 'auto', 'high', 'low'"),
+        ("hihg", "did you mean 'high'?"),
+    ],
+)
+def test_a_word_that_is_not_known_is_shown_if_it_is_short(there, words):
+    with pytest.raises(ValidationError) as refused:
+        from_json(tagged("ALLM.ImagePart", detail=there))
+    assert words in refused.value.message
+
+
+def test_a_long_path_is_shown_by_its_ends():
+    deep = {"__type__": "ALLM.Message", "data": {"role": "boss"}}
+    for _ in range(12):
+        deep = [deep]
+    with pytest.raises(ValidationError) as refused:
+        from_json(tagged("ALLM.Ok", value=deep))
+    assert "$.value[0][0][0][0][0]…[0][0][0][0][0].role is 'boss'" in refused.value.message
 
 
 def test_only_values_have_an_encoding():
