@@ -26,6 +26,12 @@ def test_the_last_attempt_is_the_last():
     assert next_delay(policy_of({"max_attempts": 0}), 1, BUSY, 0.0) is None
 
 
+@pytest.mark.parametrize(("status", "again"), [(None, True), (499, True), (500, False)])
+def test_a_reason_stands_for_its_status_where_no_server_failed(status, again):
+    error = AdapterError("rate_limited", status=status)
+    assert (next_delay(RetryPolicy(retry_on=(429,)), 1, error, 0.0) is not None) is again
+
+
 @pytest.mark.parametrize(
     ("error", "again"),
     [
