@@ -8,6 +8,7 @@ handlers is replaced as a whole, never changed, so that emitting needs no lock.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -83,13 +84,29 @@ def emit(name: str, measurements: Mapping[str, float], metadata: Mapping[str, An
     if not handlers:
         return
     event = Event(name, measurements, metadata)
+    handled = sys.exc_info()[1]
     for id, handler in handlers:
         try:
             handler(event)
-        except BaseException:  # noqa: BLE001 - what it measures goes on; who was killed hears of it at his next step
+        except BaseException as error:  # noqa: BLE001 - what it measures goes on; a kill is noticed later
             detach(id)
+            _forget(error, handled)
             with suppress(Exception):  # a filter or a handler of the log must not break the call either
                 _log.exception("telemetry handler %r raised at %s and was detached", id, name)
+
+
+def _forget(raised: BaseException, handled: BaseException | None) -> None:
+    """Cut off what was `handled` when the event was emitted: it says nothing of the handler, and may quote a call."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [raised] if handled is not None else []
+    while waiting:
+        error = waiting.pop()
+        if error is None or error is handled or id(error) in seen:
+            continue
+        seen.add(id(error))
+        if error.__context__ is handled:
+            error.__context__ = None
+        waiting += [error.__context__, error.__cause__]
 
 
 def _rebuild(attached: dict[str, tuple[frozenset[str], Handler]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import allm_actors as allm
+from allm_actors import telemetry
 from allm_actors.actors import default_host
 from allm_actors.actors.calls.caller import CallActor, Expired
 from allm_actors.engine.capabilities import CAPABILITIES
@@ -183,6 +185,27 @@ def test_a_span_is_told_with_its_outcome(name: str) -> None:
     assert (spans[3].metadata["response"], spans[3].metadata["error"]) == (None, failed.value)
     assert spans[1].metadata["tenant"] == "a"
     assert all(event.metadata["engine"] is engine for event in spans)
+
+
+@EVERY
+def test_the_log_of_a_handler_that_raised_quotes_neither_the_answer_nor_the_error(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(_event: telemetry.Event) -> None:
+        raise ValueError("a bug of the handler")
+
+    caplog.set_level(logging.ERROR, logger="allm_actors")
+    error = CAPABILITIES[name].error("unknown", message="no to Ada")
+    engine = scripted(name, script.ok(OK[name]), script.error(error))
+    answers = []
+    for _ in range(2):
+        telemetry.attach("breaks", breaks, f"allm.{name}.stop")
+        with contextlib.suppress(CAPABILITIES[name].error):
+            answers.append(CALLS[name](allm, engine))
+    assert len(answers) == 1
+    assert caplog.text.count("ValueError: a bug of the handler") == 2
+    assert type(answers[0]).__name__ not in caplog.text
+    assert "Ada" not in caplog.text
 
 
 @EVERY

@@ -95,6 +95,26 @@ def test_a_handler_that_raises_is_detached_and_the_others_go_on(attach, caplog, 
     assert not telemetry.detach(id)
 
 
+def test_the_log_of_a_handler_that_raised_does_not_say_what_its_caller_was_handling(attach, caplog):
+    def breaks(event):
+        try:
+            raise KeyError("first of the handler")
+        except KeyError:
+            try:
+                raise ValueError("second of the handler")
+            except ValueError as second:
+                raise RuntimeError("third of the handler") from second
+
+    attach(breaks)
+    try:
+        raise LookupError("what a call said")
+    except LookupError:
+        Span("chat", {}).start().stop()
+    for own in ("first", "second", "third"):
+        assert f"{own} of the handler" in caplog.text
+    assert "what a call said" not in caplog.text
+
+
 def test_what_makes_no_sense_is_refused(attach):
     with pytest.raises(
         ValueError, match=r"no telemetry event 'allm\.chat\.stopp'; did you mean 'allm\.chat\.stop'"
