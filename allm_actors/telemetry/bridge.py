@@ -18,7 +18,7 @@ from typing import Any
 
 from allm_actors.data import AllmError, Err, Response, ToolCall, ToolError
 from allm_actors.data.authorship import is_ours
-from allm_actors.data.redaction import redact
+from allm_actors.data.redaction import is_labelled, redact
 
 from .bus import Event, attach, detach
 from .hiding import hidden
@@ -166,6 +166,7 @@ def _told(how: Callable[[Any], str], value: Any) -> str:
 
 
 def _short(text: str) -> str:
+    text = redact(hidden(text))  # before it is cut: half a key is not known as one
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
@@ -201,9 +202,18 @@ def _type_of(failure: Any) -> str:
     return reason if reason.isidentifier() else "exit"
 
 
-def _without_keys(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, Mapping):
-        return {_without_keys(name): _without_keys(item) for name, item in value.items()}
-    return [_without_keys(item) for item in value] if isinstance(value, list | tuple) else value
+def _without_keys(value: Any, name: str = "") -> Any:
+    """`value`, of the field `name`, without what looks like a key, or is named one."""
+    match value:
+        case bool():
+            return value
+        case str() | int() | float() if is_labelled(name, str(value)):
+            return "[REDACTED]"
+        case str():
+            return redact(value)
+        case Mapping():
+            return {_without_keys(each): _without_keys(item, str(each)) for each, item in value.items()}
+        case list() | tuple():
+            return [_without_keys(item, name) for item in value]
+        case _:
+            return value

@@ -20,6 +20,7 @@ from allm_actors.data import (
     ToolError,
     Usage,
 )
+from allm_actors.engine.secret import Secret, scrub
 from allm_actors.execution.tool_errors import policy_raised, timed_out
 from allm_actors.telemetry import Span
 
@@ -165,6 +166,48 @@ def test_a_key_in_the_name_of_an_argument_is_redacted_too(lines):
     with telemetry.log_events(lines, content=True):
         Span("tool", {"tool_call": call}).start().stop(result=Ok(1))
     assert KEY not in repr(written(lines))
+
+
+def test_an_argument_that_is_named_a_password_or_a_key_is_redacted(lines):
+    login = {
+        "user": "ada",
+        "token": "tok99999",
+        "accessToken": "a b",
+        "pin": 1234,
+        "ok": True,
+        "token_count": 123456,
+    }
+    given = {
+        "password": "hunter22",
+        "login": login,
+        "passwords": ["x"],
+        "clientSecret": ["hunter22", 12345678],
+    }
+    call = ToolCall(id="c0", name="log_in", arguments={**given, "api_key": "required", "passphrase": True})
+    with telemetry.log_events(lines, content=True):
+        Span("tool", {"tool_call": call}).start().stop(result=Ok(1))
+    ((_, _, fields),) = written(lines)
+    gone = "[REDACTED]"
+    assert fields["gen_ai.tool.call.arguments"] == {
+        "password": gone,
+        "login": {**login, "token": gone},
+        "passwords": ["x"],
+        "clientSecret": [gone, gone],
+        "api_key": "required",
+        "passphrase": True,
+    }
+
+
+def test_a_key_is_redacted_before_a_message_is_cut(lines):
+    key = "a-key-of-no-known-form"
+    said = f"{'x' * 250} postgres://ada:{'hunter22' * 10}@db/x"
+    failed = ToolError("handler_raised", message=said, cause="x")
+    quoting = ToolError("handler_raised", message=f"{'x' * 290} {key}", cause="x")
+    with telemetry.log_events(lines, content=True):
+        Span("tool", {}).start().stop(result=Err(failed))
+        Span("tool", {}, hide=lambda value: scrub(value, Secret(key))).start().stop(result=Err(quoting))
+    told = [fields["error.message"] for _, _, fields in written(lines)]
+    assert told == [f"{'x' * 250} postgres://[REDACTED]@db/x", f"{'x' * 290} [REDACTED…"]
 
 
 def test_a_value_that_cannot_be_shown_is_a_line_all_the_same(lines):
