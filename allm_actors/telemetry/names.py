@@ -38,7 +38,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Final
 
-__all__ = ["EVENTS", "SPANS", "check_event", "check_span"]
+__all__ = ["EVENTS", "METADATA", "SPANS", "check_event", "check_span"]
 
 SPANS: Final = (
     "chat",
@@ -59,6 +59,25 @@ EVENTS: Final = (
     "allm.adapter.response",
     "allm.adapter.retry",
 )
+METADATA: Final = frozenset(
+    {
+        *("request_id", "session_id", "engine", "model", "operation", "n", "tool", "tool_call"),
+        *(
+            "chat_result",
+            "step_result",
+            "response",
+            "result",
+            "usage",
+            "error",
+            "kind",
+            "reason",
+            "stacktrace",
+        ),
+        *("provider", "attempt", "delay_ms", "status", "server", "provider_request_id"),
+        *("rate_limits", "retry_after_ms"),
+    }
+)
+"""Every name in the metadata of the library's own events."""
 
 
 def check_span(name: str) -> None:

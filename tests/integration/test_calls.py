@@ -19,6 +19,7 @@ from allm_actors import telemetry
 from allm_actors.actors import default_host
 from allm_actors.actors.calls.caller import CallActor, Expired
 from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.telemetry.names import METADATA
 from allm_actors.testing import script
 from supervisors import exit as exit_process
 from tests.integration.calling import (
@@ -169,7 +170,7 @@ def test_a_span_is_told_with_its_outcome(name: str) -> None:
     engine = scripted(
         name, script.ok(OK[name]), script.error("content_filter" if name == "image" else "unknown")
     )
-    told = {"tenant": "a", "request_id": "of somebody else"}
+    told = {"tenant": "a", "session_id": "s1"}
     with measured() as heard:
         response = CALLS[name](allm, engine, request_id="r1", telemetry_metadata=told)
         with pytest.raises(CAPABILITIES[name].error) as failed:
@@ -183,7 +184,8 @@ def test_a_span_is_told_with_its_outcome(name: str) -> None:
     ]
     assert (spans[1].metadata["response"], spans[1].metadata["error"]) == (response, None)
     assert (spans[3].metadata["response"], spans[3].metadata["error"]) == (None, failed.value)
-    assert spans[1].metadata["tenant"] == "a"
+    assert (spans[1].metadata["tenant"], spans[1].metadata["session_id"]) == ("a", "s1")
+    assert set().union(*(event.metadata for event in heard)) <= METADATA | {"tenant"}
     assert all(event.metadata["engine"] is engine for event in spans)
 
 
@@ -416,6 +418,17 @@ def test_a_vault_that_blocks_does_not_block_the_loop() -> None:
     engine = with_adapter("moderate", made("moderate", work, asynchronous=True))
     assert allm.moderate(engine, "a cat", api_key=vault).results == [CLEAN]
     assert opened.is_set()
+
+
+@EVERY
+def test_a_name_that_events_have_themselves_is_refused_in_telemetry_metadata(name: str) -> None:
+    with measured() as heard:
+        for taken in sorted(METADATA - {"session_id"}):
+            with pytest.raises(TypeError, match=f"must not have {taken!r}: events have that themselves"):
+                CALLS[name](allm, scripted(name), telemetry_metadata={"tenant": "a", taken: "backfill"})
+        with pytest.raises(TypeError, match="must not have 'kind', 'reason'"):
+            CALLS[name](allm, scripted(name), telemetry_metadata={"reason": "backfill", "kind": "batch"})
+    assert heard == []
 
 
 def test_a_key_in_telemetry_metadata_is_refused() -> None:

@@ -38,6 +38,7 @@ from allm_actors.engine.retry import RetryPolicy, policy_of
 from allm_actors.engine.secret import Remembered, Secret, key_of, without_keys
 from allm_actors.engine.wire import Transport
 from allm_actors.telemetry import Span
+from allm_actors.telemetry.names import METADATA
 
 __all__ = ["DIED", "CallSpec", "call_spec", "failed", "signed"]
 
@@ -45,6 +46,7 @@ DIED = "adapter_died"  # in an error's metadata, as `cause`: the call's worker d
 _OPTIONS = frozenset(
     {"request_id", "api_key", "adapter_opts", "retry", "telemetry_metadata", "model"} | TRANSPORT
 )
+_TAKEN = METADATA - {"session_id"}  # a call may say to which conversation it belongs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +171,13 @@ def _check(engine: Engine, said: Mapping[str, Any], told: Any) -> None:
         raise TypeError(
             "telemetry_metadata must not have an api_key, because every telemetry handler sees it; pass "
             "api_key= to the call"
+        )
+    taken = sorted(told.keys() & _TAKEN)
+    if taken:
+        names = ", ".join(map(repr, taken))
+        raise TypeError(
+            f"telemetry_metadata must not have {names}: events have that themselves, and handlers would take yours "
+            "for theirs; use another name"
         )
 
 

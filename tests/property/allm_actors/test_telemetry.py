@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 import allm_actors as allm
 from allm_actors import telemetry
+from allm_actors.telemetry.names import METADATA
 from allm_actors.testing import script
 
 from . import drivers
@@ -33,6 +34,7 @@ def check(events, kind):
     assert len({event.metadata["request_id"] for event in events}) <= 1
     open_spans = Counter()
     for event in events:
+        assert event.metadata.keys() <= METADATA
         _, name, phase = event.name.split(".")
         if phase == "start":
             parent = PARENTS[name]
