@@ -49,6 +49,30 @@ def test_its_lines_end_only_at_line_feeds_wherever_the_network_cuts_them(odd, si
     assert (response.text(), response.finish_reason) == (said + odd, "stop")
 
 
+ASLEEP = b'{"error": {"code": "asleep"}}'
+
+
+@pytest.mark.parametrize(
+    ("first", "headers"),
+    [
+        (b"<html>Bad gateway</html>", {}),
+        (b"[]", {}),
+        (b'{"error": "no"}', {}),
+        (b'{"error": {"code": ["no"]}}', {}),
+        (ASLEEP, {"retry-after-ms": "0.5"}),
+        (ASLEEP, {"retry-after-ms": "inf"}),
+        (ASLEEP, {"retry-after-ms": "soon"}),
+    ],
+)
+def test_what_a_gateway_says_is_a_status_and_an_answer_needs_no_last_line_end(first, headers):
+    hello = Reply(chunks=[b'{"say": "Hello!"}\r\n\n{"end": "stop"}'])
+    with LoopbackServer([Reply(status=502, chunks=[first], headers=headers), hello]) as server:
+        retry = {"base_delay": 0.001, "jitter": 0.0}
+        engine = allm.Engine(adapter=written["Parrot"](), adapter_opts={"base_url": server.url}, retry=retry)
+        response = allm.generate(engine, [allm.user("Hello?")], api_key="k")
+        assert (response.text(), response.finish_reason, len(server.requests)) == ("Hello!", "stop", 2)
+
+
 def test_it_sends_through_the_transport_of_its_call(tmp_path):
     recording = tmp_path / "hello.json"
     chunks = written["lines"]({"say": "Hello!"}, {"end": "stop"})
