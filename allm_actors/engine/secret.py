@@ -25,7 +25,7 @@ __all__ = [
     "Remembered",
     "Secret",
     "is_secret",
-    "key_of",
+    "keys_of",
     "let_go_of_frames",
     "scrub",
     "secret_option",
@@ -51,6 +51,7 @@ _RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9]{20,}")
 _SCRUBBED_LENGTH = 8  # shorter keys are not real, and may be an ordinary word of a message
 _PIECE = 12  # this many consecutive characters of a key are not a coincidence
 _GONE = "[REDACTED]"
+_KEPT = 8  # keys of one function that are remembered
 _DEPTH = 8  # nesting depth below which an error's values are kept or removed as a whole
 # Fields set by this library or the caller: a key that equals a word there, such as a provider's name, is no leak.
 _OURS = frozenset({"reason", "provider", "status", "request_id"})
@@ -91,9 +92,10 @@ class Secret:
 
 
 class Remembered:
-    """A user's function for a key; remembers the key that it returned last, so that it can be removed from errors.
+    """A user's function for a key; remembers the keys that it returned last, so that they can be removed from errors.
 
-    `asking`: the function is being called now. Thread: readable from any.
+    A chat asks it for each model call, and may get another key each time. `said`: the newest first. `asking`: the
+    function is being called now. Thread: readable from any.
     """
 
     __slots__ = ("_source", "asking", "said")
@@ -101,7 +103,7 @@ class Remembered:
     def __init__(self, source: Callable[[], Any]) -> None:
         self._source = source
         self.asking = False
-        self.said: Secret | None = None
+        self.said: tuple[Secret, ...] = ()
 
     def __call__(self) -> Any:
         """Call the function. Raises what it raises, but `FunctionLeft` for an exit such as `SystemExit`."""
@@ -120,7 +122,9 @@ class Remembered:
             self.asking = False
         if left is not None:
             raise FunctionLeft(left)
-        self.said = Secret(key) if isinstance(key, str) else key if isinstance(key, Secret) else None
+        if isinstance(key, str | Secret):
+            told = key if isinstance(key, Secret) else Secret(key)
+            self.said = (told, *(each for each in self.said if each != told))[:_KEPT]
         return key
 
 
@@ -139,10 +143,11 @@ class AdapterFailed(Exception):
     """An adapter's exception, as text from which the key was removed."""
 
 
-def key_of(source: Any) -> Secret | None:
-    """The key that a call was given, or that the caller's function returned last."""
-    key = source.said if isinstance(source, Remembered) else source
-    return Secret(key) if isinstance(key, str) else key if isinstance(key, Secret) else None
+def keys_of(source: Any) -> tuple[Secret, ...]:
+    """The key that a call was given, or those that the caller's function returned last; empty for none."""
+    if isinstance(source, Remembered):
+        return source.said
+    return (Secret(source),) if isinstance(source, str) else (source,) if isinstance(source, Secret) else ()
 
 
 def without_key(error: BaseException, source: Any) -> BaseException:
@@ -150,12 +155,12 @@ def without_key(error: BaseException, source: Any) -> BaseException:
 
     An AllmError, a TypeError and a ValueError keep their type; any other copy is an `AdapterFailed`.
     """
-    key = key_of(source)
-    if key is None or not any(_quotes(each, key) for each in _history(error)):
+    keys = keys_of(source)
+    if not keys or not any(_quotes(each, keys) for each in _history(error)):
         return error
     if isinstance(error, AllmError):
-        return without_keys(error, key)
-    text = scrub(str(error), key)
+        return without_keys(error, *keys)
+    text = scrub(str(error), *keys)
     for misuse in (TypeError, ValueError):
         if isinstance(error, misuse):
             return misuse(text)
@@ -278,10 +283,10 @@ def _basic(named: str) -> str:
     return b64encode(named.encode()).decode()
 
 
-def _quotes(error: BaseException, key: Secret) -> bool:
+def _quotes(error: BaseException, keys: tuple[Secret, ...]) -> bool:
     fields = error.to_fields() if isinstance(error, AllmError) else {}
     shown = [str(error), repr(error), fields]
-    return scrub(shown, key) is not shown
+    return scrub(shown, *keys) is not shown
 
 
 def _history(error: BaseException) -> Iterator[BaseException]:

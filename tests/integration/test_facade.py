@@ -873,8 +873,13 @@ def test_a_turn_without_a_key_has_its_sessions_and_never_the_programs(own, given
 
 @pytest.mark.parametrize(
     "source",
-    [TENANT_KEY, keys.Secret(TENANT_KEY), lambda: TENANT_KEY],
-    ids=["a text", "a secret", "a function"],
+    [
+        TENANT_KEY,
+        keys.Secret(TENANT_KEY),
+        lambda: TENANT_KEY,
+        itertools.cycle([TENANT_KEY, "another-key-for-the-second-call"]).__next__,
+    ],
+    ids=["a text", "a secret", "a function", "a new one for each model call"],
 )
 @pytest.mark.parametrize("with_call", [False, True], ids=["of the session", "of the call"])
 def test_a_log_of_what_was_said_has_no_key_that_the_turn_was_given(source, with_call):

@@ -35,7 +35,7 @@ from allm_actors.engine.places import TRANSPORT
 from allm_actors.engine.preflight import check_capabilities
 from allm_actors.engine.resolve import call_for, resolve_adapter_opts
 from allm_actors.engine.retry import RetryPolicy, policy_of
-from allm_actors.engine.secret import Remembered, Secret, key_of, without_keys
+from allm_actors.engine.secret import Remembered, Secret, keys_of, without_keys
 from allm_actors.engine.wire import Transport
 from allm_actors.telemetry import Span
 from allm_actors.telemetry.names import METADATA
@@ -135,10 +135,10 @@ def call_spec(
 
 def signed(spec: CallSpec, error: AllmError) -> AllmError:
     """`error` with the request's id, and without the API key that the caller, or a function of theirs, gave."""
-    key, request_id = key_of(spec.call.api_key), spec.call.request_id
+    keys, request_id = keys_of(spec.call.api_key), spec.call.request_id
     if hasattr(error, "request_id"):
-        return without_keys(error, key, request_id=error.request_id or request_id)
-    return without_keys(error, key, metadata={"request_id": error.metadata.get("request_id", request_id)})
+        return without_keys(error, *keys, request_id=error.request_id or request_id)
+    return without_keys(error, *keys, metadata={"request_id": error.metadata.get("request_id", request_id)})
 
 
 def failed(span: Span, capability: Capability, error: Exception) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from allm_actors.data import ChatResult, Event, MessageStarted, Response, StepCompleted, StepResult, Thread
 from allm_actors.engine.resolve import resolve_model
-from allm_actors.engine.secret import key_of, scrub
+from allm_actors.engine.secret import keys_of, scrub
 from allm_actors.execution.costs import missing_costs
 from allm_actors.execution.effects import CallModel, CancelModel, Effect, Emit, Finish, Refused
 from allm_actors.execution.fold import Fold
@@ -55,7 +55,7 @@ class TurnSpans:
         if session_id is not None:
             self._about["session_id"] = session_id
         source = spec.call_options.get("api_key")
-        self._hide = None if source is None else lambda value: scrub(value, key_of(source))
+        self._hide = None if source is None else lambda value: scrub(value, *keys_of(source))
         self._steps = Fold(Thread())
         self._open: dict[str, Span] = {}
         self._tools: dict[tuple[str, int], Span] = {}

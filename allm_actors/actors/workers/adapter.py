@@ -31,7 +31,7 @@ from allm_actors.data import EVENTS, AllmError, EngineError, ErrorEvent, Event, 
 from allm_actors.data.services.speech import SPEECH_EVENTS
 from allm_actors.data.services.transcription import TRANSCRIPTION_EVENTS
 from allm_actors.engine.adapter import Call, Delay
-from allm_actors.engine.secret import key_of, scrub, without_key
+from allm_actors.engine.secret import keys_of, scrub, without_key
 from supervisors import SHUTDOWN, Process, Reason, System
 
 from .cancellation import Cancellation
@@ -412,7 +412,7 @@ def _batch(job: ModelJob, events: Any, *, last: bool = False) -> ModelBatch:
     final = events[-1] if events else None
     if type(final) is ErrorEvent:
         error, key = final.error, job.call.api_key
-        told = without_key(error, key) if isinstance(error, BaseException) else scrub(error, key_of(key))
+        told = without_key(error, key) if isinstance(error, BaseException) else scrub(error, *keys_of(key))
         events = [*events[:-1], ErrorEvent(told)]
     return ModelBatch(job.token, events, last)
 

@@ -11,6 +11,7 @@ from allm_actors.engine.secret import (
     SECRET_HEADERS,
     Remembered,
     Secret,
+    keys_of,
     scrub,
     secrets_of,
     without_key,
@@ -223,6 +224,16 @@ def test_what_a_function_has_said_is_taken_out_of_errors(key):
     source = Remembered(lambda: key)
     assert source() is key
     assert str(without_key(RuntimeError(f"no {KEY}"), source)) == "RuntimeError: no [REDACTED]"
+
+
+def test_the_last_keys_of_a_function_are_taken_out_and_not_all_that_it_ever_said():
+    said = [f"{number}-is-its-key" for number in range(20)]
+    source = Remembered(iter([*said, said[-1], None]).__next__)
+    for _ in range(22):
+        source()
+    assert keys_of(source) == tuple(Secret(key) for key in said[:-9:-1])
+    for key in said[-8:]:
+        assert str(without_key(RuntimeError(f"no {key}"), source)) == "RuntimeError: no [REDACTED]"
 
 
 def test_a_function_that_fails_is_asked_no_more():
