@@ -590,6 +590,17 @@ def test_a_second_reply_interrupts_the_first(any_host):
     held.released.set()
 
 
+def test_a_turn_that_waits_begins_when_a_later_one_interrupts_it(host):
+    chat, held, _, reader = busy(host)
+    second = chat.reply("second")
+    third = host.session("s", fake(says("one")), when_busy="interrupt").reply("third")
+    assert third.result().halted_reason == "completed"
+    assert second.result().halted_reason == "cancelled"
+    held.released.set()
+    reader.join(SOON)
+    assert [m.content for m in chat.messages if m.role == "user"] == ["first", "second", "third"]
+
+
 def test_a_cancelled_turn_keeps_what_was_said(any_host):
     chat = any_host.session("s", fake([script.text("Hel"), script.delay(60)], says("fine")))
     said = threading.Event()
@@ -604,10 +615,14 @@ def test_a_cancelled_turn_keeps_what_was_said(any_host):
     assert chat.reply("again").result().halted_reason == "completed"
 
 
-def test_a_turn_that_waits_can_be_cancelled(host):
+@pytest.mark.parametrize("of_the_session", [False, True], ids=["closed", "cancelled"])
+def test_a_turn_that_waits_can_be_cancelled(host, of_the_session):
     chat, held, first, reader = busy(host)
     second = chat.reply("second")
-    second.close()
+    if of_the_session:
+        chat.cancel()
+    else:
+        second.close()
     assert second.result().halted_reason == "cancelled"
     held.released.set()
     assert first.result().halted_reason == "completed"

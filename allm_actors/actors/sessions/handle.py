@@ -184,6 +184,7 @@ class SessionHandle:
     def cancel(self) -> None:
         """End the newest turn of this handle that is not over; the session keeps what was said.
 
+        The message of a turn that still waits in the queue was not said yet, and is not kept.
         A turn that was refused, or that its reader has closed or dropped, is over. If all of them are, nothing
         happens. A handle that never asked for a turn ends the running one, whoever began it.
         """
