@@ -19,7 +19,7 @@ from pathlib import Path
 from allm_actors.data import StoreError
 
 from .files import Identity, identity_of, out_of_files, status_of
-from .schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, pragma, upgrade
+from .schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, has_revisions, pragma, upgrade
 
 __all__ = ["Database"]
 
@@ -214,6 +214,8 @@ class Database:
         # What is loaded is the same in all versions; an empty file gets temporary ones, outside the file.
         for statement in SCHEMA if empty else ():
             db.execute(statement.strip().replace("CREATE TABLE", "CREATE TEMP TABLE"))
+        if not has_revisions(db):
+            db.execute("CREATE TEMP VIEW sessions AS SELECT *, 1 AS revision FROM main.sessions")
         db.execute("PRAGMA query_only = ON")
 
     def _check_rights(self) -> None:

@@ -13,7 +13,7 @@ from allm_actors.data.codec import from_msgpack
 
 from .contract import is_unanswered
 
-__all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION", "UPGRADES", "pragma", "upgrade"]
+__all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION", "UPGRADES", "has_revisions", "pragma", "upgrade"]
 
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
 SCHEMA_VERSION = 4
@@ -49,7 +49,7 @@ UPDATE sessions SET unanswered = is_unanswered(
 )
 """,
     ),
-    3: (  # why a turn ended was not recorded
+    3: (  # why a turn ended was not recorded, and a conversation does not tell a cancelled turn from an interrupted one
         "ALTER TABLE sessions ADD COLUMN status TEXT NOT NULL DEFAULT 'idle'",
         "ALTER TABLE sessions ADD COLUMN halted_reason TEXT",
         "UPDATE sessions SET status = status_of(header)",
@@ -60,6 +60,8 @@ UPDATE sessions SET unanswered = is_unanswered(
 
 def upgrade(db: sqlite3.Connection, version: int) -> None:
     """Bring a file of this version, 0 if it is empty, to `SCHEMA_VERSION`. To be called in a transaction."""
+    if version and not has_revisions(db):
+        db.execute("ALTER TABLE sessions ADD COLUMN revision INTEGER NOT NULL DEFAULT 1")
     db.create_function("is_unanswered", 2, _is_unanswered)
     db.create_function("status_of", 1, _status_of)
     for statements in [UPGRADES[each] for each in range(version, SCHEMA_VERSION)] if version else [SCHEMA]:
@@ -67,6 +69,11 @@ def upgrade(db: sqlite3.Connection, version: int) -> None:
             db.execute(statement)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def has_revisions(db: sqlite3.Connection) -> bool:
+    """Whether its sessions have revisions; the very first files of version 1 had none."""
+    return any(name == "revision" for _, name, *_ in db.execute("PRAGMA table_info(sessions)"))
 
 
 def pragma(db: sqlite3.Connection, name: str) -> int:

@@ -393,6 +393,14 @@ def test_a_file_that_somebody_upgrades_is_not_written_to(tmp_path: Path) -> None
     store.close()
 
 
+FIRST_SCHEMA_OF_ALL = """
+CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE messages (
+    session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq)
+) WITHOUT ROWID;
+PRAGMA application_id = 1095519309;
+PRAGMA user_version = 1;
+"""
 FIRST_SCHEMA = """
 CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE messages (
@@ -433,7 +441,9 @@ def written_with(schema: str, folder: Path, talks: dict[str, Session]) -> Path:
 
 
 @pytest.mark.parametrize(
-    "schema", [FIRST_SCHEMA, SECOND_SCHEMA, THIRD_SCHEMA], ids=["first", "second", "third"]
+    "schema",
+    [FIRST_SCHEMA_OF_ALL, FIRST_SCHEMA, SECOND_SCHEMA, THIRD_SCHEMA],
+    ids=["first of all", "first", "second", "third"],
 )
 def test_a_file_of_an_older_version_is_upgraded_with_all_that_is_in_it(tmp_path: Path, schema: str) -> None:
     talks = {name: session(*"abc", id=name) for name in ("ada", "bob")}
@@ -460,9 +470,12 @@ def test_a_file_of_an_older_version_is_upgraded_with_all_that_is_in_it(tmp_path:
     assert "ROWID" not in kinds["messages"]
 
 
-def test_a_file_of_an_older_version_can_be_read_as_it_is_but_tells_no_times(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [FIRST_SCHEMA_OF_ALL, SECOND_SCHEMA], ids=["first of all", "second"])
+def test_a_file_of_an_older_version_can_be_read_as_it_is_but_tells_no_times(
+    tmp_path: Path, schema: str
+) -> None:
     talks = {"ada": session("a", id="ada")}
-    path = written_with(SECOND_SCHEMA, tmp_path, talks)
+    path = written_with(schema, tmp_path, talks)
     with contextlib.closing(SQLiteStore(path, read_only=True)) as store:
         store.open()
         assert (store.ids(), store.load("ada")) == (["ada"], talks["ada"])
