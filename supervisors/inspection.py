@@ -14,7 +14,7 @@ from typing import Any, final
 
 from supervisors.errors import ProcessDown, ReplyError, SupervisorError
 from supervisors.process import From, Future, Process
-from supervisors.reasons import KILLED
+from supervisors.reasons import KILLED, Reason
 from supervisors.registry import Name, resolve
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import check_callback, contained
@@ -77,6 +77,7 @@ class Inspected(Process):
 
     _actor_tracers: tuple[Callable[[Any], object], ...] = ()
     _actor_suspended = False
+    _actor_order: From | None = None
 
     def inspect_state(self) -> Any:
         """What `get_state` returns; override it to show less, or more."""
@@ -86,9 +87,8 @@ class Inspected(Process):
         if type(signal) is not From or type(signal.message) is not _Order:
             super()._actor_on_control(signal)
             return
-        self._actor_request = (
-            signal  # published, so that a killer who comes from now on finds it; or came before
-        )
+        # First the order is published, then `closed` is read: a killer closes, then looks for it.
+        self._actor_order = signal
         if self._actor_ref.actor_inbox.closed:
             signal.settle_exception(ProcessDown(KILLED, self._actor_ref))
             return
@@ -98,7 +98,13 @@ class Inspected(Process):
             signal.settle_exception(exc)
         except BaseException as exc:  # noqa: BLE001 - as in every handler: it ends its process, and only that
             self._actor_failed(exc, signal)
-        self._actor_request = None
+        self._actor_order = None
+
+    def _actor_fail_requests(self, reason: Reason) -> None:
+        order = self._actor_order
+        if order is not None:
+            order.settle_exception(ProcessDown(reason, self._actor_ref))
+        super()._actor_fail_requests(reason)
 
     def _actor_passes(self, item: object) -> bool:
         if self._actor_suspended:

@@ -503,3 +503,11 @@ def test_a_server_that_works_is_looked_at_after_its_handler() -> None:
             get_state(ref, timeout=0.0)
         go.set()
         assert get_state(ref, timeout=SOON)["balance"] == 15
+
+
+def test_who_is_looked_at_handles_no_request(system: System) -> None:
+    class Busy(GenServer):
+        def inspect_state(self) -> bool:
+            return self.current_request is not None
+
+    assert get_state(Busy.start()) is False
