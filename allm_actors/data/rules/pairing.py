@@ -102,30 +102,33 @@ def _is_as_called(step: list[Message]) -> bool:
 
 
 def _as_called(messages: list[Message]) -> list[Message]:
-    """The messages with the answers that follow each other in the order of their calls."""
-    open_places: dict[Any, list[int]] = {}  # by the id of a call; the next one to be answered is last
-    placed: list[tuple[int, Message]] = []
-    made, before, jumbled = 0, -1, False
-    for message in messages:
-        place = -1
+    """The messages with the answers to one message's calls that follow each other in the order of the calls."""
+    open_calls: dict[
+        Any, list[tuple[int, int]]
+    ] = {}  # by id, where each call is; the next to be answered is last
+    placed: list[
+        tuple[tuple[int, int] | None, Message]
+    ] = []  # and the place of the call that a message answers
+    before, jumbled = None, False
+    for index, message in enumerate(messages):
+        place = None
         if message.role == "tool":
-            waiting = open_places.get(message.tool_call_id)
+            waiting = open_calls.get(message.tool_call_id)
             place = waiting.pop() if waiting else before  # an answer to nothing stays where it is
-            jumbled = jumbled or place < before
         elif message.role == "assistant":
             calls = _calls(message)
             for at in reversed(range(len(calls))):
-                open_places.setdefault(calls[at].id, []).append(made + at)
-            made += len(calls)
+                open_calls.setdefault(calls[at].id, []).append((index, at))
+        jumbled = jumbled or bool(place and before and place[0] == before[0] and place < before)
         placed.append((place, message))
         before = place
     if not jumbled:
         return messages
-    runs = groupby(placed, key=lambda each: each[1].role == "tool")
+    runs = groupby(placed, key=lambda each: each[0] and each[0][0])
     return [
         message
-        for is_answers, run in runs
-        for _, message in (sorted(run, key=itemgetter(0)) if is_answers else run)
+        for caller, run in runs
+        for _, message in (run if caller is None else sorted(run, key=itemgetter(0)))
     ]
 
 

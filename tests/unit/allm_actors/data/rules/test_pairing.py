@@ -110,3 +110,11 @@ def test_an_id_that_is_used_again_is_that_of_the_nearest_call():
 def test_an_answer_to_nothing_stays_where_it_is():
     messages = [answer("x"), HI, calling("a", "b"), answer("a"), answer("y"), answer("b")]
     assert behind_their_calls(messages) is messages
+
+
+def test_answers_to_calls_of_two_messages_are_not_put_in_each_others_place():
+    asked, again = calling("a"), calling("a")
+    first = Message(role="tool", content="of the second", tool_call_id="a")
+    second = Message(role="tool", content="of the first", tool_call_id="a")
+    messages = [HI, asked, again, allm.assistant("wait"), first, second]
+    assert behind_their_calls(messages) == messages
