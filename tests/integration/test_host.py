@@ -342,7 +342,7 @@ def test_a_turn_that_is_dropped_unread_is_warned_of(host):
 def test_who_takes_a_turn_for_its_result_is_told_where_that_is(host):
     turn = host.session("s", fake(says("one"))).reply("hi")
     with pytest.raises(
-        AttributeError, match=r"'Turn' object .* 'text'; its result has: `\.result\(\)\.text`"
+        AttributeError, match=r"'Turn' object has no attribute 'text'; it is no result: .*`\.result\(\)`"
     ):
         _ = turn.text
     with pytest.raises(AttributeError, match=r"^'Turn' object has no attribute 'txt'$"):

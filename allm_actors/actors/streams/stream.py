@@ -135,10 +135,10 @@ class EventStream(Generic[R_co, E_co]):
         __class_getitem__ = classmethod(GenericAlias)
 
         def __getattr__(self, name: str) -> Any:
-            """Raise AttributeError, and say where a name of the result is to be had."""
+            """Raise AttributeError, and say where a result is to be had if one has that name."""
             text = f"{type(self).__name__!r} object has no attribute {name!r}"
             if not name.startswith("_") and any(hasattr(each, name) for each in _FOLDED):
-                text = f"{text}; its result has: `.result().{name}`, or `(await …).{name}` in a coroutine"
+                text = f"{text}; it is no result: that comes from `.result()`, or from `await` in a coroutine"
             raise AttributeError(text, name=name, obj=self)
 
     def __init__(self, source: Source | None, channel: Channel, view: View | None = None) -> None:
