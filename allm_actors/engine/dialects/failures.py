@@ -230,9 +230,8 @@ def detail_text(detail: Any) -> str | None:
     """The text of a `detail`, which may be a list, as a web framework gives what is wrong with a request."""
     if isinstance(detail, list) and detail and isinstance(detail[0], dict):
         loc = detail[0].get("loc")
-        where = ".".join(
-            str(part) for part in (loc if isinstance(loc, list) else ()) if isinstance(part, str | int)
-        )
+        parts = loc if isinstance(loc, list) else [loc]
+        where = ".".join(str(part) for part in parts if isinstance(part, str | int))
         return f"{where}: {text_of(detail[0].get('msg')) or 'invalid'}"
     return text_of(detail)
 

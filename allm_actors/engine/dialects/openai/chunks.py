@@ -160,7 +160,8 @@ class Decoder(EventDecoder[Chunk]):
                 self._answer.think(text_of(detail.get("text")) or text_of(detail.get("summary")), events)
         notes = dicts_of(delta.annotations)
         if notes:
-            self._answer.metadata.setdefault("citations", []).extend(notes)
+            held = self._answer.metadata.get("citations")
+            self._answer.metadata["citations"] = [*(held if isinstance(held, list) else ()), *notes]
 
     def _on_parts(self, parts: list[Any], events: list[Event]) -> None:
         for part in parts:

@@ -155,12 +155,26 @@ def test_the_status_of_the_error_behind_a_brokers_error_is_not_the_brokers_type(
         {"detail": "too bad"},
         {"detail": [{"loc": ["body", "model"], "msg": "too bad"}]},
         {"detail": [{"loc": 7, "msg": "too bad"}]},
+        {"detail": [{"loc": {}, "msg": "too bad"}]},
         [{"error": {"message": "too bad"}}],
     ],
-    ids=["string", "top level", "detail", "list of details", "detail of no place", "list"],
+    ids=[
+        "string",
+        "top level",
+        "detail",
+        "list of details",
+        "detail of a number",
+        "detail of no place",
+        "list",
+    ],
 )
 def test_words_are_found_wherever_servers_put_them(body):
     assert "too bad" in refused(400, json.dumps(body).encode()).message
+
+
+def test_a_place_that_is_told_as_a_text_is_kept():
+    body = json.dumps({"detail": [{"loc": "body.model", "msg": "too bad"}]}).encode()
+    assert "body.model: too bad" in refused(400, body).message
 
 
 @pytest.mark.parametrize(

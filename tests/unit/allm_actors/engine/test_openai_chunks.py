@@ -414,6 +414,10 @@ def test_what_was_searched_and_cited_is_kept():
     notes = [{"type": "url_citation", "url_citation": {"url": page}} for page in ("a", "b")]
     last = decode(*(delta(annotations=[note]) for note in notes), delta("stop"))[-1]
     assert last.metadata["citations"] == notes
+    last = decode(
+        delta(content="x", annotations=notes) | {"citations": "none"}, delta(annotations=notes), delta("stop")
+    )[-1]
+    assert last.metadata["citations"] == notes
 
 
 def test_thoughts_are_kept_for_those_who_want_them_back():
