@@ -23,13 +23,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """A request to be sent. With `public` it is only sent to a host whose addresses are all public."""
+    """A request to be sent. With `public` it is only sent to a host whose addresses are all public.
+
+    `streamed`: whether its answer comes while it is made; else there is silence until it is whole.
+    """
 
     url: str
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     method: str = "POST"
     public: bool = False
+    streamed: bool = True
 
     def with_headers(self, headers: Mapping[str, str]) -> HttpRequest:
         """This request with `headers` merged over its own."""

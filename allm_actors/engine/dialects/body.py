@@ -11,10 +11,12 @@ from typing import Any
 
 from allm_actors.data import Message, TextPart, Tool, ToolCall, ValidationError
 from allm_actors.data.encoding import json_bytes, json_text
+from allm_actors.engine.wire import HttpRequest
 
 __all__ = [
     "arguments_text",
     "call_made",
+    "chat_request",
     "check_turns",
     "flat_text",
     "is_text",
@@ -86,6 +88,13 @@ def check_turns(turns: object, label: str) -> None:
             "blank ones; add a user message with a text"
         )
         raise ValidationError("invalid_request", [("messages", "empty")], message=message)
+
+
+def chat_request(url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> HttpRequest:
+    """A request whose body says, as `stream`, whether the answer is to be streamed. Raises: as `json_body`."""
+    return HttpRequest(
+        url=url, body=json_body(body), headers=headers, streamed=body.get("stream") is not False
+    )
 
 
 def json_body(body: Mapping[str, Any]) -> bytes:

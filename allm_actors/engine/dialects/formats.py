@@ -41,7 +41,7 @@ def with_format_told(request: Request, row: Provider) -> Request:
     if kind not in ("json_object", "json_schema"):
         return request
     model = str(request.options.get("model", request.model) or "")
-    unread = "tools" in request.options  # in the provider's own shape
+    unread = bool(request.options.get("tools"))  # in the provider's own shape
     has_tools = bool(request.tools) or unread
     if has_tools and not _go_together(request, row, model):
         if request.tool_choice != "none" or unread:

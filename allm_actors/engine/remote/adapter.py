@@ -68,6 +68,7 @@ _SIGNERS = "allm_actors.engine.remote"
 _HOST = re.compile(r"[\w.:-]+")
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _DRAIN_SECONDS = 0.05
+_PATIENCE = 600.0  # seconds for a whole call whose answer is not streamed
 
 
 class RemoteAdapter:
@@ -94,7 +95,7 @@ class RemoteAdapter:
             request_id=call.request_id,
             policy=policy_of(call.retry),
             transport=transport_for(call),
-            deadlines=deadlines_of(call),
+            deadlines=_deadlines(call, http),
             most_bytes=most_bytes_of(call.options),
         )
         return BatchStream(run)
@@ -145,6 +146,11 @@ def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
     """The signer used instead of a key. Raises `EngineError` if this installation, or these options, cannot sign."""
     sign: Sign = import_module(f"{_SIGNERS}.{row.signer}").signer(row, place_of(row, "region", options))
     return sign
+
+
+def _deadlines(call: Call, http: HttpRequest) -> Deadlines:
+    """An answer in one piece is preceded by silence: only the whole call is limited, unless the caller says more."""
+    return deadlines_of(call) if http.streamed else deadlines_of(call, streamed=False, patience=_PATIENCE)
 
 
 class BatchStream:

@@ -44,7 +44,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.anthropic.events import JSON_TOOL, STATE, Decoder
-from allm_actors.engine.dialects.body import check_turns, flat_text, is_text, json_body, parameters
+from allm_actors.engine.dialects.body import chat_request, check_turns, flat_text, is_text, parameters
 from allm_actors.engine.dialects.chat import ChatDialect, has_schema
 from allm_actors.engine.dialects.claude import (
     BETA,
@@ -101,7 +101,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     if binds_thoughts(body.get("model")):
         keep_stale_thoughts_out(body, body, _kinds)
     headers = {**_HEADERS, "anthropic-beta": BETA} if needs_beta(body.get("thinking")) else _HEADERS
-    return HttpRequest(url=base_url + _PATH, body=json_body(body), headers=headers)
+    return chat_request(base_url + _PATH, body, headers)
 
 
 def _body(request: Request) -> dict[str, Any]:

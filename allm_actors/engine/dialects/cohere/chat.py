@@ -29,7 +29,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, tool_spec
+from allm_actors.engine.dialects.body import call_made, chat_request, flat_text, is_text, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_schema, has_tools_and_format
 from allm_actors.engine.dialects.cohere.events import STATE, Decoder
 from allm_actors.engine.dialects.parts import check_parts
@@ -48,9 +48,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
     check_parts(request.messages, row, in_answers=False)
-    return HttpRequest(
-        url=base_url + _PATH, body=json_body(_body(request, row) | request.options), headers=_HEADERS
-    )
+    return chat_request(base_url + _PATH, _body(request, row) | request.options, _HEADERS)
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:

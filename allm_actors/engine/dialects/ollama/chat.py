@@ -25,7 +25,7 @@ from typing import Any, Final
 from allm_actors.data import AdapterError, ImagePart, Message, Request
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import flat_text, json_body, tool_spec
+from allm_actors.engine.dialects.body import chat_request, flat_text, tool_spec
 from allm_actors.engine.dialects.chat import ChatDialect, has_schema, has_tools_and_format
 from allm_actors.engine.dialects.ollama.lines import STATE, Decoder
 from allm_actors.engine.dialects.parts import check_parts
@@ -58,7 +58,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
     check_parts(request.messages, row, as_bytes=_AS_BYTES)
-    return HttpRequest(url=base_url + _PATH, body=json_body(_body(request, row)), headers=_HEADERS)
+    return chat_request(base_url + _PATH, _body(request, row), _HEADERS)
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:

@@ -42,7 +42,14 @@ from allm_actors.data import (
 from allm_actors.data.tool_choice import CHOICE_WORDS
 from allm_actors.engine.catalog import NEWER_GPT, Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import call_made, flat_text, is_text, json_body, named_schema, tool_spec
+from allm_actors.engine.dialects.body import (
+    call_made,
+    chat_request,
+    flat_text,
+    is_text,
+    named_schema,
+    tool_spec,
+)
 from allm_actors.engine.dialects.chat import ChatDialect, has_schema, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.lenient import dicts_of, text_of
@@ -79,7 +86,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     if body.get("stream") is False:
         body.pop("stream_options", None)  # servers refuse `stream_options` without `stream`
     url = endpoint_url(base_url, row, "openai_chat", _PATH, body.get("model"))
-    return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
+    return chat_request(url, body, _HEADERS)
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:

@@ -46,9 +46,9 @@ from allm_actors.engine.catalog import OPENAI_WORDS, Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import (
     arguments_text,
+    chat_request,
     flat_text,
     is_text,
-    json_body,
     named_schema,
     parameters,
 )
@@ -102,7 +102,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
             body[holder] = {**(body.get(holder) or {}), field: value}
     body = known(body, row, body.get("model"), dict_of(body.get("reasoning")).get("effort"))
     url = endpoint_url(base_url, row, "openai_responses", _PATH, body.get("model"))
-    return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
+    return chat_request(url, body, _HEADERS)
 
 
 def _unknown_word(name: str, value: object) -> ValidationError:

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+import allm_actors as allm
 from allm_actors.data import Message, Request, TextPart, Tool
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
+from allm_actors.testing.loopback import LoopbackServer, Reply
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 FORM = {
@@ -161,6 +163,8 @@ def test_tools_in_the_providers_own_shape_are_tools():
     assert searching["tools"] == [{"google_search": {}}]
     unasked = body("gemini", "gemini-2.5-pro", tool_choice="none", options={"tools": [{"google_search": {}}]})
     assert form_of(unasked) == TOLD
+    none = body("gemini", "gemini-2.5-pro", options={"tools": []})
+    assert form_of(none) == NATIVE
 
 
 def test_what_is_told_comes_behind_what_the_system_has_to_say():
@@ -191,3 +195,17 @@ def test_an_answer_that_is_held_to_a_schema_is_not_streamed_where_that_is_refuse
         assert body("groq", model, form=form)["stream"] is True
     assert body("groq", "openai/gpt-oss-20b", options={"stream": True})["stream"] is True
     assert body("openai")["stream"] is True
+
+
+def test_the_silence_before_an_answer_in_one_piece_is_no_silence_of_a_stream():
+    said = {"index": 0, "message": {"role": "assistant", "content": '{"age": 3}'}, "finish_reason": "stop"}
+    answer = json.dumps({"id": "c", "model": "m", "choices": [said]}).encode()
+    slow = Reply(body=answer, first_byte_delay=0.6)
+    with LoopbackServer([slow, slow, slow]) as server:
+        engine = allm.Engine("groq:openai/gpt-oss-20b", adapter_opts={"base_url": server.url})
+        asked = {"api_key": "k", "stream_timeout": 0.2, "retry": False}
+        held = allm.generate(engine, [USER], response_format=FORM, **asked)
+        whole = allm.generate(engine.merge(params={"stream": False}), [USER], **asked)
+        streamed = allm.generate(engine, [USER], **asked)
+    assert [held.text(), whole.text()] == ['{"age": 3}'] * 2
+    assert streamed.metadata["error"].reason == "timeout"
