@@ -476,13 +476,13 @@ def _cancelled(state: LoopState, news: Cancelled) -> Transition:
 
 
 def _cut_answer(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) -> Transition:
-    """A single answer, or a step's, was cut off: its error says so."""
-    error = _reason(news)
+    """A single answer, or a step's, was cut off: its error says so, unless it had broken off with one of its own."""
+    error, broken = _reason(news), _is_broken(phase)
     phase, shown = _with_error(phase, error)
     response = _told(state, Fold().apply_all(phase.events).response())
     if state.options.kind == "generate":
         return _answered(state, response, (stop, *shown))
-    response = as_error(response, error)
+    response = response if broken else as_error(response, error)
     state, effects = _plain_step(state, response, *partial(response))
     return state, (stop, *shown, *effects)
 

@@ -5,6 +5,7 @@ import pytest
 
 from allm_actors.data import (
     ChatCompleted,
+    ErrorEvent,
     MessageStarted,
     Request,
     StreamError,
@@ -196,6 +197,18 @@ def test_a_cancelled_step_is_still_a_step():
     result = effects[-1].result
     assert (result.done, shape(result.thread)) == (True, ["U hi", "A par"])
     assert result.response.metadata["error"] == StreamError("cancelled", message="stream error: cancelled")
+
+
+@pytest.mark.parametrize("kind", ["generate", "step"])
+def test_an_answer_that_had_broken_off_before_the_cancel_keeps_the_error_that_was_shown(kind):
+    state, _ = loop.start(options(kind=kind), HI)
+    state, (shown,) = loop.step(state, ModelEvents(0, [TextDelta("par"), ErrorEvent(RATE_LIMITED)]))
+    _, effects = cut(state, "cancelled")
+    result = effects[-1].result
+    response = result if kind == "generate" else result.response
+    assert (response.finish_reason, response.metadata["error"]) == ("error", shown.events[-1].error)
+    told = [event for effect in effects if isinstance(effect, Emit) for event in effect.events]
+    assert not any(isinstance(event, ErrorEvent) for event in told)
 
 
 def test_a_step_cancelled_among_its_tools_is_still_a_step():
