@@ -91,6 +91,7 @@ class Inspected(Process):
         self._actor_order = signal
         if self._actor_ref.actor_inbox.closed:
             signal.settle_exception(ProcessDown(KILLED, self._actor_ref))
+            self._actor_order = None
             return
         try:
             signal.settle(signal.message.do(self))

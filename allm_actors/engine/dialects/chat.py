@@ -165,8 +165,8 @@ class ChatDialect:
     for what the format cannot express. The request is in common words (see `preflight`): its `tool_choice` is
     None, 'auto', 'none', 'required', a tool's name, or the provider's own mapping, passed on as it is.
     `decoder(row)` is for one response, and `decoder_for(request)`, if there is one, makes those that know what was
-    asked. `stream_types` are the content types of its streams; JSON of any other
-    type is an answer that was not streamed. `requires_structured_finalize` says whether a request's tools and
+    asked. `stream_types` are the content types of its streams; JSON of any other type is an answer that was not
+    streamed. `requires_structured_finalize` says whether a request's tools and
     its response format need two separate calls in this format, if the answer is to be held to the latter; in
     one call it may be told instead, see `formats`. `decode_error(failure, row)` returns the error for an error
     response.
