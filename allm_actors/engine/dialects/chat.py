@@ -17,7 +17,7 @@ from allm_actors.data import AdapterError, Event, Request
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import Answer, UsageFields
 from allm_actors.engine.dialects.failures import http_error
-from allm_actors.engine.dialects.lenient import UNREADABLE, read_leniently
+from allm_actors.engine.dialects.lenient import UNREADABLE, halves_joined, read_leniently
 from allm_actors.engine.sse import ServerEvent, SseDecoder
 from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
@@ -120,11 +120,11 @@ class EventDecoder(AnswerDecoder[ServerEvent], Generic[T]):
     Nearly every one fits and is decoded in about a microsecond; one that does not is read leniently.
     """
 
-    __slots__ = ("_decode", "_kind")
+    __slots__ = ("_decode", "_half", "_kind")
 
     def __init__(self, row: Provider, reads: msgspec.json.Decoder[T], usage_fields: UsageFields) -> None:
         super().__init__(row, SseDecoder(), usage_fields)
-        self._decode, self._kind = reads.decode, reads.type
+        self._decode, self._kind, self._half = reads.decode, reads.type, b""
 
     def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
         try:
@@ -139,7 +139,8 @@ class EventDecoder(AnswerDecoder[ServerEvent], Generic[T]):
         if word == b"[DONE]":
             self._on_end_of_events(events)
         elif word:
-            wire = read_leniently(frame.data, self._kind)
+            data, self._half = halves_joined(frame.data, self._half)
+            wire = read_leniently(data, self._kind)
             if wire is None:
                 self._answer.malformed("an event of the stream is not a JSON object", events)
             else:

@@ -7,6 +7,7 @@ a lone surrogate in it, which could be neither stored nor sent.
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any
 
@@ -31,6 +32,7 @@ __all__ = [
     "count_of",
     "dict_of",
     "dicts_of",
+    "halves_joined",
     "number_of",
     "read_frame",
     "read_leniently",
@@ -68,6 +70,24 @@ def read_leniently(data: bytes, kind: Any) -> Any:
     negative number and an empty object for a Struct.
     """
     return _fitted(read_object(data), _type_of(kind))
+
+
+# In JSON: a high surrogate at the end of a text, and a low one at the beginning of one.
+_FIRST_HALF = re.compile(rb'(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2})"')
+_SECOND_HALF = re.compile(rb'(?<!\\)"(?=\\u[dD][c-fC-F][0-9a-fA-F]{2})')
+
+
+def halves_joined(data: bytes, half: bytes) -> tuple[bytes, bytes]:
+    """The JSON of a frame whose characters are whole, and the half of a character it ended with, or b"".
+
+    `half` is that of the frame before. A provider whose strings are UTF-16, as JavaScript's are, may send a
+    character outside the basic plane in two deltas.
+    """
+    if half and (start := _SECOND_HALF.search(data)):
+        data = data[: start.end()] + half + data[start.end() :]
+    if end := _FIRST_HALF.search(data):
+        return data[: end.start(1)] + data[end.end(1) :], end[1]
+    return data, b""
 
 
 _type_of = cache(type_info)

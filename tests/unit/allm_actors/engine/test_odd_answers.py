@@ -1,10 +1,14 @@
 """Answers that are not quite as their provider's page says, and what must never come of them."""
 
 import json
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from allm_actors.data import MessageCompleted, TextCompleted, ToolCallCompleted
+from allm_actors.data import MessageCompleted, TextCompleted, TextDelta, ToolCallCompleted
+from allm_actors.data.utf8 import utf8_of
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.failures import retry_after_ms
@@ -53,6 +57,54 @@ def test_what_does_not_fit_counts_as_missing_and_the_rest_is_read():
     read = Chunk(model="m", choices=[Choice(delta=Delta(content=["a", 1], tool_calls=calls))], citations=1)
     assert read_leniently(json.dumps(wire).encode(), Chunk) == read
     assert read_leniently(b"[]", Chunk) is None
+
+
+# --- characters in two halves -------------------------------------------------------------------------------------
+
+
+def openai_delta(text):
+    return {"choices": [{"index": 0, "delta": {"content": text}}]}
+
+
+def claudes_delta(text):
+    return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+
+
+def geminis_delta(text):
+    return {"candidates": [{"content": {"parts": [{"text": text}]}}]}
+
+
+def fed(decoder, wire, **how):
+    return decoder.feed(b"data: " + json.dumps(wire, **how).encode() + b"\n\n")
+
+
+def texts_of(events):
+    return "".join(event.delta for event in events if isinstance(event, TextDelta))
+
+
+DELTAS = [("openai_chat", openai_delta), ("anthropic", claudes_delta), ("gemini", geminis_delta)]
+
+
+@pytest.mark.parametrize(("dialect", "delta"), DELTAS)
+@given(text=st.text('a\\"\n\u00e9\U0001f600\U0001f3fd', max_size=8), escaped=st.booleans(), data=st.data())
+def test_a_text_that_is_cut_as_utf16_comes_whole(dialect, delta, text, escaped, data):
+    units = text.encode("utf-16-le")
+    cuts = sorted(2 * cut for cut in data.draw(st.lists(st.integers(0, len(units) // 2), max_size=8)))
+    parts = [units[a:b].decode("utf-16-le", "surrogatepass") for a, b in pairwise([0, *cuts, len(units)])]
+    decoder = find_dialect(dialect).decoder(PROVIDERS["openai"])
+    events = fed(
+        decoder, {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    )
+    for part in parts:
+        events += fed(decoder, delta(part), ensure_ascii=escaped or part != utf8_of(part))
+    assert texts_of(events) == text
+
+
+def test_half_a_character_alone_is_not_joined_to_a_quote_or_a_backslash():
+    decoder = find_dialect("openai_chat").decoder(PROVIDERS["openai"])
+    parts = ["a\ud83d", '"\ude00', "\\\ud83d", "b\ude00", "\ude00\ud83d", "c"]
+    events = [event for part in parts for event in fed(decoder, openai_delta(part))]
+    assert texts_of(events) == 'a"\ufffd\\b\ufffd\ufffdc'
 
 
 # --- arguments that are no object ---------------------------------------------------------------------------------
