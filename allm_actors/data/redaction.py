@@ -14,7 +14,7 @@ __all__ = ["is_labelled", "redact"]
 # "api_key: required" stays readable.
 _SURELY = (
     r"(?:(?i:passw(?:or)?d|passphrase|client[-_]?secret|secret[-_]?access[-_]?key|(?:access|refresh)[-_]?token"
-    r"|(?<![a-z])pwd)|Pwd)"
+    r"|(?<![a-z])pwd)|Pwd|_PASS)"
 )
 _LIKELY = (
     r"(?i:(?:api|access|secret|private|signing|encryption)[-_ ]?key|(?:account|subscription)[-_]?key"

@@ -107,6 +107,7 @@ PASSWORDS = [
     "dbPassword",
     "PGPASSWORD",
     "db_passwd",
+    "DB_PASS",
     "Pwd",
     "clientSecret",
     "refresh_token",
@@ -131,6 +132,8 @@ OTHERS = [
     "password_policy",
     "keyboard",
     "secretary",
+    "first_pass",
+    "BYPASS",
     "public_key",
     "user",
 ]
