@@ -166,7 +166,7 @@ def _places(value: Any, path: str) -> list[tuple[str, Any]] | None:
         return [(path, value.value)] if isinstance(value, Enum) else None
     if shape.code is None:
         return _places(shape.get(value)[0], path)
-    return [(f"{path}.{f.name}", v) for f, v in zip(shape.fields, shape.get(value), strict=True)]
+    return [(f"{path}.{f.name}", v) for f, v in zip(shape.fields, getter(shape)(value), strict=True)]
 
 
 def _shown(key: Any) -> str:
