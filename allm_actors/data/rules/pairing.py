@@ -16,6 +16,8 @@ from allm_actors.data.messages import Message, ToolCall
 
 __all__ = ["are_paired", "behind_their_calls", "open_calls", "unpaired"]
 
+_Place = tuple[int, int]  # of a call: the index of its message, and its own among the calls of that
+
 
 def unpaired(messages: Any, *, may_be_open: bool) -> Iterator[tuple[list[Any], str]]:
     """Every answer without a call, then every call without an answer, as `(path, code)`.
@@ -103,12 +105,8 @@ def _is_as_called(step: list[Message]) -> bool:
 
 def _as_called(messages: list[Message]) -> list[Message]:
     """The messages with the answers to one message's calls that follow each other in the order of the calls."""
-    open_calls: dict[
-        Any, list[tuple[int, int]]
-    ] = {}  # by id, where each call is; the next to be answered is last
-    placed: list[
-        tuple[tuple[int, int] | None, Message]
-    ] = []  # and the place of the call that a message answers
+    open_calls: dict[Any, list[_Place]] = {}  # by id; the next to be answered is last
+    placed: list[tuple[_Place | None, Message]] = []  # each message with the call that it answers
     before, jumbled = None, False
     for index, message in enumerate(messages):
         place = None

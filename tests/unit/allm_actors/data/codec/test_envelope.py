@@ -33,6 +33,7 @@ from allm_actors.data import (
 )
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
 from allm_actors.data.codec.shapes import CODES, shape_of
+from allm_actors.data.depth import DEEPEST_WRITTEN
 from allm_actors.engine import Engine
 
 HI = Message(role="user", content="hi")
@@ -536,6 +537,11 @@ def test_a_long_way_down_is_shortened():
     assert "]…[" in str(caught.value)
     assert "[0].role is 'robot'" in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_what_is_wide_is_not_deep():
+    wide = Ok([[i] for i in range(DEEPEST_WRITTEN + 1)])
+    assert from_json(to_json(wide)) == wide
 
 
 def test_what_is_no_text_is_a_mistake_of_the_program():
