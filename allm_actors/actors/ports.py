@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Callable, Hashable
 from typing import Any
 
-import msgspec
-
 from allm_actors.data import StoreError
 from allm_actors.engine.isolated import ChildDied
 from allm_actors.engine.secret import AdapterFailed
@@ -26,7 +24,7 @@ from .workers.adapter import adapter_actor_for
 from .workers.cancellation import LoopWatch
 from .workers.tools import tool_actor_for
 
-__all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports"]
+__all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports", "actor_for"]
 
 HOST, STORE, WORK = "host", "store", "work"
 ADAPTERS, TOOLS, SESSIONS = "adapters", "tools", "sessions"
@@ -108,15 +106,7 @@ class Ports:
         begun, on any thread. `lost(why, begun)` is called once if the worker ends without an answer or cannot
         be started.
         """
-        if isinstance(job, ModelJob):
-            name: str = ADAPTERS
-            worker: type[Process] = adapter_actor_for(job)
-            job = msgspec.structs.replace(job, loop=self.io_loop())
-        elif isinstance(job, CallJob):
-            job = msgspec.structs.replace(job, loop=self.io_loop() if job.asynchronous else None)
-            name, worker = ADAPTERS, tool_actor_for(job)
-        else:
-            name, worker = TOOLS, tool_actor_for(job)
+        name, worker = ADAPTERS if isinstance(job, ModelJob | CallJob) else TOOLS, actor_for(job)
         try:
             return self._spawn(name, worker, job, lost)
         except Exception as error:  # noqa: BLE001 - handed on as a reason
@@ -189,6 +179,11 @@ class Ports:
         due = timers.make(timers.clock.monotonic() + patience, absolute=True)
         timer = timers.set(due, worker.kill)
         worker.add_exit_callback(lambda _reason: timer.cancel())
+
+
+def actor_for(job: ModelJob | ToolJob) -> type[Process]:
+    """The class of the actor that does this job."""
+    return adapter_actor_for(job) if isinstance(job, ModelJob) else tool_actor_for(job)
 
 
 def _why(reason: Reason) -> str:

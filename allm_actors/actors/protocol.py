@@ -159,8 +159,8 @@ class WorkerLost(Signal):
 
 class ModelJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One model call for an adapter actor: send `request` with `call`, and its events to `session`. With
-    `stays` the actor waits for another job afterwards. The adapter's code runs in a copy of the caller's
-    `context`.
+    `stays` the actor waits for another job afterwards. An asynchronous adapter runs on `loop`, and its code
+    in a copy of the caller's `context`.
     """
 
     token: int
@@ -227,9 +227,7 @@ class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class CallJob(ToolJob, frozen=True, kw_only=True, eq=False):
-    """One attempt at a call that is not streamed: as a `ToolJob`, but a coroutine runs on the host's I/O loop."""
-
-    asynchronous: bool = False
+    """One attempt at a call that is not streamed: as a `ToolJob`, but its worker is one of the adapters."""
 
 
 class HandlerDone(msgspec.Struct, frozen=True):

@@ -21,8 +21,8 @@ from allm_actors.actors.ports import Ports
 from allm_actors.actors.sessions.ledger import Ledger
 from allm_actors.actors.sessions.session import SessionActor
 from allm_actors.actors.store import MemoryStore, Save
+from allm_actors.actors.turns.assignment import WorkerSlot
 from allm_actors.actors.turns.crew import Crew
-from allm_actors.actors.turns.idle_workers import WorkerSlot
 from allm_actors.actors.turns.spec import Begin
 from allm_actors.actors.workers.adapter import AdapterActor
 from allm_actors.actors.workers.tools import ToolActor

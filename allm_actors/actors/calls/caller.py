@@ -165,7 +165,7 @@ class CallActor(Process):
             work=lambda: attempt(method, ask.request, call, spec.capability),
             cancel=_nothing,
             context=spec.context,
-            asynchronous=asynchronous,
+            loop=self._ports.io_loop() if asynchronous else None,
         )
         self.hire(job)
 

@@ -51,6 +51,7 @@ class StreamCallActor(CallActor):
             call=spec.call,
             window=self._window,
             opened=spec.opened,
+            loop=self._ports.io_loop(),
         )
         if spec.patience is not None:
             self.send_after(spec.patience, self.ref, Expired(-1))

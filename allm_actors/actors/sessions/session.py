@@ -60,7 +60,6 @@ from supervisors import (
     IGNORE,
     NO_REPLY,
     NORMAL,
-    SHUTDOWN,
     From,
     Process,
 )
@@ -180,9 +179,9 @@ class SessionActor(Process):
         for spec in self._queue or ():
             self._end(spec, reason)
         self._queue = None
-        self._crew.call_off(_IDLE)
+        self._crew.alarms.call_off(_IDLE)
         if self._run is None:
-            self._crew.rest()
+            self._crew.alarms.rest()
             self._leave()
         else:
             self._run.cancel("interrupted")
@@ -233,8 +232,7 @@ class SessionActor(Process):
                 self._hurry(run)
                 run.demand()
             case WorkerReady(token, ref):
-                if run is None or not run.ready(token, ref):
-                    self._crew.dismiss(ref, SHUTDOWN)
+                self._crew.ready(token, ref)
             case ModelRefused(token, error) if run is not None:
                 run.model_refused(token, error)
             case AlarmRang():
@@ -258,7 +256,7 @@ class SessionActor(Process):
         return None
 
     def _rang(self, run: TurnRun | None) -> None:
-        for token in self._crew.late():
+        for token in self._crew.alarms.over():
             if run is not None:
                 run.expired(token)
             elif token == _IDLE and not self._changes.under_way and self._closing is None:
@@ -276,21 +274,21 @@ class SessionActor(Process):
             case SubmitToolResults():
                 return self._submit(self._asker("submit_tool_results"), message)
             case Recover():
-                self._crew.call_off(_IDLE)
+                self._crew.alarms.call_off(_IDLE)
                 return self._changes.recover(self._asker("recover"))
             case ReplaceMessages(messages, receipt):
                 asked = self._asker("replace_messages")
                 receipt.signed = True
                 answer = self._changes.replace_messages(asked, messages)
                 self._prompt_kept = True  # whatever the prompt is now, it is meant
-                self._crew.call_off(_IDLE)
+                self._crew.alarms.call_off(_IDLE)
                 return answer
             case Fork() if self._beginning:
                 self.stash()
             case Fork(id, receipt):
                 receipt.signed = True
                 answer = self._changes.fork(self._asker(), id)
-                self._crew.call_off(_IDLE)
+                self._crew.alarms.call_off(_IDLE)
                 return answer
             case Forget():
                 self._forgetting = self._asker()
@@ -308,7 +306,7 @@ class SessionActor(Process):
             message.receipt.signed = False  # nothing was done: the request may go to our successor
             self._changes.doubt(refusal, asked.fail)
             return NO_REPLY
-        self._crew.call_off(_IDLE)
+        self._crew.alarms.call_off(_IDLE)
         return answer
 
     # Turns.
@@ -372,7 +370,7 @@ class SessionActor(Process):
             return False
         self._run = run
         self._setup.cell.inside.turn = spec.id
-        self._crew.call_off(_IDLE)
+        self._crew.alarms.call_off(_IDLE)
         self._owe(spec)
         if spec.operation is None:
             self._accept(spec)
@@ -443,7 +441,7 @@ class SessionActor(Process):
         # Runs however we died, because a kill skips `terminate`. The thread is then the killer's.
         if self._run is not None:
             self._run.abandon()
-        self._crew.rest()
+        self._crew.alarms.rest()
 
     def _cancel(self, turn_id: str | None) -> None:
         if self._run is not None and turn_id in (None, self._run.spec.id):
@@ -500,8 +498,8 @@ class SessionActor(Process):
 
     def _rest(self) -> None:
         # A refused request does not count as use: a timer that runs already is kept.
-        if self._setup.idle_timeout is not None and not self._crew.awaits(_IDLE):
-            self._crew.alarm(self._setup.idle_timeout, _IDLE)
+        if self._setup.idle_timeout is not None and not self._crew.alarms.has(_IDLE):
+            self._crew.alarms.set(self._setup.idle_timeout, _IDLE)
 
     # For the turn that runs.
 
@@ -526,7 +524,7 @@ class SessionActor(Process):
         run = self._run
         assert run is not None
 
-        self._crew.rest()
+        self._crew.alarms.rest()
         running = self._ledger.value
 
         def done(error: StoreError | None = None) -> None:

@@ -26,26 +26,24 @@ _DOUBT = 0.25  # seconds of grace for an answer that came meanwhile
 class Alarms:
     """The deadlines of one actor, each by its token; `ring` is called, on any thread, when one may be over."""
 
-    __slots__ = ("_at", "_doubted", "_due", "_ring", "_timer", "_timers")
+    __slots__ = ("_at", "_due", "_ring", "_timer", "_timers")
 
     def __init__(self, timers: Timers, ring: Callable[[], object]) -> None:
         self._timers, self._ring = timers, ring
-        self._due: dict[int, float] = {}
-        self._doubted: set[int] = set()
+        self._due: dict[int, tuple[float, bool]] = {}  # when, and whether that is with the moment more
         self._timer: TimerRef | None = None
         self._at = 0.0
 
     def set(self, seconds: float, token: int) -> None:
         """Give `token` a deadline `seconds` from now, in place of the one it may have."""
-        due = self._due[token] = self._timers.clock.monotonic() + seconds
-        self._doubted.discard(token)
+        due = self._timers.clock.monotonic() + seconds
+        self._due[token] = due, False
         if self._timer is None or due < self._at:
             self._set_timer(due)
 
     def call_off(self, token: int) -> None:
         """Cancel the deadline of `token`; harmless if it has none."""
         self._due.pop(token, None)
-        self._doubted.discard(token)
 
     def has(self, token: int) -> bool:
         """Whether `token` has a deadline."""
@@ -60,22 +58,20 @@ class Alarms:
         """The tokens whose deadlines have passed, the earliest first; those are removed, the others stay."""
         self._stop()
         now = self._timers.clock.monotonic()
-        over = sorted((due, token) for token, due in self._due.items() if due <= now)
+        over = sorted((due, token) for token, (due, _) in self._due.items() if due <= now)
         if now > self._at + _LATE:
             over = [each for each in over if not self._in_doubt(each[1], now)]
         for _, token in over:
             self.call_off(token)
         if self._due:
-            self._set_timer(min(self._due.values()))
+            self._set_timer(min(due for due, _ in self._due.values()))
         return [token for _, token in over]
 
     def _in_doubt(self, token: int, now: float) -> bool:
-        if token in self._doubted:
-            return False
-        if self._due.pop(token, None) is not None:  # else it was called off just now
-            self._doubted.add(token)
-            self._due[token] = now + _DOUBT
-        return True
+        _, doubted = self._due.get(token, (now, False))
+        if token in self._due and not doubted:  # else it was called off just now
+            self._due[token] = now + _DOUBT, True
+        return not doubted
 
     def _set_timer(self, due: float) -> None:
         self._stop()

@@ -1,6 +1,9 @@
 """What a worker of a turn was given to do, and the input that tells the loop machine of its outcome.
 
-Rule of this file: nothing here acts, except that a `Patience` sets and cancels deadlines.
+Rule of this file: it acts on nothing but the one worker: wakes it, or gives it its next job. A `Patience` also sets and
+cancels deadlines.
+
+Thread: the session actor's; a slot's `token` is also read on the thread that its worker dies on.
 """
 
 from __future__ import annotations
@@ -8,10 +11,11 @@ from __future__ import annotations
 import math
 from _thread import LockType
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from allm_actors.actors.protocol import ModelJob, ToolJob, Wake
 from allm_actors.actors.streams.window import Window
 from allm_actors.data import AdapterError, StreamError
 from allm_actors.engine import keys
@@ -21,55 +25,70 @@ from allm_actors.execution.inputs import (
     AnswerParsed,
     HaltAnswered,
     Input,
+    ModelEnded,
     ModelFailed,
     ToolCrashed,
     ToolReturned,
     ToolTimedOut,
 )
-from supervisors import Process, ProcessRef
+from supervisors import ProcessDown, ProcessRef
 
-from .idle_workers import WorkerSlot
+from .alarms import Alarms
 
-__all__ = ["Assignment", "Patience", "patience_with"]
-
-Alarm = Callable[[float, int], Callable[[], object]]
+__all__ = ["Assignment", "Patience", "WorkerSlot", "patience_with"]
 
 
-class Patience(Protocol):
-    """How long a model call may take. Units: seconds."""
+class WorkerSlot:
+    """A worker's process, once it has begun, and the token of the job that it does; 0 while it has none."""
 
-    def begin(self) -> None:
-        """Start the timeout for the model's next events."""
+    __slots__ = ("ref", "token")
 
-    def end(self) -> None:
-        """Events have come: stop that timeout."""
+    def __init__(self, token: int) -> None:
+        self.token = token
+        self.ref: ProcessRef[Any] | None = None
 
-    def call_off(self) -> None:
-        """The call is over."""
+    def give(self, job: ModelJob | ToolJob) -> bool:
+        """Send it the next job; False if it is dead.
 
-    def over(self, turn: int, *, silent: bool) -> Input | None:
-        """A deadline has passed, of a silence or the whole call: the machine's input, or None if it does not count."""
+        Its death may already have been reported with this job's token: after False, use a new token.
+        """
+        assert self.ref is not None
+        self.token = job.token
+        try:
+            self.ref.tell(job)
+        except ProcessDown:
+            return False
+        return True
 
 
 class Assignment(msgspec.Struct, eq=False):
-    """A model call, a tool run or a question to the user's code (`halt_when`, a type), and the process that does it."""
+    """A model call, a tool run or a question to the user's code (`halt_when`, a type), and the worker that does it.
+
+    `timeout` is in seconds; a model call has a `window` and perhaps a `patience`. `owed` is how many of its batches the
+    reader has not taken.
+    """
 
     kind: str
     turn: int
     call_id: str = ""
-    window: Window | None = None
-    timeout: float | None = None
+    token: int = 0
     slot: WorkerSlot | None = None
-    call_off: Callable[[], object] | None = None
+    timeout: float | None = None
     cancel: Callable[[], object] | None = None
-    process: type[Process] | None = None
-    patience: Patience | None = None
     claim: LockType | None = None  # None: there is nothing to settle, or it is being settled
+    window: Window | None = None
+    patience: Patience | None = None
+    owed: int = 0
 
     @property
     def ref(self) -> ProcessRef[Any] | None:
         """The process, once it has begun."""
         return None if self.slot is None else self.slot.ref
+
+    def taken(self, count: int) -> None:
+        """So many of a model's batches were taken: wake its adapter if that waits for room."""
+        if self.window is not None and self.window.take(count) and self.ref is not None:
+            self.ref.send(Wake())
 
     def take_over(self) -> bool:
         """Claim the settling of its handler's outcome. False if the worker has claimed it: `HandlerDone` is coming."""
@@ -99,42 +118,49 @@ class Assignment(msgspec.Struct, eq=False):
                 return HaltAnswered(self.turn, _unanswered("halt_when", within, "timeout"))
 
     def returned(self, answer: Any) -> Input:
-        """The machine's input for this worker's answer."""
-        if self.kind == "tool":
-            return ToolReturned(self.call_id, answer, self.turn)
-        if self.kind == "parse":
-            return AnswerParsed(self.turn, *answer)
-        return HaltAnswered(self.turn, answer)
+        """The machine's input for this worker's answer; a model's was told before, in its events."""
+        match self.kind:
+            case "model":
+                return ModelEnded(self.turn)
+            case "tool":
+                return ToolReturned(self.call_id, answer, self.turn)
+            case "parse":
+                return AnswerParsed(self.turn, *answer)
+            case _:
+                return HaltAnswered(self.turn, answer)
 
 
-def patience_with(adapter: Any, call: Call, token: int, alarm: Alarm) -> Patience | None:
+class Patience:
+    """How long a model call may take; its deadlines are those of its token, and of the negative one. Units: seconds."""
+
+    def begin(self) -> None:
+        """Start the timeout for the model's next events."""
+
+    def end(self) -> None:
+        """Events have come: stop that timeout."""
+
+    def over(self, turn: int, *, silent: bool) -> Input | None:
+        """A deadline has passed, of a silence or the whole call: the machine's input, or None if it does not count."""
+        raise NotImplementedError
+
+
+def patience_with(adapter: Any, call: Call, token: int, alarms: Alarms) -> Patience | None:
     """How long to wait for this adapter's call; an adapter with `batches` has timeouts of its own."""
     name = getattr(adapter, "name", type(adapter).__name__)
     keeps_time = callable(getattr(adapter, "batches", None))
     if not keeps_time and (call.stream_timeout or call.request_timeout):
-        return _WithModel(token, name, call, alarm)
-    return _WithVault(token, name, call, alarm) if isinstance(call.api_key, Remembered) else None
+        return _WithModel(token, name, call, alarms)
+    return _WithVault(token, name, call, alarms) if isinstance(call.api_key, Remembered) else None
 
 
-class _WithVault:
+class _WithVault(Patience):
     """How long the user's function for the API key may take, which the adapter's own timeouts do not cover."""
 
-    __slots__ = ("_call_off", "_name", "_seconds", "_source")
-
-    def __init__(self, token: int, name: str, call: Call, alarm: Alarm) -> None:
+    def __init__(self, token: int, name: str, call: Call, alarms: Alarms) -> None:
         assert isinstance(call.api_key, Remembered)
         self._name, self._source = name, call.api_key
         self._seconds = min(keys.PATIENCE, call.request_timeout or math.inf)
-        self._call_off = alarm(self._seconds, token)
-
-    def begin(self) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
-
-    def call_off(self) -> None:
-        self._call_off()
+        alarms.set(self._seconds, token)
 
     def over(self, turn: int, *, silent: bool) -> Input | None:  # noqa: ARG002
         if not self._source.asking:
@@ -142,34 +168,24 @@ class _WithVault:
         return ModelFailed(turn, keys.unanswered(self._name, self._seconds), preflight=True)
 
 
-class _WithModel:
+class _WithModel(Patience):
     """How long a model may be silent, and how long its whole call may take.
 
     Time in which the adapter waits for a slow reader does not count as silence.
     """
 
-    __slots__ = ("_alarm", "_call", "_idle", "_name", "_token", "_whole")
-
-    def __init__(self, token: int, name: str, call: Call, alarm: Alarm) -> None:
-        self._token, self._name, self._call, self._alarm = token, name, call, alarm
-        self._idle: Callable[[], object] | None = None
-        self._whole = None if call.request_timeout is None else alarm(call.request_timeout, token)
+    def __init__(self, token: int, name: str, call: Call, alarms: Alarms) -> None:
+        self._token, self._name, self._call, self._alarms = token, name, call, alarms
+        if call.request_timeout is not None:
+            alarms.set(call.request_timeout, token)
         self.begin()
 
     def begin(self) -> None:
-        self.end()
         if self._call.stream_timeout is not None:
-            self._idle = self._alarm(self._call.stream_timeout, -self._token)
+            self._alarms.set(self._call.stream_timeout, -self._token)
 
     def end(self) -> None:
-        if self._idle is not None:
-            self._idle()
-            self._idle = None
-
-    def call_off(self) -> None:
-        self.end()
-        if self._whole is not None:
-            self._whole()
+        self._alarms.call_off(-self._token)
 
     def over(self, turn: int, *, silent: bool) -> Input | None:
         took, option, limit = "took longer than", "request_timeout", self._call.request_timeout

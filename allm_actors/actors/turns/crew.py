@@ -1,89 +1,158 @@
-"""The crew of a session: the workers of its turns, and their deadlines.
+"""The crew of a session: the workers of its turns, by the jobs that they do, and the deadlines of these.
 
-Rule of this file: nothing here knows what the jobs are. Workers are started by the host's supervisors; they
-and the deadlines report to the session's actor by message.
+Rule of this file: nothing here knows what the jobs are. A process does one job at a time, so that a crash affects only
+that job. A process is started, by the host's supervisors, when none of its class is idle, and ends with the turn: a
+turn starts only as many as ever ran at the same time. Workers and deadlines report to the session's actor by message.
 
-Thread: the session actor's. `dismiss`, `rest`, `call_off` and what `alarm` returns may also be called on its
-killer's.
+Thread: the session actor's. `let_all_go` and `alarms.rest` may also be called on its killer's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from allm_actors.actors.ports import Ports
-from allm_actors.actors.protocol import AlarmRang, ModelJob, ToolJob, WorkerLost, WorkerReady
+import msgspec
+
+from allm_actors.actors.ports import Ports, actor_for
+from allm_actors.actors.protocol import (
+    ANSWERED,
+    AlarmRang,
+    ModelJob,
+    ToolJob,
+    Wake,
+    WorkerLost,
+    WorkerReady,
+)
 from allm_actors.actors.workers.cancellation import LoopWatch
-from allm_actors.engine.wire import Transport
-from supervisors import ProcessRef
+from supervisors import SHUTDOWN, Process, ProcessRef
 
 from .alarms import Alarms
-from .idle_workers import WorkerSlot
+from .assignment import Assignment, WorkerSlot
 
 __all__ = ["Crew"]
 
 
 class Crew:
-    """The workers of one session actor. `ref` is that actor, to whom they report."""
+    """The workers of one session actor. `ref` is that actor, to whom they report; `assigned` has what they do, by the
+    tokens of their jobs, and `alarms` their deadlines.
+    """
 
-    __slots__ = ("_alarms", "_ports", "_tokens", "ref")
+    __slots__ = ("_idle", "_tokens", "alarms", "assigned", "ports", "ref")
 
     def __init__(self, ports: Ports, ref: ProcessRef[Any]) -> None:
-        self._ports, self.ref = ports, ref
-        self._alarms: Alarms | None = None
+        self.ports, self.ref = ports, ref
+        # Timers of the system's, not the actor's: they can be cancelled even after the actor was killed.
+        self.alarms = Alarms(ports.system.timers, partial(_ring, ref, ports.watch))
+        self.assigned: dict[int, Assignment] = {}
+        self._idle: dict[type[Process], list[WorkerSlot]] = {}
         self._tokens = 0
-
-    @property
-    def transport(self) -> Transport:
-        """The host's HTTP transport."""
-        return self._ports.transport
 
     def next_token(self) -> int:
         """A number that no job of this actor has had; the first is 1."""
         self._tokens += 1
         return self._tokens
 
+    def employ(self, assignment: Assignment, job: ModelJob | ToolJob) -> None:
+        """Give the job to an idle worker, or to a new one. Its token may change."""
+        process = actor_for(job)
+        self._assign(assignment, job.token)  # before it starts: whoever kills us meanwhile looks here
+        while (slot := self._take(process, assignment)) is not None:
+            if slot.give(job):
+                break
+            self.assigned.pop(job.token, None)
+            job = msgspec.structs.replace(job, token=self.next_token())
+            self._assign(assignment, job.token)
+        else:
+            assignment.slot = self.hire(job)
+        if not self.ref.is_alive():
+            # We were killed meanwhile, and our workers were dismissed before this one had a process.
+            if assignment.cancel is not None:
+                assignment.cancel()
+            if assignment.ref is not None:
+                assignment.ref.terminate(SHUTDOWN)
+
     def hire(self, job: ModelJob | ToolJob) -> WorkerSlot:
         """Start a worker under its supervisor; while that is restarted, `WorkerReady` or `WorkerLost` comes later."""
         slot, token, ref = WorkerSlot(job.token), job.token, self.ref
-        slot.ref = self._ports.hire(
+        slot.ref = self.ports.hire(
             job,
             lambda why, begun: ref.inform(WorkerLost(slot.token, why, begun)),
             lambda worker: ref.send(WorkerReady(token, worker)),
         )
         return slot
 
+    def ready(self, token: int, ref: ProcessRef[Any]) -> None:
+        """A worker has begun late; it is dismissed if it is no longer wanted."""
+        assignment = self.assigned.get(token)
+        if assignment is None or assignment.slot is None:
+            self.dismiss(ref, SHUTDOWN)
+            return
+        assignment.slot.ref = ref
+        if assignment.window is not None:
+            ref.send(Wake())  # it may have filled its window, and waited, before we knew its ref
+
+    def free(self, assignment: Assignment) -> None:
+        """The worker of a forgotten job has answered, and can take another one."""
+        slot = assignment.slot
+        if slot is None or slot.ref is None:
+            return  # started late, during its supervisor's restart: `ready` finds it unwanted, and it is dismissed
+        slot.token = 0
+        self._idle.setdefault(slot.ref.actor_class, []).append(slot)
+        if not self.ref.is_alive():  # as above
+            slot.ref.terminate(ANSWERED)
+
+    def forget(self, token: int) -> Assignment | None:
+        """That job is done, or nobody wants it any more; returns it, or None if it was forgotten already."""
+        self.alarms.call_off(token)
+        self.alarms.call_off(-token)
+        return self.assigned.pop(token, None)
+
+    # A worker is dismissed first and forgotten after: if we are killed in between, our killer still finds it.
+
+    def drop(self, token: int) -> None:
+        """Nobody wants that job any more: dismiss its worker.
+
+        Never a kill: it cannot stop a handler that blocks, only disown it. The handler is asked to stop, and its
+        process ends when it returns; a coroutine ends now.
+        """
+        assignment = self.assigned.get(token)
+        if assignment is None:
+            return
+        assignment.take_over()
+        if assignment.cancel is not None:
+            assignment.cancel()
+        if assignment.ref is not None:
+            self.dismiss(assignment.ref, SHUTDOWN)
+        self.forget(token)
+
+    def let_all_go(self) -> None:
+        """The turn is over: dismiss every worker, those of open jobs (such as a `halt_when`) and the idle ones."""
+        for token in list(self.assigned):
+            self.drop(token)
+        for slot in [slot for slots in list(self._idle.values()) for slot in slots]:
+            if slot.ref is not None:
+                self.dismiss(slot.ref, ANSWERED)
+        self._idle = {}
+
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """Stop a worker; its later messages are stale."""
-        self._ports.dismiss(worker, reason)
+        self.ports.dismiss(worker, reason)
 
-    def alarm(self, seconds: float, token: int) -> Callable[[], object]:
-        """Send the actor `AlarmRang` when this token's time is up; returns a function that cancels that."""
-        if self._alarms is None:
-            # A timer of the system's, not the actor's: it can be cancelled even after the actor was killed.
-            self._alarms = Alarms(self.ref.system.timers, partial(_ring, self.ref, self._ports.watch))
-        self._alarms.set(seconds, token)
-        return partial(self._alarms.call_off, token)
+    def _assign(self, assignment: Assignment, token: int) -> None:
+        assignment.token = token
+        self.assigned[token] = assignment
 
-    def call_off(self, token: int) -> None:
-        """This token has no deadline any more."""
-        if self._alarms is not None:
-            self._alarms.call_off(token)
-
-    def awaits(self, token: int) -> bool:
-        """Whether this token has a deadline."""
-        return self._alarms is not None and self._alarms.has(token)
-
-    def late(self) -> list[int]:
-        """The tokens whose time is up, the earliest first; each is returned once."""
-        return [] if self._alarms is None else self._alarms.over()
-
-    def rest(self) -> None:
-        """No worker is busy: stop the timer if no token has a deadline."""
-        if self._alarms is not None:
-            self._alarms.rest()
+    def _take(self, process: type[Process], assignment: Assignment) -> WorkerSlot | None:
+        """Make an idle worker the assignment's `slot`; None if there is none. It may be dead."""
+        idle = self._idle.get(process)
+        if not idle:
+            return None
+        slot = assignment.slot = idle[
+            -1
+        ]  # assigned before it is removed: whoever kills us looks in both places
+        idle.pop()
+        return slot
 
 
 def _ring(ref: ProcessRef[Any], watch: LoopWatch) -> None:

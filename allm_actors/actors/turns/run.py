@@ -13,12 +13,9 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Protocol
 
-import msgspec
-
-from allm_actors.actors.protocol import ANSWERED, ModelBatch, ModelJob, ToolJob, Wake
+from allm_actors.actors.protocol import ModelBatch, ModelJob, ToolJob
 from allm_actors.actors.streams.window import Window
-from allm_actors.actors.workers.adapter import adapter_actor_for, close
-from allm_actors.actors.workers.tools import tool_actor_for
+from allm_actors.actors.workers.adapter import close
 from allm_actors.data import (
     AllmError,
     ChatCompleted,
@@ -28,7 +25,6 @@ from allm_actors.data import (
     StoreError,
     StreamError,
     Thread,
-    ToolCall,
     ToolExecutionStarted,
 )
 from allm_actors.engine.secret import let_go_of_frames
@@ -53,17 +49,14 @@ from allm_actors.execution.inputs import (
     Cancelled,
     HandlerEnded,
     Input,
-    ModelEnded,
     ModelEvents,
     ModelFailed,
 )
 from allm_actors.execution.tool_errors import describe
-from supervisors import SHUTDOWN, Process, ProcessRef
 
 from .assignment import Assignment, patience_with
 from .crew import Crew
 from .ending import unstored
-from .idle_workers import IdleWorkers
 from .spans import spans_of
 from .spec import TurnSpec
 from .work import halt_job, parse_job, settle_job, tool_job
@@ -90,20 +83,16 @@ class TurnRun:
 
     __slots__ = (
         "_acting",
+        "_asked",
         "_crew",
         "_earlier",
-        "_idle_workers",
         "_last",
         "_opened",
-        "_owed",
         "_owner",
         "_performing",
-        "_ref",
         "_spans",
         "_terminal",
         "_waiting",
-        "_workers",
-        "model",
         "spec",
         "state",
         "todo",
@@ -113,25 +102,28 @@ class TurnRun:
         self, owner: Owner, crew: Crew, spec: TurnSpec, thread: Thread, earlier: Sequence[Message]
     ) -> None:
         self._earlier = earlier
-        self._owner, self._crew, self._ref, self.spec = owner, crew, crew.ref, spec
-        self._workers: dict[int, Assignment] = {}
-        self._idle_workers = IdleWorkers()
+        self._owner, self._crew, self.spec = owner, crew, spec
+        self._asked: Assignment | None = None  # the last model call
         self._last: tuple[Event, ...] = ()
         self._terminal = ChatCompleted if spec.options.kind == "chat" else StepCompleted
         self._opened = spec.opened
-        self._owed = 0
         self._waiting = spec.operation is not None  # a session's turn is stored first
         self._performing = False
         self._acting = -1
         self._spans = spans_of(spec)
-        self.model: int | None = None
         self.state, effects = loop.start(spec.options, thread)
         self.todo: deque[Effect] = deque(effects)
 
     @property
+    def model(self) -> Assignment | None:
+        """The running model call, or None. Thread: any."""
+        asked = self._asked
+        return asked if asked is not None and asked.token in self._crew.assigned else None
+
+    @property
     def tools(self) -> int:
         """How many tools and user functions run for it. Thread: any."""
-        return max(0, len(self._workers) - (self.model is not None))
+        return max(0, len(self._crew.assigned) - (self.model is not None))
 
     # Called by the session actor.
 
@@ -155,11 +147,12 @@ class TurnRun:
 
     def demand(self) -> None:
         """The reader wants more: let the adapter read on, and perform the effects that waited for the reader."""
-        owed, self._owed = self._owed, 0
-        self._taken(owed)
-        worker = self._workers.get(self.model) if owed and self.model is not None else None
-        if worker is not None and worker.patience is not None:
-            worker.patience.begin()
+        worker = self.model
+        if worker is not None and worker.owed:
+            owed, worker.owed = worker.owed, 0
+            worker.taken(owed)
+            if worker.patience is not None:
+                worker.patience.begin()
         self.advance()
 
     def cancel(self, reason: str, error: AllmError | None = None) -> None:
@@ -170,20 +163,10 @@ class TurnRun:
         self._close_opened()
         self._feed(Cancelled(reason, error, unbegun))  # type: ignore[arg-type]
 
-    def ready(self, token: int, ref: ProcessRef[Any]) -> bool:
-        """A worker has begun. False if it is no longer wanted."""
-        worker = self._workers.get(token)
-        if worker is None or worker.slot is None:
-            return False
-        worker.slot.ref = ref
-        if worker.window is not None:
-            ref.send(Wake())  # it may have filled its window, and waited, before we knew its ref
-        return True
-
     def batch(self, message: ModelBatch) -> None:
         """The events of one network read have come."""
-        worker = self._workers.get(message.token)
-        if worker is None or message.token != self.model:
+        worker = self._crew.assigned.get(message.token)
+        if worker is None:
             return
         patience = worker.patience
         if patience is not None:
@@ -191,39 +174,39 @@ class TurnRun:
         if message.events:
             self._feed(ModelEvents(worker.turn, message.events))
         if message.last:
-            self._model_done(message.token)
-            return
-        if self.spec.channel.has_room():
-            self._taken(1)
-        else:
-            self._owed += 1
-        if patience is not None and self._workers.get(message.token) is worker and not self._owed:
-            patience.begin()
+            self.returned(message.token, None)
+        elif message.token in self._crew.assigned:  # else these events have ended the call
+            if self.spec.channel.has_room():
+                worker.taken(1)
+            else:
+                worker.owed += 1
+            if patience is not None and not worker.owed:
+                patience.begin()
 
     def model_refused(self, token: int, error: Exception) -> None:
         """The adapter refused the call before its first event."""
-        worker = self._forget(token)
+        worker = self._crew.forget(token)
         if worker is not None:
             self._feed(ModelFailed(worker.turn, _as_error(error), preflight=True))
 
     def handled(self, token: int, error: Any) -> None:
         """A tool's handler has ended: the user's policy and encoder get the same time again."""
-        worker = self._workers.get(token)
+        worker = self._crew.assigned.get(token)
         if worker is not None:
             worker.claim = None
-            self._set_alarm(worker, token)
+            self._set_alarm(worker)
             self._feed(HandlerEnded(worker.call_id, error, worker.turn))
 
     def returned(self, token: int, outcome: Any) -> None:
-        """A tool, or a function of the user's, has answered."""
-        worker = self._forget(token)
+        """A tool, or a function of the user's, has answered; or a model has sent all its events."""
+        worker = self._crew.forget(token)
         if worker is not None:
-            self._free(worker)
+            self._crew.free(worker)
             self._feed(worker.returned(outcome))
 
     def expired(self, token: int) -> None:
         """A deadline has passed: of a tool, a user function or a model; a model's silence has the negative token."""
-        worker = self._workers.get(abs(token))
+        worker = self._crew.assigned.get(abs(token))
         if worker is None:
             return
         if worker.patience is not None:
@@ -233,16 +216,16 @@ class TurnRun:
         elif worker.take_over():
             news = worker.timed_out()
         else:
-            self._set_alarm(worker, token)
+            self._set_alarm(worker)
             return
         if self._spans is not None:
             self._spans.lost(worker.call_id, worker.turn, "timeout")
-        self._drop(abs(token))
+        self._crew.drop(abs(token))
         self._feed(news)
 
     def died(self, token: int, why: str, *, begun: bool = True) -> None:
         """A worker ended without an answer, or could not be started."""
-        worker = self._forget(token)
+        worker = self._crew.forget(token)
         if worker is not None:
             if self._spans is not None:
                 self._spans.lost(worker.call_id, worker.turn, why)
@@ -255,7 +238,7 @@ class TurnRun:
     def abandon(self, why: object = "the session that ran this turn ended", kind: str = "exit") -> None:
         """Dismiss every worker without telling the machine. `why` and `kind` go to telemetry."""
         self._close_opened()
-        self._let_all_go()
+        self._crew.let_all_go()
         if self._spans is not None:
             self._spans.broken(why, kind)
 
@@ -268,12 +251,6 @@ class TurnRun:
         self.state = state
         self.todo.extend(effects)
         self.advance()
-
-    def _model_done(self, token: int) -> None:
-        worker = self._forget(token)
-        if worker is not None:
-            self._free(worker)
-            self._feed(ModelEnded(worker.turn))
 
     def _may_act(self, effect: Any) -> bool:
         # The tools of one step start together: once the reader has let one through, the others follow.
@@ -316,16 +293,17 @@ class TurnRun:
         return checkpoint
 
     def _cancel_model(self, _effect: CancelModel) -> None:
-        if self.model is not None:
-            self._drop(self.model)
+        worker = self.model
+        if worker is not None:
+            self._crew.drop(worker.token)
 
     def _cancel_tool(self, effect: CancelTool) -> None:
-        for token, worker in list(self._workers.items()):
+        for token, worker in list(self._crew.assigned.items()):
             if worker.call_id == effect.call_id and worker.turn == effect.turn:
-                self._drop(token)
+                self._crew.drop(token)
 
     def _finish(self, effect: Finish) -> None:
-        self._let_all_go()
+        self._crew.let_all_go()
         result, channel = effect.result, self.spec.channel
         if isinstance(result, Refused):
             refusal = with_way_out(result.error, to_send(self.state.thread.messages), self._earlier)
@@ -349,28 +327,27 @@ class TurnRun:
         self.spec.channel.drafting(effect.purpose == "draft")
         turn, adapter, opened, self._opened = effect.turn, self.spec.adapter, self._opened, None
         try:
-            request, call = self.spec.model_calls.call(adapter, effect, self._crew.transport)
+            request, call = self.spec.model_calls.call(adapter, effect, self._crew.ports.transport)
         except (AllmError, TypeError, ValueError) as error:
             close(opened)
             self._feed(ModelFailed(turn, _as_error(error), preflight=True))
             return
         window = Window(MODEL_LEAD)
-        worker = Assignment("model", turn, window=window)
         job = ModelJob(
             token=self._crew.next_token(),
-            session=self._ref,
+            session=self._crew.ref,
             adapter=adapter,
             request=request,
             call=call,
             window=window,
             opened=opened,
+            loop=self._crew.ports.io_loop(),
             context=self.spec.context,
             stays=True,
         )
-        self.model = token = self._employ(worker, adapter_actor_for(job), job)
-        patience = worker.patience = patience_with(adapter, call, token, self._crew.alarm)
-        if patience is not None:
-            worker.call_off = patience.call_off
+        worker = self._asked = Assignment("model", turn, window=window)
+        self._crew.employ(worker, job)
+        worker.patience = patience_with(adapter, call, worker.token, self._crew.alarms)
 
     def _close_opened(self) -> None:
         opened, self._opened = self._opened, None
@@ -380,110 +357,30 @@ class TurnRun:
         call, turn = effect.call, effect.turn
         span = None if self._spans is None else self._spans.tool(call, effect.tool, turn)
         token = self._crew.next_token()
-        job = tool_job(self.spec, token, self._ref, call, effect.tool, effect.request_id, span)
-        self._hire_tool(call, turn, job, effect.timeout)
+        job = tool_job(self.spec, token, self._crew.ref, call, effect.tool, effect.request_id, span)
+        self._hire("tool", turn, job, effect.timeout)
 
     def _settle_error(self, effect: SettleError) -> None:
-        job = settle_job(self.spec, self._crew.next_token(), self._ref, effect.call, effect.error)
-        self._hire_tool(effect.call, effect.turn, job, effect.timeout)
+        job = settle_job(self.spec, self._crew.next_token(), self._crew.ref, effect.call, effect.error)
+        self._hire("tool", effect.turn, job, effect.timeout)
 
     def _ask_halt(self, effect: AskHalt) -> None:
-        job = halt_job(self.spec, self._crew.next_token(), self._ref, effect.step_result)
-        self._ask("halt", effect.turn, job)
+        job = halt_job(self.spec, self._crew.next_token(), self._crew.ref, effect.step_result)
+        self._hire("halt", effect.turn, job, self.spec.options.tool_timeout)
 
     def _parse_answer(self, effect: ParseAnswer) -> None:
-        job = parse_job(self.spec, self._crew.next_token(), self._ref, effect.text)
-        self._ask("parse", effect.turn, job)
+        job = parse_job(self.spec, self._crew.next_token(), self._crew.ref, effect.text)
+        self._hire("parse", effect.turn, job, self.spec.options.tool_timeout)
 
-    def _hire_tool(self, call: ToolCall, turn: int, job: ToolJob, timeout: float | None) -> None:
-        worker = Assignment("tool", turn, call.id, timeout=timeout)
-        self._set_alarm(worker, self._put_to_work(worker, job))
+    def _hire(self, kind: str, turn: int, job: ToolJob, timeout: float | None) -> None:
+        worker = Assignment(kind, turn, job.call_id, timeout=timeout, cancel=job.cancel, claim=job.claim)
+        self._crew.employ(worker, job)
+        self._set_alarm(worker)
 
-    def _set_alarm(self, worker: Assignment, token: int) -> None:
+    def _set_alarm(self, worker: Assignment) -> None:
         timeout = worker.timeout
         if timeout is not None and timeout != math.inf:
-            worker.call_off = self._crew.alarm(timeout, token)
-
-    def _ask(self, kind: str, turn: int, job: ToolJob) -> None:
-        worker = Assignment(kind, turn, timeout=self.spec.options.tool_timeout)
-        self._set_alarm(worker, self._put_to_work(worker, job))
-
-    def _put_to_work(self, worker: Assignment, job: ToolJob) -> int:
-        worker.cancel, worker.claim = job.cancel, job.claim
-        return self._employ(worker, tool_actor_for(job), job)
-
-    def _employ(self, worker: Assignment, process: type[Process], job: ModelJob | ToolJob) -> int:
-        """Give the job to an idle worker, or to a new one; returns the job's token."""
-        worker.process = process
-        self._workers[job.token] = worker  # before it starts: whoever kills us meanwhile looks here
-        while (slot := self._idle_workers.take(process, worker)) is not None:
-            if slot.give(job):
-                break
-            self._workers.pop(job.token, None)
-            job = msgspec.structs.replace(job, token=self._crew.next_token())
-            self._workers[job.token] = worker
-        else:
-            worker.slot = self._crew.hire(job)
-        if not self._ref.is_alive():
-            # We were killed meanwhile, and our workers were dismissed before this one had a process.
-            if worker.cancel is not None:
-                worker.cancel()
-            if worker.ref is not None:
-                worker.ref.terminate(SHUTDOWN)
-        return job.token
-
-    def _free(self, worker: Assignment) -> None:
-        """The worker has answered and can take another job."""
-        slot, process = worker.slot, worker.process
-        if slot is None or slot.ref is None or process is None:
-            return  # started late, during its supervisor's restart: `ready` finds it unwanted, and it is dismissed
-        self._idle_workers.add(slot, process)
-        if not self._ref.is_alive():  # as above
-            slot.ref.terminate(ANSWERED)
-
-    # A worker is dismissed first and forgotten after: if we are killed in between, our killer still finds it.
-
-    def _let_all_go(self) -> None:
-        for token in list(self._workers):  # such as an open `halt_when`
-            self._drop(token)
-        for slot in self._idle_workers.all():
-            if slot.ref is not None:
-                self._crew.dismiss(slot.ref, ANSWERED)
-        self._idle_workers.clear()
-
-    def _taken(self, count: int) -> None:
-        worker = self._workers.get(self.model) if self.model is not None else None
-        if (
-            worker is not None
-            and worker.window is not None
-            and worker.window.take(count)
-            and worker.ref is not None
-        ):
-            worker.ref.send(Wake())
-
-    def _forget(self, token: int) -> Assignment | None:
-        worker = self._workers.pop(token, None)
-        if worker is not None:
-            if token == self.model:
-                self.model, self._owed = None, 0
-            if worker.call_off is not None:
-                worker.call_off()
-        return worker
-
-    def _drop(self, token: int) -> None:
-        worker = self._workers.get(token)
-        if worker is not None:
-            self._dismiss(worker)
-            self._forget(token)
-
-    def _dismiss(self, worker: Assignment) -> None:
-        # Never a kill: it cannot stop a handler that blocks, only disown it. The handler is asked to stop, and its
-        # process ends when it returns; a coroutine ends now.
-        worker.take_over()
-        if worker.cancel is not None:
-            worker.cancel()
-        if worker.ref is not None:
-            self._crew.dismiss(worker.ref, SHUTDOWN)
+            self._crew.alarms.set(timeout, worker.token)
 
     _performers: ClassVar[dict[type, Callable[[TurnRun, Any], None]]] = {
         Emit: _emit,

@@ -123,7 +123,7 @@ def settle_job(
         with _inside(spec):
             return settle_error(_own(call), error, terms.encoder, terms.policy)
 
-    return _job(spec, token, session, call.name, call.id, run)
+    return _job(spec, token, session, call.name, run, call.id)
 
 
 def halt_job(spec: TurnSpec, token: int, session: ProcessRef[Any], step_result: StepResult) -> ToolJob:
@@ -140,7 +140,7 @@ def halt_job(spec: TurnSpec, token: int, session: ProcessRef[Any], step_result: 
         except Exception as error:  # noqa: BLE001 - it is the answer
             return error
 
-    return _job(spec, token, session, "halt", "halt", ask)
+    return _job(spec, token, session, "halt", ask)
 
 
 def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -> ToolJob:
@@ -158,11 +158,11 @@ def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -
         except Exception as error:  # noqa: BLE001 - from the type's own code; the model cannot correct it
             return None, None, broken_model(model, describe(error))
 
-    return _job(spec, token, session, "parse", "parse", read)
+    return _job(spec, token, session, "parse", read)
 
 
 def _job(
-    spec: TurnSpec, token: int, session: ProcessRef[Any], name: str, call_id: str, run: Callable[[], Any]
+    spec: TurnSpec, token: int, session: ProcessRef[Any], name: str, run: Callable[[], Any], call_id: str = ""
 ) -> ToolJob:
     """A job whose `cancel` does nothing: its code has no flag that it could look at."""
     return ToolJob(

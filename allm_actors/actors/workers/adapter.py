@@ -1,7 +1,7 @@
 """AdapterActor: one open model call at a time.
 
 Rule of this file: it runs an adapter and sends its events to the session, in batches, no further ahead than
-the window allows. Then it waits for the turn's next call (see `idle_workers`), or ends. It never retries after the
+the window allows. Then it waits for the turn's next call (see `crew`), or ends. It never retries after the
 first event, never decides anything, and closes what it opened however it dies. An AllmError ends the answer,
 wherever it is raised; anything else that an adapter raises, an exit too, loses the call's key and crashes this actor,
 and the session learns of it from the death.
@@ -147,7 +147,7 @@ class AdapterActor(Process):
 
     def __init__(self, job: ModelJob) -> None:
         super().__init__()
-        self._job, self._loop = job, job.loop
+        self._job = job
         self._opened: Any = job.opened
         self._script: Iterator[Event | Delay] | None = None
         self._pump: Pump | None = None
@@ -231,10 +231,11 @@ class AdapterActor(Process):
 
     def _run(self, opened: Any) -> None:
         if hasattr(opened, "__anext__"):
-            if self._loop is None:
+            loop = self._job.loop
+            if loop is None:
                 self._refuse(_no_loop(self._job.adapter))
             batches = opened if callable(getattr(self._job.adapter, "batches", None)) else _one_by_one(opened)
-            pump = self._pump = Pump(self._job, self._loop, batches, self._pump_ended)
+            pump = self._pump = Pump(self._job, loop, batches, self._pump_ended)
             self._opened = None  # the pump closes it
             pump.start()
         else:

@@ -1,7 +1,7 @@
 """ToolActor: one tool call at a time, or one attempt at a call that is not streamed.
 
 Rule of this file: it runs the work it was given and sends the outcome to its session. Then a tool actor waits
-for the turn's next call (see `idle_workers`), and any other ends. It is never restarted: a half-run tool may have
+for the turn's next call (see `crew`), and any other ends. It is never restarted: a half-run tool may have
 acted on the world. What a handler raises is an outcome, not a crash; if this actor itself is ended (a kill, a
 timeout, an exit), its session learns of that from its death.
 """

@@ -24,7 +24,7 @@ import allm_actors as allm
 from allm_actors.actors.protocol import ANSWERED, Saved
 from allm_actors.actors.sessions import ledger, session, setup
 from allm_actors.actors.streams.channel import Channel
-from allm_actors.actors.turns import assignment, crew, idle_workers, model_calls, run
+from allm_actors.actors.turns import assignment, crew, model_calls, run
 from allm_actors.actors.turns import ending as endings
 from allm_actors.actors.workers.adapter import AdapterActor
 from allm_actors.actors.workers.tools import ToolActor
@@ -519,12 +519,13 @@ def the_last_halt_wins(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_tool_that_takes_too_long_is_waited_for(patch: pytest.MonkeyPatch) -> None:
-    honest = run.TurnRun._hire_tool
-    patch.setattr(
-        run.TurnRun,
-        "_hire_tool",
-        lambda self, call, turn, work, timeout: honest(self, call, turn, work, None),
-    )
+    set_alarm = run.TurnRun._set_alarm
+
+    def only_for_others(self: run.TurnRun, worker: assignment.Assignment) -> None:
+        if worker.kind != "tool":
+            set_alarm(self, worker)
+
+    patch.setattr(run.TurnRun, "_set_alarm", only_for_others)
 
 
 def a_silent_model_is_waited_for(patch: pytest.MonkeyPatch) -> None:
@@ -541,8 +542,7 @@ def an_endless_model_is_listened_to(patch: pytest.MonkeyPatch) -> None:
 
     def init(self: assignment._WithModel, *args: Any) -> None:
         honest(self, *args)
-        if self._whole is not None:
-            self._whole()
+        self._alarms.call_off(self._token)
 
     patch.setattr(assignment._WithModel, "__init__", init)
 
@@ -577,33 +577,32 @@ def workers_outlive_their_turn(patch: pytest.MonkeyPatch) -> None:
 
 
 def whoever_waits_outlives_the_turn(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(idle_workers.IdleWorkers, "all", lambda self: [])
+    patch.setattr(crew.Crew, "free", lambda self, assignment: None)
 
 
 def a_question_outlives_its_turn(patch: pytest.MonkeyPatch) -> None:
-    def only_who_waits(run: run.TurnRun) -> None:
-        for slot in run._idle_workers.all():
-            run._crew.dismiss(slot.ref, ANSWERED)
+    def only_who_waits(self: crew.Crew) -> None:
+        for slots in self._idle.values():
+            for slot in slots:
+                self.dismiss(slot.ref, ANSWERED)
 
-    patch.setattr(run.TurnRun, "_let_all_go", only_who_waits)
+    patch.setattr(crew.Crew, "let_all_go", only_who_waits)
 
 
 def a_worker_gets_the_next_job_before_it_is_done(patch: pytest.MonkeyPatch) -> None:
-    add = idle_workers.IdleWorkers.add
-    patch.setattr(
-        idle_workers.IdleWorkers, "add", lambda self, slot, kind: [add(self, slot, kind) for _ in "12"]
-    )
+    free = crew.Crew.free
+    patch.setattr(crew.Crew, "free", lambda self, assignment: [free(self, assignment) for _ in "12"])
 
 
 def a_death_is_told_for_the_job_before(patch: pytest.MonkeyPatch) -> None:
-    def give(slot: idle_workers.WorkerSlot, job: Any) -> bool:
+    def give(slot: assignment.WorkerSlot, job: Any) -> bool:
         token = slot.token
         given = _give(slot, job)
         slot.token = token
         return given
 
-    _give = idle_workers.WorkerSlot.give
-    patch.setattr(idle_workers.WorkerSlot, "give", give)
+    _give = assignment.WorkerSlot.give
+    patch.setattr(assignment.WorkerSlot, "give", give)
 
 
 def a_cancel_is_not_heard(patch: pytest.MonkeyPatch) -> None:
@@ -653,9 +652,9 @@ def two_calls_with_one_id_are_taken_for_one(patch: pytest.MonkeyPatch) -> None:
 def a_function_of_the_users_is_waited_for(patch: pytest.MonkeyPatch) -> None:
     set_alarm = run.TurnRun._set_alarm
 
-    def only_for_tools(self: run.TurnRun, worker: Any, token: int) -> None:
+    def only_for_tools(self: run.TurnRun, worker: assignment.Assignment) -> None:
         if worker.kind == "tool":
-            set_alarm(self, worker, token)
+            set_alarm(self, worker)
 
     patch.setattr(run.TurnRun, "_set_alarm", only_for_tools)
 
