@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from allm_actors.data import Event, Message, Request, StoreError
+from allm_actors.data import Event, Message, Request
 from allm_actors.engine.adapter import Call
 from allm_actors.execution.tools import ToolOutcome
 from supervisors import ProcessRef, Shutdown
@@ -26,15 +26,13 @@ from .streams.window import Window
 __all__ = [
     "ANSWERED",
     "AlarmRang",
+    "Answered",
     "CallJob",
     "Cancel",
-    "Checked",
     "Continue",
-    "Deleted",
     "Demand",
     "Forget",
     "Fork",
-    "Forked",
     "HandlerDone",
     "ModelBatch",
     "ModelJob",
@@ -42,7 +40,6 @@ __all__ = [
     "Ready",
     "Recover",
     "ReplaceMessages",
-    "Saved",
     "SubmitToolResults",
     "ToolDone",
     "ToolJob",
@@ -109,28 +106,16 @@ class Fork:
     receipt: Receipt = field(default_factory=Receipt, repr=False, compare=False)
 
 
-class Forked(msgspec.Struct, frozen=True):
-    """Note to self: the store has `stored` the copy of a fork, or its name was not free; `error` says otherwise."""
-
-    stored: bool
-    error: BaseException | None = None
-
-
-class Checked(msgspec.Struct, frozen=True):
-    """Note to self: the store has nothing newer than the status that refused a call; `error` says otherwise."""
-
-    error: BaseException | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Forget:
     """End the running turn, have the session deleted, and stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """The store has deleted the session, or says why it has not."""
+class Answered(msgspec.Struct, frozen=True):
+    """Note to self: the store has answered, or there is an `error`; `then(answer, error)` is what was to come of it."""
 
+    then: Callable[[Any, BaseException | None], object]
+    answer: Any = None
     error: BaseException | None = None
 
 
@@ -246,10 +231,3 @@ class ToolDone(msgspec.Struct, frozen=True):
 
 class AlarmRang(msgspec.Struct, frozen=True):
     """A timer fired: a tool's or a model's time may be up, or an idle session's."""
-
-
-class Saved(msgspec.Struct, frozen=True):
-    """The store has answered a `Save`."""
-
-    token: int
-    error: StoreError | None = None

@@ -486,14 +486,14 @@ def test_what_a_session_crashes_on_before_it_has_answered_is_not_given_to_the_ne
 ) -> None:
     tried = []
 
-    def crash(self: Any, token: int, error: Any) -> None:
-        tried.append(token)
+    def crash(self: Any, message: Any) -> None:
+        tried.append(message)
         raise RuntimeError("a bug")
 
     with allm.Host() as host:
         chat = host.session("s", fake(SAYS))
         with monkeypatch.context() as patch:
-            patch.setattr(SessionActor, "_saved", crash)
+            patch.setattr(SessionActor, "_answered", crash)
             with pytest.raises(allm.SessionError, match="cannot be reached"):
                 chat.recover()
         assert len(tried) == 1

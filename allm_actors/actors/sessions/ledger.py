@@ -13,7 +13,7 @@ import msgspec
 
 from allm_actors.actors.log import log
 from allm_actors.actors.ports import Ports
-from allm_actors.actors.protocol import Saved
+from allm_actors.actors.protocol import Answered
 from allm_actors.actors.store import Save
 from allm_actors.data import Session, StoreError, Thread
 from allm_actors.execution.tools import repair
@@ -33,17 +33,15 @@ class Ledger:
     """
 
     __slots__ = (
-        *("_before", "_cell", "_halted_reason", "_pending", "_ports", "_repaired", "_saves", "_stored"),
+        *("_before", "_cell", "_halted_reason", "_ports", "_repaired", "_stored"),
         *("ref", "stale", "unsaved"),
     )
 
     def __init__(self, cell: Cell, ports: Ports, ref: ProcessRef[Any]) -> None:
         self._cell, self._ports, self.ref = cell, ports, ref
-        self._saves = 0
         self._stored = 0
         self._halted_reason: str | None = None
         self._before: tuple[Session, str | None] | None = None
-        self._pending: dict[int, Stored] | None = None
         self._repaired = False  # open calls were settled here at the load, and the store does not know yet
         self.stale = False  # our value cannot be stored: the store's counts, and must be reloaded
         self.unsaved = False  # the last save of our value failed
@@ -111,35 +109,15 @@ class Ledger:
         self._cell.load(session, self.ref.number)
 
     def save(self, done: Stored) -> None:
-        """Have the value stored: the actor receives `Saved`, and `settle` then calls `done`."""
-        self._saves += 1
-        token, ref, session, keep = self._saves, self.ref, self.value, self._stored
-        self._pending = self._pending if self._pending is not None else {}
-        self._pending[token] = done
-        save = Save(session, keep, self._halted_reason)
-        self._stored = len(session.thread.messages)
+        """Have the value stored; `done` gets what went wrong, or None."""
+        save = Save(self.value, self._stored, self._halted_reason)
+        self._stored = len(save.session.thread.messages)
+        self.ask(save, lambda _answer, error: self._saved(error, done))
 
-        def answered(_answer: Any, error: BaseException | None) -> None:
-            ref.send(Saved(token, None if error is None else store_error(error)))
-
-        self._ports.ask_store(save, answered)
-
-    def settle(self, token: int, error: StoreError | None) -> None:
-        """The store has answered: go on with what waited for it."""
-        done = (self._pending or {}).pop(token, None)
-        self.unsaved = error is not None
-        if error is not None:
-            self.lost(error)
-        elif self._repaired:
-            # Logged only now: merely loading a session that another host works on has changed nothing.
-            self._repaired = False
-            text = (
-                "tool calls that were left open are answered with an error: whether their tools took effect is "
-                "unknown"
-            )
-            log.warning(text, session_id=self.value.id)
-        if done is not None:
-            done(error)
+    def ask(self, message: Any, then: Callable[[Any, BaseException | None], object]) -> None:
+        """Ask the store: the actor receives `Answered`, with what is `then` to be done."""
+        ref = self.ref
+        self._ports.ask_store(message, lambda answer, error: ref.send(Answered(then, answer, error)))
 
     def lost(self, error: StoreError) -> None:
         """A save failed: the store has another version, or cannot take ours."""
@@ -153,6 +131,21 @@ class Ledger:
             log.error("a session could not be stored", session_id=self.value.id, error=str(error))
         self._stored = 0  # what the store has is unknown
         self.stale = error.reason in ("conflict", "unencodable")
+
+    def _saved(self, error: BaseException | None, done: Stored) -> None:
+        failure = None if error is None else store_error(error)
+        self.unsaved = failure is not None
+        if failure is not None:
+            self.lost(failure)
+        elif self._repaired:
+            # Logged only now: merely loading a session that another host works on has changed nothing.
+            self._repaired = False
+            text = (
+                "tool calls that were left open are answered with an error: whether their tools took effect is "
+                "unknown"
+            )
+            log.warning(text, session_id=self.value.id)
+        done(failure)
 
 
 def settled(session: Session) -> Session:

@@ -19,20 +19,17 @@ import msgspec
 from allm_actors.actors.log import log
 from allm_actors.actors.protocol import (
     AlarmRang,
+    Answered,
     Cancel,
-    Checked,
-    Deleted,
     Demand,
     Forget,
     Fork,
-    Forked,
     HandlerDone,
     ModelBatch,
     ModelRefused,
     Ready,
     Recover,
     ReplaceMessages,
-    Saved,
     SubmitToolResults,
     ToolDone,
     WorkerLost,
@@ -142,7 +139,7 @@ class SessionActor(Process):
         if not self._setup.ports.claim(self._setup.id, self.ref):
             return IGNORE  # another incarnation was quicker
         self.ref.add_exit_callback(self._release)
-        self._load()
+        self._setup.ports.ask_store(self._stored(), self._loaded)
         return DEFER_START
 
     def handle_continue(self, _arg: Any) -> None:
@@ -154,8 +151,6 @@ class SessionActor(Process):
     def handle_system(self, signal: Signal) -> None:
         """The store has answered."""
         match signal:
-            case Loaded() if self._changes.under_way:
-                self._reloaded(signal)
             case Loaded(error=None, session=session, halted_reason=halted_reason):
                 self._ledger.revive(session, halted_reason)
                 self.start_succeeded()
@@ -193,30 +188,26 @@ class SessionActor(Process):
         """
         if self._changes.under_way or self._leaving:
             return
-        self._leaving, ref = True, self.ref
+        self._leaving = True
         if self._forgetting is not None and self._setup.id is not None:
-            self._setup.ports.ask_store(
-                Delete(self._setup.id), lambda _answer, error: ref.send(Deleted(error))
-            )
+            self._ledger.ask(Delete(self._setup.id), self._deleted)
         elif self._ledger.unsaved and not self._ledger.stale and self._setup.id is not None:
             self._ledger.save(lambda _error: self.finish(self._closing))
         else:
             self.finish(self._closing)
 
-    def _deleted(self, error: BaseException | None) -> None:
-        request, self._forgetting = self._forgetting, None
-        if request is None:
-            return
+    def _deleted(self, _answer: Any, error: BaseException | None) -> None:
+        assert self._forgetting is not None
         if error is None:
             self._setup.cell.value = Session(id=self._ledger.value.id)
-            request.reply(None)
+            self._forgetting.reply(None)
         else:
-            request.fail(error)
+            self._forgetting.fail(error)
         self.finish(self._closing)
 
     # Messages.
 
-    def on_receive(self, message: Any) -> Any:  # noqa: C901 - one row for each message
+    def on_receive(self, message: Any) -> Any:
         """Handle requests of handles and reports of workers. Stale reports, of a turn that is over, are ignored."""
         run = self._run
         match message:
@@ -224,8 +215,8 @@ class SessionActor(Process):
                 run.returned(token, outcome)
             case HandlerDone(token, error) if run is not None:
                 run.handled(token, error)
-            case Saved(token, error):
-                self._saved(token, error)
+            case Answered():
+                self._answered(message)
             case ModelBatch() if run is not None:
                 run.batch(message)
             case Demand() if run is not None:
@@ -239,14 +230,6 @@ class SessionActor(Process):
                 self._rang(run)
             case WorkerLost(token, why, begun) if run is not None:
                 run.died(token, why, begun=begun)
-            case Deleted(error):
-                self._deleted(error)
-            case Forked(stored, error):
-                self._changes.forked(stored, error, running=run is not None)
-                self._settled()
-            case Checked(error):
-                self._changes.checked(error)
-                self._settled()
             case Cancel(turn_id):
                 self._cancel(turn_id)
             case Begin() | SubmitToolResults() | Recover() | ReplaceMessages() | Fork() | Forget() | Ready():
@@ -287,7 +270,7 @@ class SessionActor(Process):
                 self.stash()
             case Fork(id, receipt):
                 receipt.signed = True
-                answer = self._changes.fork(self._asker(), id)
+                answer = self._changes.fork(self._asker(), id, lambda: self._run is not None)
                 self._crew.alarms.call_off(_IDLE)
                 return answer
             case Forget():
@@ -480,8 +463,8 @@ class SessionActor(Process):
         while not self._changes.under_way:
             if self._ledger.stale:
                 # Requests wait for the reload, and are handled with what the store has.
-                self._changes.wait()
-                self._load()
+                self._changes.under_way = True
+                self._ledger.ask(self._stored(), self._reloaded)
             elif not self._queue:
                 self._rest()
                 return
@@ -547,35 +530,31 @@ class SessionActor(Process):
 
     # State.
 
-    def _load(self) -> None:
+    def _stored(self) -> Load:
         assert self._setup.id is not None
-        self._setup.ports.ask_store(Load(self._setup.id, self.ref.number), self._loaded)
+        return Load(self._setup.id, self.ref.number)
 
     def _loaded(self, found: Any, error: BaseException | None) -> None:
         session, halted_reason = found or (None, None)
         self.ref.signal(Loaded(session, halted_reason, error))
 
-    def _reloaded(self, loaded: Loaded) -> None:
-        if loaded.error is None:
-            self._ledger.revive(loaded.session, loaded.halted_reason)
+    def _reloaded(self, found: Any, error: BaseException | None) -> None:
+        self._changes.under_way = False
+        if error is None:
+            self._ledger.revive(*found)
         else:  # the next save will report it to the requests that wait
-            log.error("a session could not be reloaded", session_id=self._setup.id, error=str(loaded.error))
+            log.error("a session could not be reloaded", session_id=self._setup.id, error=str(error))
             self._ledger.stale = False
         self._changes.told()
-        self._settled()
 
-    def _saved(self, token: int, error: StoreError | None) -> None:
+    def _answered(self, message: Answered) -> None:
+        """The store has answered. If a change is stored then, or not, go on with what waited for that."""
         changing = self._changes.under_way
-        self._ledger.settle(token, error)
+        message.then(message.answer, message.error)
         if changing and not self._changes.under_way:
-            self._settled()
-
-    def _settled(self) -> None:
-        """A change is stored, or not: go on with what waited for that."""
-        self._changes.settle()
-        self.unstash_all()
-        if self._run is None:
-            self._next()
+            self.unstash_all()
+            if self._run is None:
+                self._next()
 
     def _asker(self, operation: str | None = None) -> From:
         """The caller of the current request. Raises SessionBusy for an operation that is not allowed during a turn."""
