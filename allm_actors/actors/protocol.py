@@ -26,7 +26,6 @@ from .streams.window import Window
 __all__ = [
     "ANSWERED",
     "AlarmRang",
-    "Answered",
     "CallJob",
     "Cancel",
     "Continue",
@@ -40,6 +39,7 @@ __all__ = [
     "Ready",
     "Recover",
     "ReplaceMessages",
+    "StoreAnswered",
     "SubmitToolResults",
     "ToolDone",
     "ToolJob",
@@ -111,7 +111,7 @@ class Forget:
     """End the running turn, have the session deleted, and stop."""
 
 
-class Answered(msgspec.Struct, frozen=True):
+class StoreAnswered(msgspec.Struct, frozen=True):
     """Note to self: the store has answered, or there is an `error`; `then(answer, error)` is what was to come of it."""
 
     then: Callable[[Any, BaseException | None], object]

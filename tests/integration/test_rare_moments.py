@@ -493,7 +493,7 @@ def test_what_a_session_crashes_on_before_it_has_answered_is_not_given_to_the_ne
     with allm.Host() as host:
         chat = host.session("s", fake(SAYS))
         with monkeypatch.context() as patch:
-            patch.setattr(SessionActor, "_answered", crash)
+            patch.setattr(SessionActor, "_store_answered", crash)
             with pytest.raises(allm.SessionError, match="cannot be reached"):
                 chat.recover()
         assert len(tried) == 1

@@ -13,7 +13,7 @@ import msgspec
 
 from allm_actors.actors.log import log
 from allm_actors.actors.ports import Ports
-from allm_actors.actors.protocol import Answered
+from allm_actors.actors.protocol import StoreAnswered
 from allm_actors.actors.store import Save
 from allm_actors.data import Session, StoreError, Thread
 from allm_actors.execution.tools import repair
@@ -115,9 +115,9 @@ class Ledger:
         self.ask(save, lambda _answer, error: self._saved(error, done))
 
     def ask(self, message: Any, then: Callable[[Any, BaseException | None], object]) -> None:
-        """Ask the store: the actor receives `Answered`, with what is `then` to be done."""
+        """Ask the store: the actor receives `StoreAnswered`, with what is `then` to be done."""
         ref = self.ref
-        self._ports.ask_store(message, lambda answer, error: ref.send(Answered(then, answer, error)))
+        self._ports.ask_store(message, lambda answer, error: ref.send(StoreAnswered(then, answer, error)))
 
     def lost(self, error: StoreError) -> None:
         """A save failed: the store has another version, or cannot take ours."""

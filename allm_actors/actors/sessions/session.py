@@ -19,7 +19,6 @@ import msgspec
 from allm_actors.actors.log import log
 from allm_actors.actors.protocol import (
     AlarmRang,
-    Answered,
     Cancel,
     Demand,
     Forget,
@@ -30,6 +29,7 @@ from allm_actors.actors.protocol import (
     Ready,
     Recover,
     ReplaceMessages,
+    StoreAnswered,
     SubmitToolResults,
     ToolDone,
     WorkerLost,
@@ -215,8 +215,8 @@ class SessionActor(Process):
                 run.returned(token, outcome)
             case HandlerDone(token, error) if run is not None:
                 run.handled(token, error)
-            case Answered():
-                self._answered(message)
+            case StoreAnswered():
+                self._store_answered(message)
             case ModelBatch() if run is not None:
                 run.batch(message)
             case Demand() if run is not None:
@@ -547,7 +547,7 @@ class SessionActor(Process):
             self._ledger.stale = False
         self._changes.told()
 
-    def _answered(self, message: Answered) -> None:
+    def _store_answered(self, message: StoreAnswered) -> None:
         """The store has answered. If a change is stored then, or not, go on with what waited for that."""
         changing = self._changes.under_way
         message.then(message.answer, message.error)

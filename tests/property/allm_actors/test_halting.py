@@ -21,7 +21,7 @@ import pytest
 from pykka import Timeout
 
 import allm_actors as allm
-from allm_actors.actors.protocol import ANSWERED, Answered
+from allm_actors.actors.protocol import ANSWERED, StoreAnswered
 from allm_actors.actors.sessions import ledger, session, setup
 from allm_actors.actors.streams.channel import Channel
 from allm_actors.actors.turns import assignment, crew, model_calls, run
@@ -611,7 +611,7 @@ def a_cancel_is_not_heard(patch: pytest.MonkeyPatch) -> None:
 
 def a_turn_is_not_stored(patch: pytest.MonkeyPatch) -> None:
     def save(self: ledger.Ledger, done: ledger.Stored) -> None:
-        self.ref.send(Answered(lambda _answer, _error: done(None)))
+        self.ref.send(StoreAnswered(lambda _answer, _error: done(None)))
 
     patch.setattr(ledger.Ledger, "save", save)
 
