@@ -187,6 +187,10 @@ class Continue(msgspec.Struct, frozen=True):
     """Note to self: go on, now that other messages have been handled."""
 
 
+def _nothing() -> None:
+    """What a job does to cancel code that has no flag to look at."""
+
+
 class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One tool run for a tool actor: call `work` (the handler, then settling its outcome), or await it on
     `loop`. `cancel` tells a handler that nobody waits for it any more; thread: any.
@@ -201,7 +205,7 @@ class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     name: str
     call_id: str
     work: Callable[..., Any]
-    cancel: Callable[[], None]
+    cancel: Callable[[], None] = _nothing
     loop: asyncio.AbstractEventLoop | None = None
     context: contextvars.Context | None = None
     claim: LockType | None = None

@@ -21,18 +21,13 @@ from typing import Any, NoReturn
 import msgspec
 
 from allm_actors.actors.ports import Ports
-from allm_actors.actors.protocol import (
-    CallJob,
-    Demand,
-    ModelJob,
-    ToolDone,
-    WorkerLost,
-    WorkerReady,
-)
+from allm_actors.actors.protocol import CallJob, Demand, ToolDone, WorkerLost, WorkerReady
+from allm_actors.actors.turns.assignment import Assignment
+from allm_actors.actors.turns.crew import Crew
 from allm_actors.data import AllmError, ErrorEvent, StreamError
 from allm_actors.engine.calls import Ask, Failed, Pause, conduct
 from allm_actors.telemetry import emit
-from supervisors import SHUTDOWN, Process, ProcessRef, TimerRef, is_clean
+from supervisors import Process, TimerRef, is_clean
 
 from .attempt import awaited, blocking
 from .call import DIED, CallSpec, failed, signed
@@ -67,9 +62,7 @@ class CallActor(Process):
 
     def __init__(self, ports: Ports, spec: CallSpec) -> None:
         super().__init__()
-        self._ports, self.spec = ports, spec
-        self._token = 0
-        self._worker: ProcessRef[Any] | None = None
+        self.spec, self._crew = spec, Crew(ports, self.ref)
         self._deadline: TimerRef | None = None
         self._plan = conduct(spec.request, spec.policy, random.random, spec.batch_size)
         self._ask: Ask | None = None
@@ -90,15 +83,17 @@ class CallActor(Process):
         """Begin."""
         ref = self.ref
         self.spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.inform(_Cancel()))
+        if self.spec.channel.ended:  # its reader has left as it was begun
+            ref.inform(_Cancel())
         self.begin()
 
     def on_receive(self, message: Any) -> None:
         """Workers report; time passes; the caller leaves."""
         match message:
             case WorkerReady(token, ref):
-                self._ready(token, ref)
+                self._crew.ready(token, ref)
             case WorkerLost(token, why):
-                if token == self._token:
+                if self._crew.forget(token) is not None:
                     self.lost(why)
             case _Cancel():
                 self.fail(StreamError("cancelled", message="the call was cancelled"))
@@ -114,20 +109,19 @@ class CallActor(Process):
     def news(self, message: Any) -> None:
         """Take an answer, or the end of a timeout."""
         match message:
-            case ToolDone(token, outcome) if token == self._token:
-                self._worker = None
-                self._advance(outcome)
+            case ToolDone(token, outcome):
+                if self._crew.forget(token) is not None:
+                    self._advance(outcome)
             case _Again() if self._ask is not None:
                 self._advance(True)
             case Expired(number) if self._ask is not None and number == self._ask.chunk:
-                self._let_go()
+                self._crew.let_all_go()
                 self._advance(Failed(self.too_late("request_timeout", self.spec.patience), final=True))
             case _:
                 pass  # stale
 
     def lost(self, why: str) -> None:
         """The worker died without an answer."""
-        self._let_go()
         self._advance(Failed(self.broken(why), final=True))
 
     def _advance(self, news: Any) -> None:
@@ -136,7 +130,7 @@ class CallActor(Process):
             if isinstance(step, Pause) and not self._has_time(step):
                 step = self._plan.send(False)
         except StopIteration as over:
-            self._succeed(over.value)
+            self.succeed(over.value)
         except Exception as error:  # noqa: BLE001 - what the adapter raised, for the caller
             self.fail(error)
         match step:
@@ -152,22 +146,20 @@ class CallActor(Process):
                 self._deadline.cancel()
             self._deadline = self.send_after(spec.patience, self.ref, Expired(ask.chunk))
         self._ask = ask
-        self._token += 1
         method = getattr(spec.adapter, spec.capability.method)
         asynchronous = inspect.iscoroutinefunction(method)
         attempt = awaited if asynchronous else blocking
         call = spec.call
         job = CallJob(
-            token=self._token,
+            token=self._crew.next_token(),
             session=self.ref,
             name=spec.capability.span,
             call_id=call.request_id,
             work=lambda: attempt(method, ask.request, call, spec.capability),
-            cancel=_nothing,
             context=spec.context,
-            loop=self._ports.io_loop() if asynchronous else None,
+            loop=self._crew.ports.io_loop() if asynchronous else None,
         )
-        self.hire(job)
+        self._crew.employ(Assignment("call"), job)
 
     def _has_time(self, pause: Pause) -> bool:
         left = None if self._deadline is None else self._deadline.read()
@@ -181,7 +173,10 @@ class CallActor(Process):
         emit("allm.adapter.retry", {"system_time": time.time()}, {**about, **retry})
         self.send_after(pause.seconds, self.ref, _Again())
 
-    def _succeed(self, response: Any) -> NoReturn:
+    # What every call does.
+
+    def succeed(self, response: Any) -> NoReturn:
+        """End the call with this response."""
         if response.request_id is None:
             response = msgspec.structs.replace(response, request_id=self.spec.call.request_id)
         response = priced(response, self.spec.pricing)
@@ -189,22 +184,7 @@ class CallActor(Process):
         usage = getattr(response, "usage", None)
         self.spec.span.stop(measured, response=response, usage=usage, error=None)
         self.spec.channel.end(response)
-        self.exit()
-
-    # What every call does.
-
-    def hire(self, job: CallJob | ModelJob) -> None:
-        """Start a worker under its supervisor."""
-        token, ref = job.token, self.ref
-        worker = self._ports.hire(
-            job,
-            lambda why, begun: ref.inform(WorkerLost(token, why, begun)),
-            lambda late: ref.send(WorkerReady(token, late)),
-        )
-        if worker is not None:
-            self._ready(token, worker)
-            if not ref.is_alive():  # we were killed meanwhile, before this worker could be dismissed
-                worker.terminate(SHUTDOWN)
+        self.leave()
 
     def fail(self, error: Exception) -> NoReturn:
         """End the call with this error, which is raised to its caller."""
@@ -212,7 +192,11 @@ class CallActor(Process):
             error = signed(self.spec, error)
         failed(self.spec.span, self.spec.capability, error)
         self.spec.channel.end(error=error)
-        self._let_go()
+        self.leave()
+
+    def leave(self) -> NoReturn:
+        """The caller has its end: let go of the worker, and exit."""
+        self._crew.let_all_go()
         self.exit()
 
     def broken(self, why: str) -> AllmError:
@@ -225,26 +209,9 @@ class CallActor(Process):
         text = f"no answer within {option}={seconds} seconds; give a larger {option}, or math.inf"
         return self.spec.capability.error("timeout", message=text)
 
-    def _ready(self, token: int, ref: ProcessRef[Any]) -> None:
-        if token == self._token and not self.spec.channel.ended:
-            self._worker = ref
-        else:
-            self._ports.dismiss(ref, SHUTDOWN)
-
-    def _let_go(self) -> None:
-        # Never a kill: it cannot stop an adapter that blocks, only disown it. A coroutine ends now.
-        # Dismissed first and forgotten after: if we are killed in between, `_died` still finds the worker.
-        worker = self._worker
-        self._token += 1
-        if worker is not None:
-            self._ports.dismiss(worker, SHUTDOWN)
-        self._worker = None
-
     def _died(self, reason: object) -> None:
         # Runs however we died, because a kill skips `terminate`. The thread is then the killer's.
-        worker = self._worker
-        if worker is not None:
-            self._ports.dismiss(worker, SHUTDOWN)
+        self._crew.let_all_go()
         if self.spec.channel.ended:
             return
         if is_clean(reason):
@@ -262,7 +229,3 @@ def end_call(spec: CallSpec, error: AllmError) -> None:
         spec.channel.end(error=error)
     else:
         spec.channel.end(error, last=[ErrorEvent(error)])
-
-
-def _nothing() -> None:
-    pass

@@ -9,18 +9,15 @@ from __future__ import annotations
 import math
 from typing import Any, NoReturn
 
-import msgspec
-
 from allm_actors.actors.ports import Ports
-from allm_actors.actors.protocol import Demand, ModelBatch, ModelJob, ModelRefused, Wake
+from allm_actors.actors.protocol import Demand, ModelBatch, ModelJob, ModelRefused
 from allm_actors.actors.streams.window import Window
+from allm_actors.actors.turns.assignment import Assignment
 from allm_actors.data import AllmError, ErrorEvent
 from allm_actors.execution.audio import SpeechFold, TranscriptionFold
-from supervisors import ProcessRef
 
 from .call import CallSpec, failed, signed
 from .caller import CallActor, Expired
-from .costs import priced
 
 __all__ = ["StreamCallActor"]
 
@@ -35,41 +32,39 @@ class StreamCallActor(CallActor):
     def __init__(self, ports: Ports, spec: CallSpec) -> None:
         super().__init__(ports, spec)
         self._fold = _FOLDS[spec.capability.span]()
-        self._window = Window(LEAD)
-        self._owed = 0
+        self._stream = Assignment("call", window=Window(LEAD))
         self._heard = 0
 
     def begin(self) -> None:
         """Start reading the stream that the caller has opened."""
-        spec = self.spec
-        self._token += 1
+        spec, window = self.spec, self._stream.window
+        assert window is not None
         job = ModelJob(
-            token=self._token,
+            token=self._crew.next_token(),
             session=self.ref,
             adapter=None,
             request=spec.request,
             call=spec.call,
-            window=self._window,
+            window=window,
             opened=spec.opened,
-            loop=self._ports.io_loop(),
+            loop=self._crew.ports.io_loop(),
         )
         if spec.patience is not None:
             self.send_after(spec.patience, self.ref, Expired(-1))
         self._listen()
-        self.hire(job)
+        self._crew.employ(self._stream, job)
 
     def news(self, message: Any) -> None:
         """Take events, their end, or the timeout between two events."""
         match message:
-            case ModelBatch(token, events, last) if token == self._token:
+            case ModelBatch(token, events, last) if token in self._crew.assigned:
                 self._take(events)
                 if last:
                     self.fail(self._fold.outcome())  # it ended without its last event
-            case ModelRefused(token, error) if token == self._token:
+            case ModelRefused(token, error) if token in self._crew.assigned:
                 self.fail(error)
             case Demand():
-                owed, self._owed = self._owed, 0
-                self._taken(owed)
+                self._stream.caught_up()
             case Expired(-1):
                 self.fail(self.too_late("request_timeout", self.spec.patience))
             case Expired(number) if number == self._heard:
@@ -90,11 +85,6 @@ class StreamCallActor(CallActor):
         self.spec.channel.publish([event])
         self._over()
 
-    def _ready(self, token: int, ref: ProcessRef[Any]) -> None:
-        super()._ready(token, ref)
-        if self._worker is ref:
-            ref.send(Wake())  # it may have read ahead, and waited, before we knew whom to wake
-
     def _take(self, events: Any) -> None:
         self._heard += 1
         told = [self._signed(event) for event in events if type(event) in self._fold.events]
@@ -103,20 +93,13 @@ class StreamCallActor(CallActor):
         self.spec.channel.publish(told)
         if self._fold.over:
             self._over()
-        if self.spec.channel.has_room():
-            self._taken(1)
-        else:
-            self._owed += 1
+        self._stream.published(self.spec.channel)
         self._listen()
 
     def _signed(self, event: Any) -> Any:
         if isinstance(event, ErrorEvent) and isinstance(event.error, AllmError):
             return ErrorEvent(signed(self.spec, event.error))
         return event
-
-    def _taken(self, count: int) -> None:
-        if self._window.take(count) and self._worker is not None:
-            self._worker.send(Wake())
 
     def _listen(self) -> None:
         if self._deadline is not None:
@@ -126,7 +109,7 @@ class StreamCallActor(CallActor):
             self._deadline = self.send_after(seconds, self.ref, Expired(self._heard))
 
     def _silent(self) -> None:
-        if self._owed:  # it is the reader who is silent
+        if self._stream.owed:  # it is the reader who is silent
             self._listen()
         else:
             seconds = self.spec.call.stream_timeout or SILENCE
@@ -134,13 +117,8 @@ class StreamCallActor(CallActor):
 
     def _over(self) -> NoReturn:
         outcome = self._fold.outcome()
-        if isinstance(outcome, AllmError):
-            failed(self.spec.span, self.spec.capability, outcome)
-        else:
-            if outcome.request_id is None:
-                outcome = msgspec.structs.replace(outcome, request_id=self.spec.call.request_id)
-            outcome = priced(outcome, self.spec.pricing)
-            self.spec.span.stop(response=outcome, usage=outcome.usage, error=None)
+        if not isinstance(outcome, AllmError):
+            self.succeed(outcome)
+        failed(self.spec.span, self.spec.capability, outcome)
         self.spec.channel.end(outcome)
-        self._let_go()
-        self.exit()
+        self.leave()

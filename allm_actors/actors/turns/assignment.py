@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.actors.protocol import ModelJob, ToolJob, Wake
+from allm_actors.actors.streams.channel import Channel
 from allm_actors.actors.streams.window import Window
 from allm_actors.data import AdapterError, StreamError
 from allm_actors.engine import keys
@@ -63,13 +64,14 @@ class WorkerSlot:
 
 class Assignment(msgspec.Struct, eq=False):
     """A model call, a tool run or a question to the user's code (`halt_when`, a type), and the worker that does it.
+    Or a call that is not chat, which belongs to no turn.
 
     `timeout` is in seconds; a model call has a `window` and perhaps a `patience`. `owed` is how many of its batches the
     reader has not taken.
     """
 
     kind: str
-    turn: int
+    turn: int = 0
     call_id: str = ""
     token: int = 0
     slot: WorkerSlot | None = None
@@ -85,10 +87,17 @@ class Assignment(msgspec.Struct, eq=False):
         """The process, once it has begun."""
         return None if self.slot is None else self.slot.ref
 
-    def taken(self, count: int) -> None:
-        """So many of a model's batches were taken: wake its adapter if that waits for room."""
-        if self.window is not None and self.window.take(count) and self.ref is not None:
-            self.ref.send(Wake())
+    def published(self, channel: Channel) -> None:
+        """One of a model's batches went to this channel: it is taken, or will be when the reader has caught up."""
+        if channel.has_room():
+            self._taken(1)
+        else:
+            self.owed += 1
+
+    def caught_up(self) -> None:
+        """The reader has taken everything."""
+        owed, self.owed = self.owed, 0
+        self._taken(owed)
 
     def take_over(self) -> bool:
         """Claim the settling of its handler's outcome. False if the worker has claimed it: `HandlerDone` is coming."""
@@ -128,6 +137,10 @@ class Assignment(msgspec.Struct, eq=False):
                 return AnswerParsed(self.turn, *answer)
             case _:
                 return HaltAnswered(self.turn, answer)
+
+    def _taken(self, count: int) -> None:
+        if self.window is not None and self.window.take(count) and self.ref is not None:
+            self.ref.send(Wake())  # it waits for room
 
 
 class Patience:

@@ -1,10 +1,10 @@
-"""The crew of a session: the workers of its turns, by the jobs that they do, and the deadlines of these.
+"""The crew of a session, or of a call that is not chat: its workers, by the jobs that they do, and their deadlines.
 
 Rule of this file: nothing here knows what the jobs are. A process does one job at a time, so that a crash affects only
 that job. A process is started, by the host's supervisors, when none of its class is idle, and ends with the turn: a
-turn starts only as many as ever ran at the same time. Workers and deadlines report to the session's actor by message.
+turn starts only as many as ever ran at the same time. Workers and deadlines report to their actor by message.
 
-Thread: the session actor's. `let_all_go` and `alarms.rest` may also be called on its killer's.
+Thread: the actor's. `let_all_go` and `alarms.rest` may also be called on its killer's.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ __all__ = ["Crew"]
 
 
 class Crew:
-    """The workers of one session actor. `ref` is that actor, to whom they report; `assigned` has what they do, by the
-    tokens of their jobs, and `alarms` their deadlines.
+    """The workers of one actor. `ref` is that actor, to whom they report; `assigned` has what they do, by the tokens of
+    their jobs, and `alarms` their deadlines.
     """
 
     __slots__ = ("_idle", "_tokens", "alarms", "assigned", "ports", "ref")

@@ -149,8 +149,7 @@ class TurnRun:
         """The reader wants more: let the adapter read on, and perform the effects that waited for the reader."""
         worker = self.model
         if worker is not None and worker.owed:
-            owed, worker.owed = worker.owed, 0
-            worker.taken(owed)
+            worker.caught_up()
             if worker.patience is not None:
                 worker.patience.begin()
         self.advance()
@@ -176,10 +175,7 @@ class TurnRun:
         if message.last:
             self.returned(message.token, None)
         elif message.token in self._crew.assigned:  # else these events have ended the call
-            if self.spec.channel.has_room():
-                worker.taken(1)
-            else:
-                worker.owed += 1
+            worker.published(self.spec.channel)
             if patience is not None and not worker.owed:
                 patience.begin()
 

@@ -164,16 +164,7 @@ def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -
 def _job(
     spec: TurnSpec, token: int, session: ProcessRef[Any], name: str, run: Callable[[], Any], call_id: str = ""
 ) -> ToolJob:
-    """A job whose `cancel` does nothing: its code has no flag that it could look at."""
-    return ToolJob(
-        token=token,
-        session=session,
-        name=name,
-        call_id=call_id,
-        work=run,
-        cancel=Cancelled().set,
-        context=spec.context,
-    )
+    return ToolJob(token=token, session=session, name=name, call_id=call_id, work=run, context=spec.context)
 
 
 def _settled(
