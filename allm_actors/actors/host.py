@@ -285,9 +285,7 @@ class Host:
         check_id(id)
 
         def ask() -> Future[Any]:
-            deleted: Future[Any] = Future()
-            forget(self._ports(), id, self._cells.get(id) or Cell(Session(id=id)), deleted)
-            return deleted
+            return forget(self._ports(), id, self._cells.get(id) or Cell(Session(id=id)))
 
         return self.asked(ask)  # type: ignore[no-any-return]
 

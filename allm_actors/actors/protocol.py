@@ -1,6 +1,7 @@
 """The messages that actors send each other; the one that brings a turn, `Begin`, is in `turns.spec`.
 
-Rule of this file: frozen data, named in the past tense for what happened and in the imperative for what is wanted.
+Rule of this file: frozen data (but for `Change.begun`), named in the past tense for what happened and in the imperative
+for what is wanted.
 `token` numbers the model calls and tool runs of one session actor: an answer with an old token is stale and ignored.
 """
 
@@ -10,7 +11,7 @@ import asyncio
 import contextvars
 from _thread import LockType
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +29,7 @@ __all__ = [
     "AlarmRang",
     "CallJob",
     "Cancel",
+    "Change",
     "Continue",
     "Demand",
     "Forget",
@@ -68,42 +70,33 @@ class Ready:
     """Request: answered once the session's state is loaded."""
 
 
-class Receipt:
-    """Whether a session has begun to handle a request, which must then not be repeated if the session dies."""
+class Change(msgspec.Struct, kw_only=True, eq=False):
+    """A request that must not be repeated if the session dies after it has `begun` to handle it."""
 
-    __slots__ = ("signed",)
-
-    def __init__(self) -> None:
-        self.signed = False
+    begun: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SubmitToolResults:
+class SubmitToolResults(Change, eq=False):
     """Answer pending calls: `(id, content)` in order."""
 
     results: Sequence[tuple[str, Any]]
-    receipt: Receipt = field(default_factory=Receipt, repr=False, compare=False)
+
+
+class ReplaceMessages(Change, eq=False):
+    """Put these messages in place of the session's."""
+
+    messages: Sequence[Message]
+
+
+class Fork(Change, eq=False):
+    """Store a copy of the session's value under a new name."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Recover:
     """Make the session usable again after an error."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplaceMessages:
-    """Put these messages in place of the session's."""
-
-    messages: Sequence[Message]
-    receipt: Receipt = field(default_factory=Receipt, repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Fork:
-    """Store a copy of the session's value under a new name."""
-
-    id: str
-    receipt: Receipt = field(default_factory=Receipt, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,32 +9,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from allm_actors.actors.ports import SESSIONS, Ports
-from allm_actors.actors.protocol import Forget
+from allm_actors.actors.ports import Ports
+from allm_actors.actors.protocol import Forget, StoreAnswered
 from allm_actors.actors.store.actor import Delete
 from allm_actors.data import Session
-from supervisors import DEFER_START, IGNORE, NO_REPLY, ChildSpec, Future, Process, ProcessDown
-from supervisors.runtime.signals import Signal
+from supervisors import IGNORE, NO_REPLY, From, Future, Process
 
-from .reaching import cause_of
+from .reaching import ask_actor
 from .setup import Cell
 
 __all__ = ["Eraser", "forget"]
 
-_TRIES = 5  # how often to try again when another process has taken or given up the name meanwhile
 
-
-class Erased(Signal):
-    """The store has deleted the session, or says why it has not."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
+def forget(ports: Ports, id: str, cell: Cell) -> Future[Any]:
+    """Delete the session of that name; the future is set when that is done, or has the error. Never blocks."""
+    return ask_actor(ports, id, Forget(), Eraser, ports, id, cell)
 
 
 class Eraser(Process):
-    """Holds the name of a session without an actor while it is deleted. Thread: the I/O loop's."""
+    """Holds the name of a session without an actor while it is deleted: without loading it, because what cannot be
+    loaded can be deleted. Thread: the I/O loop's.
+    """
 
     restart = "temporary"
     dispatcher = "io"
@@ -42,67 +37,35 @@ class Eraser(Process):
     def __init__(self, ports: Ports, id: str, cell: Cell) -> None:
         super().__init__()
         self._ports, self._id, self._cell = ports, id, cell
+        self._asked: list[From] = []
 
     def init(self) -> Any:
-        """Take the name, then have what is stored under it deleted."""
-        if not self._ports.claim(self._id, self.ref):
-            return IGNORE  # the session is alive after all
-        self._ports.ask_store(Delete(self._id), lambda _answer, error: self.ref.signal(Erased(error)))
-        return DEFER_START
-
-    def handle_system(self, signal: Signal) -> None:
-        """The store has answered."""
-        match signal:
-            case Erased(error=None):
-                self._cell.load(Session(id=self._id), None)
-                self.start_succeeded()
-                self.ref.tell(None)  # handled after the requests that reached this name meanwhile
-            case Erased(error=error):
-                self.start_failed(error)
-            case _:
-                super().handle_system(signal)
+        """Take the name."""
+        return None if self._ports.claim(self._id, self.ref) else IGNORE  # the session is alive after all
 
     def on_receive(self, message: Any) -> Any:
-        """A second `Forget` is done already. Other requests get no reply, and start the session when this one exits."""
-        if message is None:
-            self.exit()
-        return None if isinstance(message, Forget) else NO_REPLY
+        """Have the session deleted. Other requests get no reply, and start the session when this process exits."""
+        match message:
+            case Forget() if (request := self.current_request) is not None:
+                self._asked.append(request)
+                if len(self._asked) == 1:
+                    ref = self.ref
+                    self._ports.ask_store(
+                        Delete(self._id),
+                        lambda answer, error: ref.send(StoreAnswered(self._deleted, answer, error)),
+                    )
+            case StoreAnswered(then, answer, error):
+                then(answer, error)
+            case _:
+                pass
+        return NO_REPLY
 
-
-def forget(ports: Ports, id: str, cell: Cell, deleted: Future[Any], tries: int = _TRIES) -> None:
-    """Delete the session of that name; `deleted` is set when that is done, or fails with the error. Never blocks."""
-
-    def again(gone: BaseException | None = None) -> None:
-        if gone is None and tries > 0:
-            forget(ports, id, cell, deleted, tries - 1)
-        else:
-            deleted.fail(cause_of(gone, id))
-
-    def answered(answer: Future[Any]) -> None:
-        error = answer.error
-        if isinstance(error, ProcessDown):
-            ports.when_whole(again)  # it died before it could answer: alone, or with its host
-        elif error is not None:
-            deleted.fail(error)
-        else:
-            deleted.set()
-
-    def started(start: Future[Any]) -> None:
-        error = start.error
-        if error is None and start.get() is None:
-            again()  # it is alive after all
-        elif error is not None and not isinstance(error, ProcessDown):
-            deleted.fail(cause_of(error, id))
-        else:
-            answered(start)
-
-    ref = ports.whereis((SESSIONS, id))
-    sessions: Any = ports.whereis(SESSIONS)
-    if ref is not None and ref.is_alive():
-        ref.ask(Forget(), block=False).add_done_callback(answered)
-    elif sessions is None:
-        ports.when_whole(again)
-    else:
-        sessions.start_child_soon(
-            ChildSpec(id=id, start=Eraser, args=(ports, id, cell), restart="temporary")
-        ).add_done_callback(started)
+    def _deleted(self, _answer: Any, error: BaseException | None) -> None:
+        if error is None:
+            self._cell.load(Session(id=self._id), None)
+        for request in self._asked:
+            if error is None:
+                request.reply(None)
+            else:
+                request.fail(error)
+        self.exit()

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol, Self
 from weakref import WeakValueDictionary
 
 from allm_actors.actors.ports import SESSIONS, Ports
-from allm_actors.actors.protocol import Cancel, Fork, Recover, ReplaceMessages, SubmitToolResults
+from allm_actors.actors.protocol import Cancel, Fork, Ready, Recover, ReplaceMessages, SubmitToolResults
 from allm_actors.actors.streams.channel import Channel
 from allm_actors.actors.streams.stream import Turn
 from allm_actors.actors.streams.watched import watched
@@ -26,7 +26,7 @@ from allm_actors.execution.options import Kind
 from allm_actors.execution.sessions import Operation, opened, said_by_user, spoken
 from supervisors import Future
 
-from .reaching import ask, ensure
+from .reaching import ask
 from .setup import SessionSetup, snapshot
 
 __all__ = ["Home", "SessionHandle", "check_id"]
@@ -214,7 +214,7 @@ class SessionHandle:
 
     def ensure(self) -> Future[Any]:
         """Have the session's actor started and its state loaded."""
-        return ensure(self._ports, self._setup)
+        return ask(self._ports, self._setup, Ready())
 
     def ask(self, message: Any) -> Future[Any]:
         """Ask the session's actor, starting it if need be."""

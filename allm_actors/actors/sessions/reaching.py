@@ -6,36 +6,36 @@ request that a session may have begun to handle is not repeated to its successor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from allm_actors.actors.ports import SESSIONS, Ports
-from allm_actors.actors.protocol import Fork, Ready, ReplaceMessages, SubmitToolResults
+from allm_actors.actors.protocol import Change, Forget
 from allm_actors.data import AllmError, SessionError
-from supervisors import ChildSpec, Crash, Future, ProcessDown, ProcessRef
+from supervisors import ChildSpec, Crash, Future, Process, ProcessDown
 
 from .session import SessionActor
 from .setup import SessionSetup
 
-__all__ = ["ask", "cause_of", "ensure", "ours_in"]
+__all__ = ["ask", "ask_actor", "ours_in"]
 
 _TRIES = 5  # how often a message is offered to a session that dies or is being restarted meanwhile
 _DEPTH = 12  # how many nested errors are searched
 
 
-def ensure(ports: Ports, setup: SessionSetup) -> Future[Any]:
-    """Have the session's actor started and its state loaded; the future is set when it is."""
-    return ask(ports, setup, Ready())
-
-
 def ask(ports: Ports, setup: SessionSetup, message: Any) -> Future[Any]:
     """Ask the session's actor, starting it if need be."""
-    future: Future[Any] = Future()
-    _offer(ports, setup, message, future, _TRIES)
-    return future
+    return ask_actor(ports, setup.id, message, SessionActor, setup)
 
 
-def cause_of(error: BaseException | None, id: str | None) -> BaseException:
+def ask_actor(ports: Ports, id: str | None, message: Any, actor: type[Process], *args: Any) -> Future[Any]:
+    """Ask the actor of the session of that name; where there is none, `actor(*args)` is started to be asked."""
+    request = _Request(ports, id, message, actor, args)
+    request.offer(_TRIES)
+    return request.answer
+
+
+def _cause_of(error: BaseException | None, id: str | None) -> BaseException:
     """The AllmError inside a supervisor's error for a failed start, or a SessionError that nobody answers."""
     return ours_in(error) or _gone(id, error)
 
@@ -51,70 +51,64 @@ def ours_in(error: object) -> AllmError | None:
     return None
 
 
-# --- looking, starting, asking again ------------------------------------------------------------------------------
+class _Request:
+    """A request on its way to a session. `tries` is how often it may be offered, or its session started, from now."""
 
+    __slots__ = ("_actor", "_args", "_id", "_message", "_ports", "answer")
 
-def _offer(ports: Ports, setup: SessionSetup, message: Any, future: Future[Any], tries: int) -> None:
-    def pass_on(ref: ProcessRef[Any]) -> None:
-        ref.ask(message, block=False).add_done_callback(answered)
+    def __init__(
+        self, ports: Ports, id: str | None, message: Any, actor: type[Process], args: tuple[Any, ...]
+    ) -> None:
+        self._ports, self._id, self._message = ports, id, message
+        self._actor, self._args = actor, args
+        self.answer: Future[Any] = Future()
 
-    def answered(answer: Future[Any]) -> None:
+    def offer(self, tries: int) -> None:
+        """Ask the actor that has the name, or start one."""
+        ref, sessions = self._ports.whereis((SESSIONS, self._id)), self._ports.whereis(SESSIONS)
+        if ref is not None and ref.is_alive():
+            ref.ask(self._message, block=False).add_done_callback(partial(self._answered, tries))
+        elif tries <= 0:
+            self.answer.fail(_gone(self._id, None))
+        elif sessions is None:
+            self._ports.when_whole(partial(self._whole, tries))
+        else:
+            supervisor: Any = sessions
+            child = ChildSpec(id=self._id, start=self._actor, args=self._args, restart=self._actor.restart)
+            supervisor.start_child_soon(child).add_done_callback(partial(self._started, tries))
+
+    def _answered(self, tries: int, answer: Future[Any]) -> None:
         error = answer.error
         if error is None:
-            future.set(answer.get())
-        elif isinstance(error, ProcessDown) and tries > 1 and _may_come_again(message, error.reason):
-            _offer(ports, setup, message, future, tries - 1)
+            self.answer.set(answer.get())
+        elif isinstance(error, ProcessDown) and tries > 1 and _may_come_again(self._message, error.reason):
+            self.offer(tries - 1)
         else:
-            future.fail(cause_of(error, setup.id))
+            self.answer.fail(_cause_of(error, self._id))
 
-    _find(ports, setup, future, pass_on, tries)
-
-
-def _find(
-    ports: Ports,
-    setup: SessionSetup,
-    future: Future[Any],
-    found: Callable[[ProcessRef[Any]], object],
-    tries: int,
-) -> None:
-    ref = ports.whereis((SESSIONS, setup.id))
-    if ref is not None and ref.is_alive():
-        found(ref)
-        return
-    if tries <= 0:
-        future.fail(_gone(setup.id, None))
-        return
-
-    def again(gone: BaseException | None = None) -> None:
-        if gone is None:
-            _find(ports, setup, future, found, tries - 1)
-        else:
-            future.fail(_gone(setup.id, gone))
-
-    def started(start: Future[Any]) -> None:
+    def _started(self, tries: int, start: Future[Any]) -> None:
         error = start.error
         if error is None:
-            again()
+            self.offer(tries - 1)
         elif isinstance(error, ProcessDown):
-            ports.when_whole(again)
+            self._ports.when_whole(partial(self._whole, tries))
         else:
-            future.fail(cause_of(error, setup.id))
+            self.answer.fail(_cause_of(error, self._id))
 
-    sessions: Any = ports.whereis(SESSIONS)
-    if sessions is None:
-        ports.when_whole(again)
-    else:
-        child = ChildSpec(id=setup.id, start=SessionActor, args=(setup,), restart="transient")
-        sessions.start_child_soon(child).add_done_callback(started)
+    def _whole(self, tries: int, gone: BaseException | None) -> None:
+        if gone is None:
+            self.offer(tries - 1)
+        else:
+            self.answer.fail(_gone(self._id, gone))
 
 
 def _may_come_again(message: Any, reason: object) -> bool:
     """Whether a message to a session that died may be handed to its successor."""
-    if isinstance(message, Fork | ReplaceMessages | SubmitToolResults):
-        return not message.receipt.signed  # or it may have been done already
+    if isinstance(message, Change):
+        return not message.begun  # or it may have been done already
     # A turn knows whether it was admitted, and `recover` is idempotent. A message that crashed a session is not handed
-    # to its successor.
-    return not isinstance(reason, Crash)
+    # to its successor, unless it is to end with it.
+    return isinstance(message, Forget) or not isinstance(reason, Crash)
 
 
 def _gone(id: str | None, error: BaseException | None) -> SessionError:

@@ -259,17 +259,17 @@ class SessionActor(Process):
             case Recover():
                 self._crew.alarms.call_off(_IDLE)
                 return self._changes.recover(self._asker("recover"))
-            case ReplaceMessages(messages, receipt):
+            case ReplaceMessages(messages):
                 asked = self._asker("replace_messages")
-                receipt.signed = True
+                message.begun = True
                 answer = self._changes.replace_messages(asked, messages)
                 self._prompt_kept = True  # whatever the prompt is now, it is meant
                 self._crew.alarms.call_off(_IDLE)
                 return answer
             case Fork() if self._beginning:
                 self.stash()
-            case Fork(id, receipt):
-                receipt.signed = True
+            case Fork(id):
+                message.begun = True
                 answer = self._changes.fork(self._asker(), id, lambda: self._run is not None)
                 self._crew.alarms.call_off(_IDLE)
                 return answer
@@ -282,11 +282,11 @@ class SessionActor(Process):
         return None
 
     def _submit(self, asked: From, message: SubmitToolResults) -> Any:
-        message.receipt.signed = True
+        message.begun = True
         try:
             answer = self._changes.submit(asked, message.results)
         except (SessionError, SessionStatusError) as refusal:
-            message.receipt.signed = False  # nothing was done: the request may go to our successor
+            message.begun = False  # nothing was done: the request may go to our successor
             self._changes.doubt(refusal, asked.fail)
             return NO_REPLY
         self._crew.alarms.call_off(_IDLE)
