@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, cast
 from weakref import WeakValueDictionary
 
 from allm_actors.data import EngineError, Session, StoreError
@@ -49,6 +49,15 @@ __all__ = ["Host"]
 
 _MOMENT = 0.1  # seconds that connections have to close, even when nothing is left of `shutdown_timeout`
 _AT_REST = "this host is not running: call start(), or use it in a `with` block"
+
+
+class _Running(NamedTuple):
+    """A tree that runs, in `system`, and on `loop`, if that was given when it started."""
+
+    root: ProcessRef[Any]
+    system: System
+    ports: Ports
+    loop: asyncio.AbstractEventLoop | None
 
 
 class Host:
@@ -92,14 +101,10 @@ class Host:
         self._max_zombies, self._shutdown_timeout = max_zombies, shutdown_timeout
         self._lock = threading.RLock()  # a signal handler may call stop() while its thread is in start()
         self._starting = self._unwanted = False
-        self._system: System | None = None
-        self._root: ProcessRef[Any] | None = None
+        self._running: _Running | None = None
         self._given_loop: asyncio.AbstractEventLoop | None = None
-        # The one that was given when the tree started.
-        self._home_loop: asyncio.AbstractEventLoop | None = None
         self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # alive while anyone holds one
         self._looking = threading.RLock()
-        self._made_ports: Ports | None = None
         self._pid = os.getpid()
         self.transport = HttpxTransport()
 
@@ -111,15 +116,17 @@ class Host:
 
         Raises EngineError in a forked child, for a tree that the parent has started.
         """
-        if self._root is not None:
+        if self._running is not None:
             self._refuse_elsewhere()
         with self._lock:
-            if self._has_lost_its_loop():
-                self._bury(self._taken()[0])
-            elif self._root is not None and self._pid == os.getpid() and not self._root.is_alive():
+            running = self._running
+            # Its own loop: `_given_loop` is already the new one when the host is entered on another loop.
+            if running is not None and running.loop is not None and running.loop.is_closed():
+                self._bury(self._taken())
+            elif running is not None and self._pid == os.getpid() and not running.root.is_alive():
                 self._refuse_at_home()
-                self._stop(*self._taken())
-            if self._root is None:
+                self._stop(self._taken())
+            if self._running is None:
                 self._starting, self._unwanted = True, False
                 try:
                     self._start()
@@ -142,19 +149,19 @@ class Host:
                 # Called by a signal handler in the middle of start(), which stops again when it is done.
                 self._unwanted = True
                 return
-            system, root = self._taken()
+            running = self._taken()
         if self._is_stranded():
-            self._bury(system)
+            self._bury(running)
         elif self._pid == os.getpid():  # a forked child has none of the threads to stop
-            self._stop(system, root)
+            self._stop(running)
 
     def __reduce__(self) -> NoReturn:
         """A host lives in its process. Raises TypeError."""
         raise TypeError("a host cannot be sent to another process; open a host there, on the same store file")
 
     def __del__(self) -> None:
-        root = getattr(self, "_root", None)
-        if root is not None and root.is_alive() and self._pid == os.getpid():
+        running = getattr(self, "_running", None)
+        if running is not None and running.root.is_alive() and self._pid == os.getpid():
             text = (
                 f"{self!r} was garbage-collected while it ran, with its threads and files open; call stop(), "
                 "or use `with`"
@@ -179,16 +186,16 @@ class Host:
 
     async def __aexit__(self, *exc: object) -> None:
         with self._lock:
-            system, root = self._taken()
-        if system is None or root is None or self._pid != os.getpid():
+            running = self._taken()
+        if running is None or self._pid != os.getpid():
             self._given_loop = None
             return
         if self._is_stranded():
-            self._bury(system)
+            self._bury(running)
             return
-        left = _countdown(self._shutdown_timeout)
+        system, left = running.system, _countdown(self._shutdown_timeout)
         try:
-            await on_thread(partial(self._stop_tree, root, left()))
+            await on_thread(partial(self._stop_tree, running.root, left()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.transport.aclose(), max(_MOMENT, left()))
         finally:  # also when the waiting task is cancelled once more
@@ -202,9 +209,9 @@ class Host:
     @property
     def running(self) -> bool:
         """Whether the tree runs. False in a forked child, and when its event loop is closed."""
-        if self._root is None or self._pid != os.getpid():
+        if self._running is None or self._pid != os.getpid():
             return False
-        return self._root.is_alive() and not self._is_stranded()
+        return self._running.root.is_alive() and not self._is_stranded()
 
     @property
     def attached(self) -> bool:
@@ -293,19 +300,19 @@ class Host:
         """The living supervision tree, drawn."""
         from supervisors import tree
 
-        return tree(self._running_root())
+        return tree(self._alive().root)
 
     def stats(self) -> HostStats:
         """How busy it is: see `HostStats`. Asks no process and never waits; a host that does not run has zeros."""
-        system = self._system
-        return HostStats() if system is None or self._pid != os.getpid() else stats_of(system)
+        running = self._running
+        return HostStats() if running is None or self._pid != os.getpid() else stats_of(running.system)
 
     @property
     def system(self) -> System:
         """The system the tree runs in, for introspection and reports."""
-        if self._system is None:
+        if self._running is None:
             raise EngineError("invalid_engine", message=_AT_REST)
-        return self._system
+        return self._running.system
 
     def run(self, spec: TurnSpec) -> None:
         """Run a stateless turn in a session of its own. Returns at once; a failure ends the turn's channel.
@@ -341,9 +348,9 @@ class Host:
         Raises EngineError as `check_home`.
         """
         self.check_home()
-        system = self._system
-        if system is not None and current_loop() is not None:
-            refuse_waiting_on(self._io_loop(system))
+        running = self._running
+        if running is not None and current_loop() is not None:
+            refuse_waiting_on(running.ports.io_loop())
 
     def check_asking(self) -> None:
         """Raises what `check_waiting` does; on an event loop of the caller's, where nothing blocks, what `check_home`
@@ -381,22 +388,19 @@ class Host:
     def _is_stranded(self) -> bool:
         return self._given_loop is not None and self._given_loop.is_closed()
 
-    def _has_lost_its_loop(self) -> bool:
-        # Compares `_home_loop`: `_given_loop` is already the new one when the host is entered on another loop.
-        loop = self._home_loop
-        return self._root is not None and loop is not None and loop.is_closed()
-
     def _start(self) -> None:
         refuse_green_threads()
         refuse_the_end()
-        self._pid, self._home_loop = os.getpid(), self._given_loop
+        self._pid = os.getpid()
         self._store.open()  # a bad store is raised here, to the caller; the store's actor opens it for use
         self._store.close()
-        system = self._system = self._make_system()
+        system = self._make_system()
         try:
-            self._root = start_tree(system, self._store)
+            # No reference to this host: running processes must not keep alive a host that its users have dropped.
+            ports = Ports(system, self.transport, partial(self._io_loop, system), self._max_zombies)
+            self._running = _Running(start_tree(system, self._store), system, ports, self._given_loop)
         except BaseException as error:
-            self._system = None
+            self._running = None
             if not isinstance(error, Exception):
                 # Ctrl-C: a process that it struck while starting cannot stop by itself.
                 system.kill()
@@ -411,28 +415,28 @@ class Host:
     def _make_system(self) -> System:
         return make_system(self._dispatcher, self._given_loop)
 
-    def _taken(self) -> tuple[System | None, ProcessRef[Any] | None]:
-        # Taken out of the host, so that they are stopped only once, by the caller.
-        system, root, self._system, self._root = self._system, self._root, None, None
-        return system, root
+    def _taken(self) -> _Running | None:
+        # Taken out of the host, so that it is stopped only once, by the caller.
+        running, self._running = self._running, None
+        return running
 
-    def _stop(self, system: System | None, root: ProcessRef[Any] | None) -> None:
-        if system is None or root is None:
+    def _stop(self, running: _Running | None) -> None:
+        if running is None:
             return
-        left = _countdown(self._shutdown_timeout)
+        system, left = running.system, _countdown(self._shutdown_timeout)
         try:
-            self._stop_tree(root, left())
+            self._stop_tree(running.root, left())
             self._close_transport(system, max(_MOMENT, left()))
         finally:  # also when a tool of this host calls stop(), and is killed with it
             system.stop(SHUTDOWN, left())
 
-    def _bury(self, system: System | None) -> None:
+    def _bury(self, running: _Running | None) -> None:
         """Clean up after an event loop that was closed: its processes died with it, but threads and store did not."""
         if self._is_stranded():
             self._given_loop = None
-        if system is not None and self._pid == os.getpid():
-            system.kill()
-            system.stop()
+        if running is not None and self._pid == os.getpid():
+            running.system.kill()
+            running.system.stop()
             with contextlib.suppress(StoreError):
                 self._store.close()
 
@@ -445,7 +449,7 @@ class Host:
                 "this would block the event loop that has to do it; leave the `async with` block and enter a "
                 "new one instead"
             )
-        if self._system is not None and loop is self._io_loop(self._system):
+        if self._running is not None and loop is self._running.ports.io_loop():
             raise RuntimeError(
                 "this would block the event loop that has to do it; stop the host on another thread, for "
                 "example with `asyncio.to_thread(host.stop)`"
@@ -466,35 +470,28 @@ class Host:
             root.stop(reason=SHUTDOWN, timeout=seconds)
 
     def _ports(self) -> Ports:
-        self._running_root()
-        ports = self._made_ports
-        if ports is None or ports.system is not self._system:
-            system = self.system
-            # No reference to this host: running processes must not keep alive a host that its users have dropped.
-            ports = self._made_ports = Ports(
-                system, self.transport, partial(self._io_loop, system), self._max_zombies
-            )
-        return ports
+        return self._alive().ports
 
     @staticmethod
     def _io_loop(system: System) -> asyncio.AbstractEventLoop | None:
         return loop_of(system)
 
-    def _running_root(self) -> ProcessRef[Any]:
-        if self._root is None:
+    def _alive(self) -> _Running:
+        running = self._running
+        if running is None:
             raise EngineError("invalid_engine", message=_AT_REST)
         self.check_home()
-        if not self._root.is_alive():
+        if not running.root.is_alive():
             way = (
                 "leave the `async with` block and enter a new one"
                 if self.attached
                 else "call start() to begin a new one"
             )
             text = (
-                f"this host's tree has died ({self._root.exit_reason}); {way}, which goes on from the store"
+                f"this host's tree has died ({running.root.exit_reason}); {way}, which goes on from the store"
             )
             raise EngineError("invalid_engine", message=text)
-        return self._root
+        return running
 
     def check_home(self) -> None:
         """Raises EngineError where no answer can come: in a forked child, or when the caller's event loop is closed."""

@@ -30,7 +30,7 @@ from allm_actors.actors.store import Store
 from allm_actors.actors.tree import NO_LIMIT
 from allm_actors.actors.turns.spec import TurnSpec
 from allm_actors.data import EngineError, Session, StoreError
-from supervisors import Faults, Future, ProcessRef, Sim, System
+from supervisors import Faults, Future, Sim, System
 from supervisors import exit as exit_process
 from supervisors.runtime.ref import Ref
 
@@ -224,10 +224,10 @@ class SimHost(Host):
     def _close_transport(self, system: System, seconds: float) -> None:
         """Nothing was connected."""
 
-    def _stop(self, system: System | None, root: ProcessRef[Any] | None) -> None:  # noqa: ARG002
+    def _stop(self, running: Any) -> None:
         # The simulation outlives its host: whoever drives it ends it.
-        if root is not None:
-            self._stop_tree(root, self._shutdown_timeout)
+        if running is not None:
+            self._stop_tree(running.root, self._shutdown_timeout)
             with suppress(StoreError):
                 self._store.close()  # its actor may have been killed, and not restarted before the end
 
