@@ -352,20 +352,19 @@ class TurnRun:
     def _run_tool(self, effect: RunTool) -> None:
         call, turn = effect.call, effect.turn
         span = None if self._spans is None else self._spans.tool(call, effect.tool, turn)
-        token = self._crew.next_token()
-        job = tool_job(self.spec, token, self._crew.ref, call, effect.tool, effect.request_id, span)
+        job = tool_job(self.spec, self._crew, call, effect.tool, effect.request_id, span)
         self._hire("tool", turn, job, effect.timeout)
 
     def _settle_error(self, effect: SettleError) -> None:
-        job = settle_job(self.spec, self._crew.next_token(), self._crew.ref, effect.call, effect.error)
+        job = settle_job(self.spec, self._crew, effect.call, effect.error)
         self._hire("tool", effect.turn, job, effect.timeout)
 
     def _ask_halt(self, effect: AskHalt) -> None:
-        job = halt_job(self.spec, self._crew.next_token(), self._crew.ref, effect.step_result)
+        job = halt_job(self.spec, self._crew, effect.step_result)
         self._hire("halt", effect.turn, job, self.spec.options.tool_timeout)
 
     def _parse_answer(self, effect: ParseAnswer) -> None:
-        job = parse_job(self.spec, self._crew.next_token(), self._crew.ref, effect.text)
+        job = parse_job(self.spec, self._crew, effect.text)
         self._hire("parse", effect.turn, job, self.spec.options.tool_timeout)
 
     def _hire(self, kind: str, turn: int, job: ToolJob, timeout: float | None) -> None:

@@ -29,10 +29,11 @@ from allm_actors.engine.threads import on_thread
 from allm_actors.execution.tool_errors import describe, not_found
 from allm_actors.execution.tools import ToolOutcome, failure, settle, settle_error
 from allm_actors.telemetry import Span
-from supervisors import ProcessKilled, ProcessRef
+from supervisors import ProcessKilled
 
 from .cancelled import Cancelled
 from .contained import contained
+from .crew import Crew
 from .spec import TurnSpec
 from .terms import Form
 
@@ -46,8 +47,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 def tool_job(
     spec: TurnSpec,
-    token: int,
-    session: ProcessRef[Any],
+    crew: Crew,
     call: ToolCall,
     tool: Tool,
     request_id: str | None,
@@ -55,7 +55,7 @@ def tool_job(
 ) -> ToolJob:
     """Run `tool` for `call` and settle its answer into a `ToolOutcome`; `span` is started and stopped around it.
 
-    The outcome of this and of the other jobs here is sent to `session` with the `token`.
+    The outcome of this and of the other jobs here is sent to the crew's actor.
     """
     cancelled = Cancelled()
 
@@ -81,8 +81,8 @@ def tool_job(
         loop = spec.loop if form.asynchronous else None
         work = partial(_settled if loop is None else _asettled, spec, call, invoke, span)
     return ToolJob(
-        token=token,
-        session=session,
+        token=crew.next_token(),
+        session=crew.ref,
         name=call.name,
         call_id=call.id,
         work=work,
@@ -113,9 +113,7 @@ def _isolated_work(
     return run, cancel
 
 
-def settle_job(
-    spec: TurnSpec, token: int, session: ProcessRef[Any], call: ToolCall, error: AllmError
-) -> ToolJob:
+def settle_job(spec: TurnSpec, crew: Crew, call: ToolCall, error: AllmError) -> ToolJob:
     """Give an error that did not come from a worker to the user's policy and encoder."""
     terms = spec.terms
 
@@ -123,10 +121,10 @@ def settle_job(
         with _inside(spec):
             return settle_error(_own(call), error, terms.encoder, terms.policy)
 
-    return _job(spec, token, session, call.name, run, call.id)
+    return _job(spec, crew, call.name, run, call.id)
 
 
-def halt_job(spec: TurnSpec, token: int, session: ProcessRef[Any], step_result: StepResult) -> ToolJob:
+def halt_job(spec: TurnSpec, crew: Crew, step_result: StepResult) -> ToolJob:
     """Call the user's `halt_when`; an exception that it raises is the outcome."""
     predicate: Callable[[StepResult], Any] = spec.call_options["halt_when"]
 
@@ -140,10 +138,10 @@ def halt_job(spec: TurnSpec, token: int, session: ProcessRef[Any], step_result: 
         except Exception as error:  # noqa: BLE001 - it is the answer
             return error
 
-    return _job(spec, token, session, "halt", ask)
+    return _job(spec, crew, "halt", ask)
 
 
-def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -> ToolJob:
+def parse_job(spec: TurnSpec, crew: Crew, text: str) -> ToolJob:
     """Parse an answer into the call's `response_model`. The outcome is `(value, problem, error)`: `problem`
     is one that the model can correct, `error` is not.
     """
@@ -158,12 +156,11 @@ def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -
         except Exception as error:  # noqa: BLE001 - from the type's own code; the model cannot correct it
             return None, None, broken_model(model, describe(error))
 
-    return _job(spec, token, session, "parse", read)
+    return _job(spec, crew, "parse", read)
 
 
-def _job(
-    spec: TurnSpec, token: int, session: ProcessRef[Any], name: str, run: Callable[[], Any], call_id: str = ""
-) -> ToolJob:
+def _job(spec: TurnSpec, crew: Crew, name: str, run: Callable[[], Any], call_id: str = "") -> ToolJob:
+    token, session = crew.next_token(), crew.ref
     return ToolJob(token=token, session=session, name=name, call_id=call_id, work=run, context=spec.context)
 
 

@@ -231,11 +231,10 @@ class AdapterActor(Process):
 
     def _run(self, opened: Any) -> None:
         if hasattr(opened, "__anext__"):
-            loop = self._job.loop
-            if loop is None:
+            if self._job.loop is None:
                 self._refuse(_no_loop(self._job.adapter))
             batches = opened if callable(getattr(self._job.adapter, "batches", None)) else _one_by_one(opened)
-            pump = self._pump = Pump(self._job, loop, batches, self._pump_ended)
+            pump = self._pump = Pump(self._job, self._job.loop, batches, self._pump_ended)
             self._opened = None  # the pump closes it
             pump.start()
         else:
