@@ -10,7 +10,6 @@ Source: gen_server for the shape; the statuses and transitions are `execution.se
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -98,7 +97,7 @@ class SessionActor(Process):
         self._changes = Changes(self._ledger, setup.ports)
         self._run: TurnRun | None = None
         self._beginning = False  # the running turn's message is being stored, and may be rolled back
-        self._queue: deque[TurnSpec] | None = None
+        self._queue: list[TurnSpec] = []
         self._outlets: OpenTurns | None = None
         self._closing: object = None
         self._forgetting: From | None = None
@@ -120,7 +119,7 @@ class SessionActor(Process):
     @property
     def waiting(self) -> int:
         """How many turns are queued."""
-        return len(self._queue or ())
+        return len(self._queue)
 
     def label(self) -> str | None:
         """The call, where it is the session of a stateless one."""
@@ -171,9 +170,9 @@ class SessionActor(Process):
 
     def _close(self, reason: object) -> None:
         self._closing = reason
-        for spec in self._queue or ():
+        for spec in self._queue:
             self._end(spec, reason)
-        self._queue = None
+        self._queue = []
         self._crew.alarms.call_off(_IDLE)
         if self._run is None:
             self._crew.alarms.rest()
@@ -191,7 +190,7 @@ class SessionActor(Process):
         self._leaving = True
         if self._forgetting is not None and self._setup.id is not None:
             self._ledger.ask(Delete(self._setup.id), self._deleted)
-        elif self._ledger.unsaved and not self._ledger.stale and self._setup.id is not None:
+        elif self._ledger.unsaved and not self._ledger.stale:
             self._ledger.save(lambda _error: self.finish(self._closing))
         else:
             self.finish(self._closing)
@@ -304,14 +303,13 @@ class SessionActor(Process):
             spec.channel.end(
                 error=SessionBusy("busy", message=f"session {self._setup.id!r} is busy with another turn")
             )
-        elif len(self._queue or ()) >= spec.queue_limit:
+        elif len(self._queue) >= spec.queue_limit:
             text = (
                 f"session {self._setup.id!r} has {spec.queue_limit} turns waiting; wait until some of them have "
                 "ended"
             )
             spec.channel.end(error=SessionBusy("queue_full", message=text))
         else:
-            self._queue = self._queue or deque()
             self._queue.append(spec)
             self._accept(spec)
             if self._run is not None and spec.when_busy == "interrupt":
@@ -322,7 +320,7 @@ class SessionActor(Process):
 
     def _hurry(self, run: TurnRun) -> None:
         # If a queued turn is being waited for, the running one must not wait for its reader: they may be one thread.
-        if any(spec.channel.may_act() for spec in self._queue or ()):
+        if any(spec.channel.may_act() for spec in self._queue):
             run.spec.channel.hurry()
 
     def _start(self, spec: TurnSpec) -> bool:
@@ -330,20 +328,19 @@ class SessionActor(Process):
         if not spec.channel.begin():
             self._end(spec, None)
             return False
-        session = self._ledger.value
-        earlier = session.thread.messages if spec.operation is not None else spec.earlier
-        if spec.system is not None:
-            session = self._instructed(session, spec.system)
-        if spec.operation is not None:
-            spec.call_options["context"] = {**session.context, **(spec.call_options.get("context") or {})}
+        session, earlier = self._ledger.value, spec.earlier
         try:
-            begun = (
-                session if spec.operation is None else sessions.begin(session, spec.operation, spec.messages)
-            )
-            thread = begun.thread if spec.operation is not None else spec.thread
-            if spec.operation is not None and not are_whole(list(spec.messages)):
-                check_thread(spec, thread, earlier)
-            run = TurnRun(self, self._crew, spec, thread, earlier)
+            if spec.operation is not None:
+                earlier = session.thread.messages
+                spec.call_options["context"] = {
+                    **session.context,
+                    **(spec.call_options.get("context") or {}),
+                }
+                instructed = self._instructed(session, spec.system)
+                session = sessions.begin(instructed, spec.operation, spec.messages)
+                if not are_whole(list(spec.messages)):
+                    check_thread(spec, session.thread, earlier)
+            run = TurnRun(self, self._crew, spec, session.thread, earlier)
         except (SessionError, SessionStatusError) as refusal:
             self._owe(spec)
             self._changes.doubt(refusal, lambda error: self._refuse(spec, error))
@@ -357,16 +354,17 @@ class SessionActor(Process):
         self._owe(spec)
         if spec.operation is None:
             self._accept(spec)
-            self._ledger.put_thread(thread)
             run.advance()
         else:
             unsaved, self._beginning = self._ledger.unsaved, True
-            self._ledger.begin(begun)
+            self._ledger.begin(session)
             self._ledger.save(lambda error: self._begun(run, error, unsaved=unsaved))
         return True
 
-    def _instructed(self, session: Session, system: str) -> Session:
+    def _instructed(self, session: Session, system: str | None) -> Session:
         """The session, with this system prompt if it has no messages yet."""
+        if system is None:
+            return session
         first = session.thread.messages[0] if session.thread.messages else None
         if first is None:
             return msgspec.structs.replace(session, thread=session.thread.add_system(system))
@@ -430,10 +428,9 @@ class SessionActor(Process):
         if self._run is not None and turn_id in (None, self._run.spec.id):
             self._run.cancel("cancelled")
             return
-        for spec in list(self._queue or ()):
-            if spec.id == turn_id and self._queue is not None:
-                self._queue.remove(spec)
-                self._end(spec, None)
+        for spec in [each for each in self._queue if each.id == turn_id]:
+            self._queue.remove(spec)
+            self._end(spec, None)
 
     def _end(self, spec: TurnSpec, reason: object) -> None:
         # A turn that never began results in the conversation as it was before the running turn.
@@ -468,8 +465,8 @@ class SessionActor(Process):
             elif not self._queue:
                 self._rest()
                 return
-            elif self._start(self._queue.popleft()):
-                if self._run is not None and any(spec.when_busy == "interrupt" for spec in self._queue or ()):
+            elif self._start(self._queue.pop(0)):
+                if self._run is not None and any(spec.when_busy == "interrupt" for spec in self._queue):
                     self._run.cancel("cancelled")  # a later turn came before this one could begin
                 return
 
