@@ -106,21 +106,18 @@ class Ports:
         begun, on any thread. `lost(why, begun)` is called once if the worker ends without an answer or cannot
         be started.
         """
-        name, worker = ADAPTERS if isinstance(job, ModelJob | CallJob) else TOOLS, actor_for(job)
         try:
-            return self._spawn(name, worker, job, lost)
+            return self._spawn(job, lost)
         except Exception as error:  # noqa: BLE001 - handed on as a reason
             # Only a job that never reached a supervisor is offered to the next one: a tool must not run twice.
             if not (isinstance(error, ProcessDown) and error.reason is NOPROC):
                 lost(str(error), False)
                 return None
-        self.when_whole(lambda gone: self._hire_late(name, worker, job, lost, late, gone))
+        self.when_whole(lambda gone: self._hire_late(job, lost, late, gone))
         return None
 
     def _hire_late(
         self,
-        name: str,
-        worker: type[Process],
         job: ModelJob | ToolJob,
         lost: Callable[[str, bool], object],
         late: Callable[[ProcessRef[Any]], object],
@@ -130,7 +127,7 @@ class Ports:
             lost(str(gone), False)
             return
         try:
-            ref = self._spawn(name, worker, job, lost)
+            ref = self._spawn(job, lost)
         except Exception as error:  # noqa: BLE001 - handed on as a reason
             lost(str(error), False)
             return
@@ -143,13 +140,12 @@ class Ports:
         job.session.add_exit_callback(dismiss)
         ref.add_exit_callback(lambda _reason: job.session.remove_exit_callback(dismiss))
 
-    def _spawn(
-        self, name: str, worker: type[Process], job: ModelJob | ToolJob, lost: Callable[[str, bool], object]
-    ) -> ProcessRef[Any]:
+    def _spawn(self, job: ModelJob | ToolJob, lost: Callable[[str, bool], object]) -> ProcessRef[Any]:
         def ended(reason: Reason) -> None:
             if reason is not ANSWERED:
                 lost(_why(reason), True)
 
+        name, worker = ADAPTERS if isinstance(job, ModelJob | CallJob) else TOOLS, actor_for(job)
         supervisor: Any = self.whereis(name)
         if supervisor is None:
             raise ProcessDown(NOPROC)

@@ -214,9 +214,9 @@ def test_a_worker_that_comes_late_to_a_session_that_has_died_does_not_stay(
                 exit_process(host.system.whereis("adapters"), "kill")
             return hire(self, job)
 
-        def too_late(self: Ports, name: str, worker: Any, job: Any, *rest: Any) -> None:
+        def too_late(self: Ports, job: Any, *rest: Any) -> None:
             exit_process(job.session, "kill")
-            hire_late(self, name, worker, job, *rest)
+            hire_late(self, job, *rest)
             come.set()
 
         come = threading.Event()

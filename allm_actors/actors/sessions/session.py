@@ -71,14 +71,12 @@ _IDLE = 0  # the token of the idle timeout; workers' tokens count from 1
 
 
 class Loaded(Signal):
-    """What the store had under the session's name, and why its last turn ended; or why it could not say."""
+    """What the store `found` under the session's name (see `Load`), or why it could not say."""
 
-    __slots__ = ("error", "halted_reason", "session")
+    __slots__ = ("error", "found")
 
-    def __init__(
-        self, session: Session | None, halted_reason: str | None, error: BaseException | None = None
-    ) -> None:
-        self.session, self.halted_reason, self.error = session, halted_reason, error
+    def __init__(self, found: Any, error: BaseException | None) -> None:
+        self.found, self.error = found, error
 
 
 class SessionActor(Process):
@@ -150,8 +148,8 @@ class SessionActor(Process):
     def handle_system(self, signal: Signal) -> None:
         """The store has answered."""
         match signal:
-            case Loaded(error=None, session=session, halted_reason=halted_reason):
-                self._ledger.revive(session, halted_reason)
+            case Loaded(error=None, found=found):
+                self._ledger.revive(*found)
                 self.start_succeeded()
                 self._rest()
             case Loaded(error=error) if self.incarnation:
@@ -532,8 +530,7 @@ class SessionActor(Process):
         return Load(self._setup.id, self.ref.number)
 
     def _loaded(self, found: Any, error: BaseException | None) -> None:
-        session, halted_reason = found or (None, None)
-        self.ref.signal(Loaded(session, halted_reason, error))
+        self.ref.signal(Loaded(found, error))
 
     def _reloaded(self, found: Any, error: BaseException | None) -> None:
         self._changes.under_way = False
