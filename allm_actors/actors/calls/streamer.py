@@ -32,12 +32,12 @@ class StreamCallActor(CallActor):
     def __init__(self, ports: Ports, spec: CallSpec) -> None:
         super().__init__(ports, spec)
         self._fold = _FOLDS[spec.capability.span]()
-        self._stream = Assignment("call", window=Window(LEAD))
+        self._reading = Assignment("call", window=Window(LEAD))
         self._heard = 0
 
     def begin(self) -> None:
         """Start reading the stream that the caller has opened."""
-        spec, window = self.spec, self._stream.window
+        spec, window = self.spec, self._reading.window
         assert window is not None
         job = ModelJob(
             token=self._crew.next_token(),
@@ -52,7 +52,7 @@ class StreamCallActor(CallActor):
         if spec.patience is not None:
             self.send_after(spec.patience, self.ref, Expired(-1))
         self._listen()
-        self._crew.employ(self._stream, job)
+        self._crew.employ(self._reading, job)
 
     def news(self, message: Any) -> None:
         """Take events, their end, or the timeout between two events."""
@@ -64,7 +64,7 @@ class StreamCallActor(CallActor):
             case ModelRefused(token, error) if token in self._crew.assigned:
                 self.fail(error)
             case Demand():
-                self._stream.caught_up()
+                self._reading.caught_up()
             case Expired(-1):
                 self.fail(self.too_late("request_timeout", self.spec.patience))
             case Expired(number) if number == self._heard:
@@ -93,7 +93,7 @@ class StreamCallActor(CallActor):
         self.spec.channel.publish(told)
         if self._fold.over:
             self._over()
-        self._stream.published(self.spec.channel)
+        self._reading.published(self.spec.channel)
         self._listen()
 
     def _signed(self, event: Any) -> Any:
@@ -109,7 +109,7 @@ class StreamCallActor(CallActor):
             self._deadline = self.send_after(seconds, self.ref, Expired(self._heard))
 
     def _silent(self) -> None:
-        if self._stream.owed:  # it is the reader who is silent
+        if self._reading.owed:  # it is the reader who is silent
             self._listen()
         else:
             seconds = self.spec.call.stream_timeout or SILENCE

@@ -65,17 +65,19 @@ class _Request:
 
     def offer(self, tries: int) -> None:
         """Ask the actor that has the name, or start one."""
-        ref, sessions = self._ports.whereis((SESSIONS, self._id)), self._ports.whereis(SESSIONS)
+        ref = self._ports.whereis((SESSIONS, self._id))
         if ref is not None and ref.is_alive():
             ref.ask(self._message, block=False).add_done_callback(partial(self._answered, tries))
-        elif tries <= 0:
+            return
+        if tries <= 0:
             self.answer.fail(_gone(self._id, None))
-        elif sessions is None:
+            return
+        sessions: Any = self._ports.whereis(SESSIONS)
+        if sessions is None:
             self._ports.when_whole(partial(self._whole, tries))
         else:
-            supervisor: Any = sessions
             child = ChildSpec(id=self._id, start=self._actor, args=self._args, restart=self._actor.restart)
-            supervisor.start_child_soon(child).add_done_callback(partial(self._started, tries))
+            sessions.start_child_soon(child).add_done_callback(partial(self._started, tries))
 
     def _answered(self, tries: int, answer: Future[Any]) -> None:
         error = answer.error

@@ -148,9 +148,8 @@ class Crew:
         idle = self._idle.get(process)
         if not idle:
             return None
-        slot = assignment.slot = idle[
-            -1
-        ]  # assigned before it is removed: whoever kills us looks in both places
+        # Assigned before it is removed: whoever kills us looks in both places.
+        slot = assignment.slot = idle[-1]
         idle.pop()
         return slot
 
