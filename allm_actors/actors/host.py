@@ -260,7 +260,7 @@ class Host:
             idle_timeout=self._idle_timeout,
             system=system,
         )
-        handle = SessionHandle(self, setup.ports, setup, engine, api_key)
+        handle = SessionHandle(self, setup, engine, api_key)
         may_wait = self._may_wait()
         if may_wait:
             self.check_waiting()

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.actors.ports import SESSIONS, Ports
+from allm_actors.actors.ports import SESSIONS
 from allm_actors.actors.store.actor import Check, Create
 from allm_actors.data import Message, Session, SessionError, StoreError
 from allm_actors.execution import sessions
@@ -31,10 +31,10 @@ class Changes:
     Thread: the session actor's.
     """
 
-    __slots__ = ("_ledger", "_owed", "_ports", "under_way")
+    __slots__ = ("_ledger", "_owed", "under_way")
 
-    def __init__(self, ledger: Ledger, ports: Ports) -> None:
-        self._ledger, self._ports = ledger, ports
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._owed: Callable[[], object] | None = None  # an answer to give after the reload
         self.under_way = False
 
@@ -57,7 +57,7 @@ class Changes:
 
         A conflict is left to the turn, if the session is `in_turn` then: its next save meets with it, too.
         """
-        if self._ports.whereis((SESSIONS, id)) is not None:
+        if self._ledger.ref.system.whereis((SESSIONS, id)) is not None:
             raise _taken(id)
         # Results of open calls will reach the original session, not its copy: there they are settled now.
         copy = settled(msgspec.structs.replace(self._ledger.value, id=id))

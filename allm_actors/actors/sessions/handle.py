@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, NoReturn, Protocol, Self
 from weakref import WeakValueDictionary
 
-from allm_actors.actors.ports import SESSIONS, Ports
+from allm_actors.actors.ports import SESSIONS
 from allm_actors.actors.protocol import Cancel, Fork, Ready, Recover, ReplaceMessages, SubmitToolResults
 from allm_actors.actors.streams.channel import Channel
 from allm_actors.actors.streams.stream import Turn
@@ -85,13 +85,11 @@ class SessionHandle:
     Thread: any thread may use it.
     """
 
-    def __init__(
-        self, host: Home, ports: Ports, setup: SessionSetup, engine: Engine, api_key: Any = None
-    ) -> None:
+    def __init__(self, host: Home, setup: SessionSetup, engine: Engine, api_key: Any = None) -> None:
         assert setup.id is not None
         self.id: str = setup.id
         self.engine = engine
-        self._host, self._ports, self._setup, self._api_key = host, ports, setup, api_key
+        self._host, self._ports, self._setup, self._api_key = host, setup.ports, setup, api_key
         # Of its turns by id, the newest one last. Weak: a reader that drops its turn ends it.
         self._turns: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self._asked_for_any = False
@@ -214,12 +212,12 @@ class SessionHandle:
 
     def ensure(self) -> Future[Any]:
         """Have the session's actor started and its state loaded."""
-        return ask(self._ports, self._setup, Ready())
+        return ask(self._setup, Ready())
 
     def ask(self, message: Any) -> Future[Any]:
         """Ask the session's actor, starting it if need be."""
         self._host.check_home()
-        return ask(self._ports, self._setup, message)
+        return ask(self._setup, message)
 
     # Private: in order of use.
 

@@ -23,9 +23,9 @@ _TRIES = 5  # how often a message is offered to a session that dies or is being 
 _DEPTH = 12  # how many nested errors are searched
 
 
-def ask(ports: Ports, setup: SessionSetup, message: Any) -> Future[Any]:
+def ask(setup: SessionSetup, message: Any) -> Future[Any]:
     """Ask the session's actor, starting it if need be."""
-    return ask_actor(ports, setup.id, message, SessionActor, setup)
+    return ask_actor(setup.ports, setup.id, message, SessionActor, setup)
 
 
 def ask_actor(ports: Ports, id: str | None, message: Any, actor: type[Process], *args: Any) -> Future[Any]:

@@ -92,7 +92,7 @@ class SessionActor(Process):
         self._setup = setup
         self._crew = Crew(setup.ports, self.ref)
         self._ledger = Ledger(setup.cell, setup.ports, self.ref)
-        self._changes = Changes(self._ledger, setup.ports)
+        self._changes = Changes(self._ledger)
         self._run: TurnRun | None = None
         self._beginning = False  # the running turn's message is being stored, and may be rolled back
         self._queue: list[TurnSpec] = []

@@ -107,24 +107,20 @@ class Assignment(msgspec.Struct, eq=False):
         """The machine's input for a worker that ended without an answer, or never began."""
         match self.kind:
             case "model":
-                return ModelFailed(self.turn, _broken(why))
+                error = StreamError("adapter_error", message=f"the model call ended early: {why}", cause=why)
+                return ModelFailed(self.turn, error)
             case "tool":
                 return ToolCrashed(self.call_id, why, self.turn, begun)
-            case "parse":
-                return AnswerParsed(self.turn, error=_unanswered(_READS, f", its process ended: {why}", why))
             case _:
-                return HaltAnswered(self.turn, _unanswered("halt_when", f", its process ended: {why}", why))
+                return self._unanswered(f", its process ended: {why}", why)
 
     def timed_out(self) -> Input:
         """The machine's input for a worker, other than a model's, that took too long."""
-        within = f" within {self.timeout:g} s; tool_timeout allows more, in seconds"
-        match self.kind:
-            case "tool":
-                return ToolTimedOut(self.call_id, self.turn)
-            case "parse":
-                return AnswerParsed(self.turn, error=_unanswered(_READS, within, "timeout"))
-            case _:
-                return HaltAnswered(self.turn, _unanswered("halt_when", within, "timeout"))
+        if self.kind == "tool":
+            return ToolTimedOut(self.call_id, self.turn)
+        return self._unanswered(
+            f" within {self.timeout:g} s; tool_timeout allows more, in seconds", "timeout"
+        )
 
     def returned(self, answer: Any) -> Input:
         """The machine's input for this worker's answer; a model's was told before, in its events."""
@@ -137,6 +133,13 @@ class Assignment(msgspec.Struct, eq=False):
                 return AnswerParsed(self.turn, *answer)
             case _:
                 return HaltAnswered(self.turn, answer)
+
+    def _unanswered(self, how: str, cause: str) -> Input:
+        what = "the code of response_model" if self.kind == "parse" else "halt_when"
+        error = StreamError("unknown", message=f"{what} did not answer{how}", cause=cause)
+        if self.kind == "parse":
+            return AnswerParsed(self.turn, error=error)
+        return HaltAnswered(self.turn, error)
 
     def _taken(self, count: int) -> None:
         if self.window is not None and self.window.take(count) and self.ref is not None:
@@ -208,14 +211,3 @@ class _WithModel(Patience):
         phase = "idle" if silent else "total"
         error = AdapterError("timeout", provider=self._name, message=text, metadata={"phase": phase})
         return ModelFailed(turn, error)
-
-
-_READS = "the code of response_model"
-
-
-def _unanswered(what: str, how: str, cause: str) -> StreamError:
-    return StreamError("unknown", message=f"{what} did not answer{how}", cause=cause)
-
-
-def _broken(why: str) -> StreamError:
-    return StreamError("adapter_error", message=f"the model call ended early: {why}", cause=why)
