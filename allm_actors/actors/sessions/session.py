@@ -11,6 +11,7 @@ Source: gen_server for the shape; the statuses and transitions are `execution.se
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -35,7 +36,8 @@ from allm_actors.actors.protocol import (
     WorkerReady,
 )
 from allm_actors.actors.store.actor import Delete, Load, Release
-from allm_actors.actors.turns.crew import Crew
+from allm_actors.actors.turns.alarms import Alarms
+from allm_actors.actors.turns.crew import Crew, alarms_for
 from allm_actors.actors.turns.ending import ending, unstored
 from allm_actors.actors.turns.run import TurnRun
 from allm_actors.actors.turns.spec import Begin, TurnSpec
@@ -56,6 +58,7 @@ from supervisors import (
     IGNORE,
     NO_REPLY,
     NORMAL,
+    SHUTDOWN,
     From,
     Process,
 )
@@ -67,7 +70,7 @@ from .setup import OpenTurns, SessionSetup
 
 __all__ = ["SessionActor"]
 
-_IDLE = 0  # the token of the idle timeout; workers' tokens count from 1
+_IDLE = 0  # the token of the idle timeout
 
 
 class Loaded(Signal):
@@ -90,12 +93,13 @@ class SessionActor(Process):
     def __init__(self, setup: SessionSetup) -> None:
         super().__init__()
         self._setup = setup
-        self._crew = Crew(setup.ports, self.ref)
+        self._tokens = count(1)  # of the jobs of all its turns: what comes of an earlier one is stale
+        self._idle: Alarms | None = None  # for the idle timeout, if there is one
         self._ledger = Ledger(setup.cell, setup.ports, self.ref)
         self._changes = Changes(self._ledger)
         self._run: TurnRun | None = None
         self._beginning = False  # the running turn's message is being stored, and may be rolled back
-        self._queue: list[TurnSpec] = []
+        self._queue: tuple[TurnSpec, ...] = ()
         self._outlets: OpenTurns | None = None
         self._closing: object = None
         self._forgetting: From | None = None
@@ -170,10 +174,9 @@ class SessionActor(Process):
         self._closing = reason
         for spec in self._queue:
             self._end(spec, reason)
-        self._queue = []
-        self._crew.alarms.call_off(_IDLE)
+        self._queue = ()
+        self._in_use()
         if self._run is None:
-            self._crew.alarms.rest()
             self._leave()
         else:
             self._run.cancel("interrupted")
@@ -204,7 +207,7 @@ class SessionActor(Process):
 
     # Messages.
 
-    def on_receive(self, message: Any) -> Any:
+    def on_receive(self, message: Any) -> Any:  # noqa: C901 - one row for each message
         """Handle requests of handles and reports of workers. Stale reports, of a turn that is over, are ignored."""
         run = self._run
         match message:
@@ -219,8 +222,10 @@ class SessionActor(Process):
             case Demand() if run is not None:
                 self._hurry(run)
                 run.demand()
-            case WorkerReady(token, ref):
-                self._crew.ready(token, ref)
+            case WorkerReady(token, ref) if run is not None:
+                run.crew.ready(token, ref)
+            case WorkerReady(ref=ref):
+                self._setup.ports.dismiss(ref, SHUTDOWN)
             case ModelRefused(token, error) if run is not None:
                 run.model_refused(token, error)
             case AlarmRang():
@@ -236,11 +241,11 @@ class SessionActor(Process):
         return None
 
     def _rang(self, run: TurnRun | None) -> None:
-        for token in self._crew.alarms.over():
-            if run is not None:
+        if run is not None:
+            for token in run.crew.alarms.over():
                 run.expired(token)
-            elif token == _IDLE and not self._changes.under_way and self._closing is None:
-                self._doze()
+        elif self._idle is not None and self._idle.over() and not self._changes.under_way:
+            self._doze()
 
     def _asked_for(self, message: Any) -> Any:
         if self._closing is not None:
@@ -254,21 +259,21 @@ class SessionActor(Process):
             case SubmitToolResults():
                 return self._submit(self._asker("submit_tool_results"), message)
             case Recover():
-                self._crew.alarms.call_off(_IDLE)
+                self._in_use()
                 return self._changes.recover(self._asker("recover"))
             case ReplaceMessages(messages):
                 asked = self._asker("replace_messages")
                 message.begun = True
                 answer = self._changes.replace_messages(asked, messages)
                 self._prompt_kept = True  # whatever the prompt is now, it is meant
-                self._crew.alarms.call_off(_IDLE)
+                self._in_use()
                 return answer
             case Fork() if self._beginning:
                 self.stash()
             case Fork(id):
                 message.begun = True
                 answer = self._changes.fork(self._asker(), id, lambda: self._run is not None)
-                self._crew.alarms.call_off(_IDLE)
+                self._in_use()
                 return answer
             case Forget():
                 self._forgetting = self._asker()
@@ -286,7 +291,7 @@ class SessionActor(Process):
             message.begun = False  # nothing was done: the request may go to our successor
             self._changes.doubt(refusal, asked.fail)
             return NO_REPLY
-        self._crew.alarms.call_off(_IDLE)
+        self._in_use()
         return answer
 
     # Turns.
@@ -308,7 +313,7 @@ class SessionActor(Process):
             )
             spec.channel.end(error=SessionBusy("queue_full", message=text))
         else:
-            self._queue.append(spec)
+            self._queue += (spec,)
             self._accept(spec)
             if self._run is not None and spec.when_busy == "interrupt":
                 self._run.cancel("cancelled")
@@ -338,7 +343,8 @@ class SessionActor(Process):
                 session = sessions.begin(instructed, spec.operation, spec.messages)
                 if not are_whole(list(spec.messages)):
                     check_thread(spec, session.thread, earlier)
-            run = TurnRun(self, self._crew, spec, session.thread, earlier)
+            crew = Crew(self._setup.ports, self.ref, self._tokens)
+            run = TurnRun(self, crew, spec, session.thread, earlier)
         except (SessionError, SessionStatusError) as refusal:
             self._owe(spec)
             self._changes.doubt(refusal, lambda error: self._refuse(spec, error))
@@ -348,7 +354,7 @@ class SessionActor(Process):
             return False
         self._run = run
         self._setup.cell.inside.turn = spec.id
-        self._crew.alarms.call_off(_IDLE)
+        self._in_use()
         self._owe(spec)
         if spec.operation is None:
             self._accept(spec)
@@ -420,14 +426,14 @@ class SessionActor(Process):
         # Runs however we died, because a kill skips `terminate`. The thread is then the killer's.
         if self._run is not None:
             self._run.abandon()
-        self._crew.alarms.rest()
 
     def _cancel(self, turn_id: str | None) -> None:
         if self._run is not None and turn_id in (None, self._run.spec.id):
             self._run.cancel("cancelled")
             return
-        for spec in [each for each in self._queue if each.id == turn_id]:
-            self._queue.remove(spec)
+        cancelled = [spec for spec in self._queue if spec.id == turn_id]
+        self._queue = tuple(spec for spec in self._queue if spec.id != turn_id)
+        for spec in cancelled:
             self._end(spec, None)
 
     def _end(self, spec: TurnSpec, reason: object) -> None:
@@ -463,10 +469,12 @@ class SessionActor(Process):
             elif not self._queue:
                 self._rest()
                 return
-            elif self._start(self._queue.pop(0)):
-                if self._run is not None and any(spec.when_busy == "interrupt" for spec in self._queue):
-                    self._run.cancel("cancelled")  # a later turn came before this one could begin
-                return
+            else:
+                first, self._queue = self._queue[0], self._queue[1:]
+                if self._start(first):
+                    if self._run is not None and any(spec.when_busy == "interrupt" for spec in self._queue):
+                        self._run.cancel("cancelled")  # a later turn came before this one could begin
+                    return
 
     def _doze(self) -> None:
         """The idle timeout is over: exit, but only if the session is in the store, where its next user will find it."""
@@ -476,8 +484,18 @@ class SessionActor(Process):
 
     def _rest(self) -> None:
         # A refused request does not count as use: a timer that runs already is kept.
-        if self._setup.idle_timeout is not None and not self._crew.alarms.has(_IDLE):
-            self._crew.alarms.set(self._setup.idle_timeout, _IDLE)
+        timeout = self._setup.idle_timeout
+        if timeout is None:
+            return
+        if self._idle is None:
+            self._idle = alarms_for(self._setup.ports, self.ref)
+        if not self._idle.has(_IDLE):
+            self._idle.set(timeout, _IDLE)
+
+    def _in_use(self) -> None:
+        if self._idle is not None:
+            self._idle.call_off(_IDLE)
+            self._idle.rest()
 
     # For the turn that runs.
 
@@ -502,7 +520,6 @@ class SessionActor(Process):
         run = self._run
         assert run is not None
 
-        self._crew.alarms.rest()
         running = self._ledger.value
 
         def done(error: StoreError | None = None) -> None:

@@ -1,15 +1,17 @@
-"""The crew of a session, or of a call that is not chat: its workers, by the jobs that they do, and their deadlines.
+"""The crew of a turn, or of a call that is not chat: its workers, by the jobs that they do, and their deadlines.
 
 Rule of this file: nothing here knows what the jobs are. A process does one job at a time, so that a crash affects only
 that job. A process is started, by the host's supervisors, when none of its class is idle, and ends with the turn: a
 turn starts only as many as ever ran at the same time. Workers and deadlines report to their actor by message.
 
-Thread: the actor's. `let_all_go` and `alarms.rest` may also be called on its killer's.
+Thread: the actor's. `let_all_go` may also be called on its killer's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -30,28 +32,25 @@ from supervisors import SHUTDOWN, Process, ProcessRef
 from .alarms import Alarms
 from .assignment import Assignment, WorkerSlot
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "alarms_for"]
 
 
 class Crew:
-    """The workers of one actor. `ref` is that actor, to whom they report; `assigned` has what they do, by the tokens of
-    their jobs, and `alarms` their deadlines.
+    """The workers of one turn. `ref` is its actor, to whom they report; `assigned` has what they do, by the tokens of
+    their jobs, and `alarms` their deadlines. The `tokens` are those that no job of this actor has had.
     """
 
     __slots__ = ("_idle", "_tokens", "alarms", "assigned", "ports", "ref")
 
-    def __init__(self, ports: Ports, ref: ProcessRef[Any]) -> None:
-        self.ports, self.ref = ports, ref
-        # Timers of the system's, not the actor's: they can be cancelled even after the actor was killed.
-        self.alarms = Alarms(ports.system.timers, partial(_ring, ref, ports.watch))
+    def __init__(self, ports: Ports, ref: ProcessRef[Any], tokens: Iterator[int] | None = None) -> None:
+        self.ports, self.ref, self._tokens = ports, ref, tokens or count(1)
+        self.alarms = alarms_for(ports, ref)
         self.assigned: dict[int, Assignment] = {}
         self._idle: dict[type[Process], list[WorkerSlot]] = {}
-        self._tokens = 0
 
     def next_token(self) -> int:
-        """A number that no job of this actor has had; the first is 1."""
-        self._tokens += 1
-        return self._tokens
+        """A number that no job of this actor has had."""
+        return next(self._tokens)
 
     def employ(self, assignment: Assignment, job: ModelJob | ToolJob) -> None:
         """Give the job to an idle worker, or to a new one. Its token may change."""
@@ -134,6 +133,7 @@ class Crew:
             if slot.ref is not None:
                 self.dismiss(slot.ref, ANSWERED)
         self._idle = {}
+        self.alarms.rest()
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """Stop a worker; its later messages are stale."""
@@ -152,6 +152,12 @@ class Crew:
         slot = assignment.slot = idle[-1]
         idle.pop()
         return slot
+
+
+def alarms_for(ports: Ports, ref: ProcessRef[Any]) -> Alarms:
+    """Deadlines of which that actor hears by `AlarmRang`."""
+    # Timers of the system's, not the actor's: they can be cancelled even after the actor was killed.
+    return Alarms(ports.system.timers, partial(_ring, ref, ports.watch))
 
 
 def _ring(ref: ProcessRef[Any], watch: LoopWatch) -> None:

@@ -84,7 +84,6 @@ class TurnRun:
     __slots__ = (
         "_acting",
         "_asked",
-        "_crew",
         "_earlier",
         "_last",
         "_opened",
@@ -93,6 +92,7 @@ class TurnRun:
         "_spans",
         "_terminal",
         "_waiting",
+        "crew",
         "spec",
         "state",
         "todo",
@@ -102,7 +102,7 @@ class TurnRun:
         self, owner: Owner, crew: Crew, spec: TurnSpec, thread: Thread, earlier: Sequence[Message]
     ) -> None:
         self._earlier = earlier
-        self._owner, self._crew, self.spec = owner, crew, spec
+        self._owner, self.crew, self.spec = owner, crew, spec
         self._asked: Assignment | None = None  # the last model call
         self._last: tuple[Event, ...] = ()
         self._terminal = ChatCompleted if spec.options.kind == "chat" else StepCompleted
@@ -118,12 +118,12 @@ class TurnRun:
     def model(self) -> Assignment | None:
         """The running model call, or None. Thread: any."""
         asked = self._asked
-        return asked if asked is not None and asked.token in self._crew.assigned else None
+        return asked if asked is not None and asked.token in self.crew.assigned else None
 
     @property
     def tools(self) -> int:
         """How many tools and user functions run for it. Thread: any."""
-        return max(0, len(self._crew.assigned) - (self.model is not None))
+        return max(0, len(self.crew.assigned) - (self.model is not None))
 
     # Called by the session actor.
 
@@ -164,7 +164,7 @@ class TurnRun:
 
     def batch(self, message: ModelBatch) -> None:
         """The events of one network read have come."""
-        worker = self._crew.assigned.get(message.token)
+        worker = self.crew.assigned.get(message.token)
         if worker is None:
             return
         patience = worker.patience
@@ -174,20 +174,20 @@ class TurnRun:
             self._feed(ModelEvents(worker.turn, message.events))
         if message.last:
             self.returned(message.token, None)
-        elif message.token in self._crew.assigned:  # else these events have ended the call
+        elif message.token in self.crew.assigned:  # else these events have ended the call
             worker.published(self.spec.channel)
             if patience is not None and not worker.owed:
                 patience.begin()
 
     def model_refused(self, token: int, error: Exception) -> None:
         """The adapter refused the call before its first event."""
-        worker = self._crew.forget(token)
+        worker = self.crew.forget(token)
         if worker is not None:
             self._feed(ModelFailed(worker.turn, _as_error(error), preflight=True))
 
     def handled(self, token: int, error: Any) -> None:
         """A tool's handler has ended: the user's policy and encoder get the same time again."""
-        worker = self._crew.assigned.get(token)
+        worker = self.crew.assigned.get(token)
         if worker is not None:
             worker.claim = None
             self._set_alarm(worker)
@@ -195,14 +195,14 @@ class TurnRun:
 
     def returned(self, token: int, outcome: Any) -> None:
         """A tool, or a function of the user's, has answered; or a model has sent all its events."""
-        worker = self._crew.forget(token)
+        worker = self.crew.forget(token)
         if worker is not None:
-            self._crew.free(worker)
+            self.crew.free(worker)
             self._feed(worker.returned(outcome))
 
     def expired(self, token: int) -> None:
         """A deadline has passed: of a tool, a user function or a model; a model's silence has the negative token."""
-        worker = self._crew.assigned.get(abs(token))
+        worker = self.crew.assigned.get(abs(token))
         if worker is None:
             return
         if worker.patience is not None:
@@ -216,12 +216,12 @@ class TurnRun:
             return
         if self._spans is not None:
             self._spans.lost(worker.call_id, worker.turn, "timeout")
-        self._crew.drop(abs(token))
+        self.crew.drop(abs(token))
         self._feed(news)
 
     def died(self, token: int, why: str, *, begun: bool = True) -> None:
         """A worker ended without an answer, or could not be started."""
-        worker = self._crew.forget(token)
+        worker = self.crew.forget(token)
         if worker is not None:
             if self._spans is not None:
                 self._spans.lost(worker.call_id, worker.turn, why)
@@ -234,7 +234,7 @@ class TurnRun:
     def abandon(self, why: object = "the session that ran this turn ended", kind: str = "exit") -> None:
         """Dismiss every worker without telling the machine. `why` and `kind` go to telemetry."""
         self._close_opened()
-        self._crew.let_all_go()
+        self.crew.let_all_go()
         if self._spans is not None:
             self._spans.broken(why, kind)
 
@@ -291,15 +291,15 @@ class TurnRun:
     def _cancel_model(self, _effect: CancelModel) -> None:
         worker = self.model
         if worker is not None:
-            self._crew.drop(worker.token)
+            self.crew.drop(worker.token)
 
     def _cancel_tool(self, effect: CancelTool) -> None:
-        for token, worker in list(self._crew.assigned.items()):
+        for token, worker in list(self.crew.assigned.items()):
             if worker.call_id == effect.call_id and worker.turn == effect.turn:
-                self._crew.drop(token)
+                self.crew.drop(token)
 
     def _finish(self, effect: Finish) -> None:
-        self._crew.let_all_go()
+        self.crew.let_all_go()
         result, channel = effect.result, self.spec.channel
         if isinstance(result, Refused):
             refusal = with_way_out(result.error, to_send(self.state.thread.messages), self._earlier)
@@ -323,27 +323,27 @@ class TurnRun:
         self.spec.channel.drafting(effect.purpose == "draft")
         turn, adapter, opened, self._opened = effect.turn, self.spec.adapter, self._opened, None
         try:
-            request, call = self.spec.model_calls.call(adapter, effect, self._crew.ports.transport)
+            request, call = self.spec.model_calls.call(adapter, effect, self.crew.ports.transport)
         except (AllmError, TypeError, ValueError) as error:
             close(opened)
             self._feed(ModelFailed(turn, _as_error(error), preflight=True))
             return
         window = Window(MODEL_LEAD)
         job = ModelJob(
-            token=self._crew.next_token(),
-            session=self._crew.ref,
+            token=self.crew.next_token(),
+            session=self.crew.ref,
             adapter=adapter,
             request=request,
             call=call,
             window=window,
             opened=opened,
-            loop=self._crew.ports.io_loop(),
+            loop=self.crew.ports.io_loop(),
             context=self.spec.context,
             stays=True,
         )
         worker = self._asked = Assignment("model", turn, window=window)
-        self._crew.employ(worker, job)
-        worker.patience = patience_with(adapter, call, worker.token, self._crew.alarms)
+        self.crew.employ(worker, job)
+        worker.patience = patience_with(adapter, call, worker.token, self.crew.alarms)
 
     def _close_opened(self) -> None:
         opened, self._opened = self._opened, None
@@ -352,30 +352,30 @@ class TurnRun:
     def _run_tool(self, effect: RunTool) -> None:
         call, turn = effect.call, effect.turn
         span = None if self._spans is None else self._spans.tool(call, effect.tool, turn)
-        job = tool_job(self.spec, self._crew, call, effect.tool, effect.request_id, span)
+        job = tool_job(self.spec, self.crew, call, effect.tool, effect.request_id, span)
         self._hire("tool", turn, job, effect.timeout)
 
     def _settle_error(self, effect: SettleError) -> None:
-        job = settle_job(self.spec, self._crew, effect.call, effect.error)
+        job = settle_job(self.spec, self.crew, effect.call, effect.error)
         self._hire("tool", effect.turn, job, effect.timeout)
 
     def _ask_halt(self, effect: AskHalt) -> None:
-        job = halt_job(self.spec, self._crew, effect.step_result)
+        job = halt_job(self.spec, self.crew, effect.step_result)
         self._hire("halt", effect.turn, job, self.spec.options.tool_timeout)
 
     def _parse_answer(self, effect: ParseAnswer) -> None:
-        job = parse_job(self.spec, self._crew, effect.text)
+        job = parse_job(self.spec, self.crew, effect.text)
         self._hire("parse", effect.turn, job, self.spec.options.tool_timeout)
 
     def _hire(self, kind: str, turn: int, job: ToolJob, timeout: float | None) -> None:
         worker = Assignment(kind, turn, job.call_id, timeout=timeout, cancel=job.cancel, claim=job.claim)
-        self._crew.employ(worker, job)
+        self.crew.employ(worker, job)
         self._set_alarm(worker)
 
     def _set_alarm(self, worker: Assignment) -> None:
         timeout = worker.timeout
         if timeout is not None and timeout != math.inf:
-            self._crew.alarms.set(timeout, worker.token)
+            self.crew.alarms.set(timeout, worker.token)
 
     _performers: ClassVar[dict[type, Callable[[TurnRun, Any], None]]] = {
         Emit: _emit,
