@@ -16,7 +16,6 @@ from allm_actors.engine.secret import AdapterFailed
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.tool_errors import describe
 from supervisors import NOPROC, SHUTDOWN, Crash, Future, Process, ProcessDown, ProcessRef, Reason, System
-from supervisors import exit as exit_process
 
 from .log import log
 from .protocol import ANSWERED, CallJob, ModelJob, ToolJob
@@ -168,7 +167,7 @@ class Ports:
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """Stop a worker; one whose handler has not ended after the worker's `shutdown` seconds is killed."""
-        exit_process(worker, reason)
+        worker.terminate(reason)
         if reason is ANSWERED or not worker.is_alive():
             return
         timers, patience = self.system.timers, worker.actor_class.shutdown

@@ -318,22 +318,26 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 def _close(loop: asyncio.AbstractEventLoop) -> None:
     # As asyncio.run does it: cancel what is left, let it clean up, close. What does not end keeps its loop and thread.
     tasks = asyncio.all_tasks(loop)
-    for task in tasks:
+    cleaning = {task for task in tasks if task.cancelling()}  # cancelled again at once, it would be cut off
+    for task in tasks - cleaning:
         task.cancel()
-    if tasks:
-        loop.run_until_complete(_last(tasks))
+    loop.run_until_complete(_last(tasks, cleaning))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
 
 
-async def _last(tasks: set[asyncio.Task[Any]]) -> None:
-    ended = asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.wait([ended], timeout=_FAREWELL)
-    for task in tasks:
-        if not task.done():
-            log.error("an event loop cannot end: %r goes on after it was cancelled", task.get_coro())
-    await ended
+async def _last(tasks: set[asyncio.Task[Any]], cleaning: set[asyncio.Task[Any]]) -> None:
+    left = await _left_of(tasks)
+    for task in left & cleaning:
+        task.cancel()  # it has had its time, and may have overlooked the first one
+    for task in left - cleaning | await _left_of(left & cleaning):
+        log.error("an event loop cannot end: %r goes on after it was cancelled", task.get_coro())
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _left_of(tasks: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    return (await asyncio.wait(tasks, timeout=_FAREWELL))[1] if tasks else set()
 
 
 def _thread(ident: int | None) -> threading.Thread:

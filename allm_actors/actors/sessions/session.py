@@ -523,6 +523,10 @@ class SessionActor(Process):
         running = self._ledger.value
 
         def done(error: StoreError | None = None) -> None:
+            # The turn is over when its coroutines are: until then they may hold what the next one needs.
+            run.crew.when_gone(lambda: end(error))
+
+        def end(error: StoreError | None) -> None:
             self._over(run)
             if error is not None and result is not None:
                 final = unstored(result, (), error)[0]

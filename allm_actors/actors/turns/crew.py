@@ -9,7 +9,7 @@ Thread: the actor's. `let_all_go` may also be called on its killer's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from typing import Any
@@ -27,6 +27,7 @@ from allm_actors.actors.protocol import (
     WorkerReady,
 )
 from allm_actors.actors.workers.cancellation import LoopWatch
+from allm_actors.actors.workers.tools import AsyncToolActor
 from supervisors import SHUTDOWN, Process, ProcessRef
 
 from .alarms import Alarms
@@ -40,13 +41,15 @@ class Crew:
     their jobs, and `alarms` their deadlines. The `tokens` are those that no job of this actor has had.
     """
 
-    __slots__ = ("_idle", "_tokens", "alarms", "assigned", "ports", "ref")
+    __slots__ = ("_idle", "_leaving", "_then", "_tokens", "alarms", "assigned", "ports", "ref")
 
     def __init__(self, ports: Ports, ref: ProcessRef[Any], tokens: Iterator[int] | None = None) -> None:
         self.ports, self.ref, self._tokens = ports, ref, tokens or count(1)
         self.alarms = alarms_for(ports, ref)
         self.assigned: dict[int, Assignment] = {}
         self._idle: dict[type[Process], list[WorkerSlot]] = {}
+        self._leaving: set[int] = set()  # the jobs of dismissed coroutines, which may be cleaning up
+        self._then: Callable[[], object] | None = None
 
     def next_token(self) -> int:
         """A number that no job of this actor has had."""
@@ -113,7 +116,7 @@ class Crew:
         """Nobody wants that job any more: dismiss its worker.
 
         Never a kill: it cannot stop a handler that blocks, only disown it. The handler is asked to stop, and its
-        process ends when it returns; a coroutine ends now.
+        process ends when it has.
         """
         assignment = self.assigned.get(token)
         if assignment is None:
@@ -122,8 +125,24 @@ class Crew:
         if assignment.cancel is not None:
             assignment.cancel()
         if assignment.ref is not None:
+            if issubclass(assignment.ref.actor_class, AsyncToolActor) and assignment.ref.is_alive():
+                self._leaving.add(token)
             self.dismiss(assignment.ref, SHUTDOWN)
         self.forget(token)
+
+    def gone(self, token: int) -> None:
+        """The worker with that job has ended."""
+        self._leaving.discard(token)
+        if not self._leaving and self._then is not None:
+            then, self._then = self._then, None
+            then()
+
+    def when_gone(self, then: Callable[[], object]) -> None:
+        """Call this once no dismissed coroutine cleans up any more: now, or at most a second from now."""
+        if self._leaving:
+            self._then = then
+        else:
+            then()
 
     def let_all_go(self) -> None:
         """The turn is over: dismiss every worker, those of open jobs (such as a `halt_when`) and the idle ones."""

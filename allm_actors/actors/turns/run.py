@@ -230,6 +230,7 @@ class TurnRun:
                 # again.
                 self._feed(HandlerEnded(worker.call_id, None, worker.turn))
             self._feed(worker.died(why, begun=begun))
+        self.crew.gone(token)
 
     def abandon(self, why: object = "the session that ran this turn ended", kind: str = "exit") -> None:
         """Dismiss every worker without telling the machine. `why` and `kind` go to telemetry."""

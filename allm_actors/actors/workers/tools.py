@@ -106,11 +106,14 @@ class AsyncToolActor(Worker):
     """
 
     dispatcher = "io"
+    drain_on_shutdown = True
 
     def __init__(self, job: ToolJob) -> None:
         super().__init__(job)
         self._task: asyncio.Task[Any] | None = None
         self._ident: int | None = None
+        self._cancelled = False
+        self._ending: object = None  # the reason, while it waits for the coroutine to clean up
         self.continue_(job)
 
     def begin(self, job: ToolJob) -> None:
@@ -124,6 +127,9 @@ class AsyncToolActor(Worker):
         match message:
             case _Ended(job=job, outcome=outcome, error=error):
                 self._task = None
+                if self._ending is not None:
+                    self.finish(self._ending)
+                    return
                 if isinstance(error, asyncio.CancelledError):
                     self.finish(SHUTDOWN)  # its loop ends, or whoever has cancelled it knows why
                     return
@@ -133,12 +139,25 @@ class AsyncToolActor(Worker):
             case _:
                 super().on_receive(message)
 
+    def handle_shutdown(self, reason: Any) -> None:
+        """Cancel the coroutine, and end when it has: what it does then, such as a rollback, belongs to its work.
+
+        Whoever shuts this process down kills it if that takes too long.
+        """
+        self._ending = reason  # before the look: a coroutine that ends from now on tells us
+        task = self._task
+        if task is None or task.done():
+            self.finish(reason)
+        else:
+            self.cancel()
+
     def cancel(self) -> None:
-        """Stop the coroutine."""
+        """Stop the coroutine. Only once: a second time would cut off what it does about the first."""
         super().cancel()
         job = self._job
-        if job is None or job.loop is None:
+        if job is None or job.loop is None or self._cancelled:
             return
+        self._cancelled = True
         farewell = Cancellation(self.system, self.label(), lambda: self._task, self._ident)
         if call_on(job.loop, farewell.say):
             farewell.look_later()
@@ -157,7 +176,7 @@ class AsyncToolActor(Worker):
     def _done(self, job: ToolJob, task: asyncio.Task[Any]) -> None:
         cancelled = task.cancelled()
         error = asyncio.CancelledError() if cancelled else task.exception()
-        if error is None and self.stays:
+        if error is None and self.stays and self._ending is None:
             # Sent from here, not from a message handler: this worker is idle before its session can give it a new job.
             self._job = self._task = None
             if job.session.is_alive() and job.session.send(ToolDone(job.token, task.result())):

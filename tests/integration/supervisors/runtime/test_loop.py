@@ -106,5 +106,37 @@ def test_a_coroutine_that_goes_on_is_told_of_and_keeps_its_loop_until_it_ends(
     until(dispatcher.loop.is_closed)
 
 
+def test_what_was_cancelled_before_the_end_is_not_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    dispatcher, trace = LoopDispatcher(), list[str]()
+
+    async def transaction() -> None:
+        try:
+            await asyncio.sleep(1e6)
+        finally:
+            await asyncio.sleep(0.05)
+            trace.append("rolled back")
+
+    async def overlooks_one() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1e6)
+        try:
+            await asyncio.sleep(1e6)
+        finally:
+            trace.append("cancelled again")
+
+    async def begin() -> None:
+        tasks = [asyncio.create_task(each()) for each in (transaction, overlooks_one)]
+        await asyncio.sleep(0)  # both have begun
+        for task in tasks:
+            task.cancel()
+
+    with System() as system:
+        system.register_dispatcher("one", dispatcher)
+        asyncio.run_coroutine_threadsafe(begin(), dispatcher.loop).result(SOON)
+    until(dispatcher.loop.is_closed)
+    assert trace == ["rolled back", "cancelled again"]
+    assert "cannot end" not in caplog.text
+
+
 def threads_of_loops() -> set[threading.Thread]:
     return {each for each in threading.enumerate() if each.name == "supervisors-loop"}
