@@ -1,7 +1,9 @@
 """One answer while it arrives: what every dialect collects of it, and the events that report it.
 
 Rule of this file: total, and the same for every wire format. An answer ends once, with `complete` or with
-`fail`, and no events follow. A tool call is complete only when the answer is.
+`fail`, and no events follow. A tool call is complete only when the answer is. The ids of one conversation's calls
+are unique: providers number theirs anew in each answer, or give none, and an approval, a late result and an
+idempotency key go by the id alone.
 
     say(text)                    TextDelta
     begin_thinking()             RawChunk(("thinking_start", {"index": …})), once for each index
@@ -22,7 +24,7 @@ message, see `histories`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from allm_actors.data import (
@@ -45,7 +47,7 @@ from allm_actors.data import (
     read_arguments,
 )
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.histories import MADE_BY, MADE_OF, made_of
+from allm_actors.engine.dialects.histories import MADE_BY, MADE_OF, another_id, made_of
 
 __all__ = ["Answer", "PartialCall", "UsageFields", "provider_state"]
 
@@ -53,7 +55,7 @@ UsageFields = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class PartialCall:
-    """A tool call while it arrives. `wire_id` is the id the wire used; `id` is ours, unique in the answer."""
+    """A tool call while it arrives. `wire_id` is the id the wire used; `id` is ours, unique in the conversation."""
 
     __slots__ = ("fragments", "id", "metadata", "name", "started", "wire_id")
 
@@ -66,6 +68,11 @@ class PartialCall:
         self.started = False
 
     @property
+    def new_id(self) -> str | None:
+        """Our id, if the wire used another: what goes back to the provider has to be changed to it."""
+        return self.id if self.id != self.wire_id else None
+
+    @property
     def is_whole(self) -> bool:
         """Whether its arguments so far are a complete JSON object."""
         raw = "".join(self.fragments)
@@ -74,15 +81,16 @@ class PartialCall:
 
 class Answer:
     """What has arrived of one answer. `usage_fields` turns the wire's usage into the fields of a `Usage`;
-    None, and an empty `extra`, is what the wire does not say.
+    None, and an empty `extra`, is what the wire does not say. `conversation` is what came before the answer.
     """
 
     __slots__ = (
-        "_by_id",
         "_row",
+        "_taken",
         "_thinking",
         "_usage_fields",
         "calls",
+        "conversation",
         "counted",
         "done",
         "id",
@@ -100,7 +108,8 @@ class Answer:
         self._row = row
         self._usage_fields = usage_fields
         self._thinking: list[int] = []
-        self._by_id: dict[str, PartialCall] = {}
+        self._taken: set[str] | None = None  # looked up for the first call: most answers have none
+        self.conversation: Iterable[Message] = ()
         self.id: str | None = None
         self.model: str | None = None
         self.text: list[str] = []
@@ -149,7 +158,7 @@ class Answer:
         """Give a call its id and name, as far as the wire has sent them; the first value of each stays."""
         if call.id is None and id:
             call.wire_id = id
-            call.id = self._unique(id, call)
+            call.id = self._unique(id)
         if call.name is None and name:
             call.name = name
         if not call.started and call.id is not None and call.name is not None:
@@ -258,12 +267,14 @@ class Answer:
         fields = self._usage_fields(self.usage) if self.usage else {}
         return {name: value for name, value in fields.items() if value is not None and value != {}}
 
-    def _unique(self, call_id: str, call: PartialCall) -> str:
-        """The id, with a number appended if another call of this answer has it already."""
+    def _unique(self, call_id: str) -> str:
+        """The id, with a number appended if the conversation, or this answer, has it already."""
+        if self._taken is None:
+            self._taken = set(_ids_in(self.conversation))
         unique, number = call_id, len(self.calls)
-        while unique in self._by_id:
-            unique, number = f"{call_id}_{number}", number + 1
-        self._by_id[unique] = call
+        while unique in self._taken:
+            unique, number = another_id(call_id, number, self._row), number + 1
+        self._taken.add(unique)
         return unique
 
     def _start(self, call: PartialCall, call_id: str, name: str, events: list[Event]) -> None:
@@ -276,7 +287,7 @@ class Answer:
     def _completed(self, at: int, call: PartialCall, events: list[Event], *, cut_off: bool) -> ToolCall:
         name = call.name or ""
         if call.id is None:
-            call.id = self._unique(f"call_{self.id or 'unnamed'}_{at}", call)
+            call.id = self._unique(f"call_{self.id or 'unnamed'}_{at}")
         if not call.started:
             self._start(call, call.id, name, events)
         raw = "".join(call.fragments)
@@ -284,6 +295,13 @@ class Answer:
         metadata = {**call.metadata, **problem}
         events.append(ToolCallCompleted(call.id, name, arguments, raw, metadata))
         return ToolCall(id=call.id, name=name, arguments=arguments, raw_arguments=raw, metadata=metadata)
+
+
+def _ids_in(conversation: Iterable[Message]) -> Iterable[str]:
+    for message in conversation:
+        yield from (call.id for call in message.tool_calls)
+        if message.tool_call_id is not None:
+            yield message.tool_call_id
 
 
 def provider_state(message: Message, dialect: str) -> Any:

@@ -7,13 +7,13 @@ come in, how an answer ends, how an error response is read) is the same for all.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Protocol, TypeGuard, TypeVar
 
 import msgspec
 
-from allm_actors.data import AdapterError, Event, Request
+from allm_actors.data import AdapterError, Event, Message, Request
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import Answer, UsageFields
 from allm_actors.engine.dialects.failures import http_error
@@ -65,6 +65,10 @@ class AnswerDecoder(ABC, Generic[T]):
     def done(self) -> bool:
         """Whether nothing more can come of this response."""
         return self._answer.done
+
+    def follow(self, conversation: Iterable[Message]) -> None:
+        """Give the calls ids that none of this conversation has. To be called before anything is fed."""
+        self._answer.conversation = conversation
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes."""
@@ -180,9 +184,19 @@ class ChatDialect:
     decode_error: Callable[[HttpAnswer, Provider], AdapterError] = http_error
     decoder_for: Callable[[Request], Callable[[Provider], AnswerDecoder[Any]]] | None = None
 
-    def answering(self, request: Request) -> ChatDialect:
-        """This dialect, whose decoder is for answers to this request."""
-        return self if self.decoder_for is None else replace(self, decoder=self.decoder_for(request))
+    def answering(self, request: Request, conversation: Iterable[Message]) -> ChatDialect:
+        """This dialect, whose decoder is for answers to this request, in this conversation.
+
+        Its messages are those of the caller: in the request, they may have been adapted to the provider.
+        """
+        made = self.decoder if self.decoder_for is None else self.decoder_for(request)
+
+        def decoder(row: Provider) -> AnswerDecoder[Any]:
+            one = made(row)
+            one.follow(conversation)
+            return one
+
+        return replace(self, decoder=decoder)
 
     def decode_body(self, body: bytes, row: Provider) -> list[Event]:
         """The events of an answer that came whole, without `MessageStarted`."""

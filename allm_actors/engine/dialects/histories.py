@@ -38,6 +38,7 @@ from allm_actors.engine.dialects.body import flat_text
 __all__ = [
     "MADE_BY",
     "MADE_OF",
+    "another_id",
     "began_without_thoughts",
     "fitted",
     "made_of",
@@ -54,6 +55,7 @@ _SORTED = msgspec.json.Encoder(order="sorted")
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 64
+_LONGEST_ID = 64
 _VENDOR = re.compile(r"(?:^|[./])(?:[a-z]{2,6}\.)?([a-z0-9]+)\.[a-z0-9]")
 _SIGNATURE = "thoughtSignature"
 
@@ -61,6 +63,16 @@ _SIGNATURE = "thoughtSignature"
 def made_of(text: str, calls: Iterable[ToolCall]) -> dict[str, Any]:
     """Digests that tell whether a message was edited: of its text, and of each call by its id."""
     return {"text": _digest(text), "calls": {call.id: _call_digest(call) for call in calls}}
+
+
+def another_id(id: str, number: int, row: Provider) -> str:
+    """An id for a call whose own `id` is taken: with the number appended, if the provider accepts that."""
+    end = f"_{number}"
+    other = id[: max(_LONGEST_ID, len(id)) - len(end)] + end
+    if row.quirks.call_ids is None:
+        return other
+    takes = re.compile(row.quirks.call_ids)
+    return _made_of_id(other, takes) if takes.fullmatch(id) and not takes.fullmatch(other) else other
 
 
 def fitted(request: Request, row: Provider) -> Request:

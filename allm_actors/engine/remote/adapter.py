@@ -124,14 +124,14 @@ class RemoteAdapter:
         refuse_unknown(self._row, call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
-        name = self._dialect_name(request, call.options.get("endpoint"))
+        name, conversation = self._dialect_name(request, call.options.get("endpoint")), request.messages
         dialect: ChatDialect = find_dialect(name)
         request = without_foreign_words(in_common_words(request), name)
         check_format(request, name, self._row)
         request = spelled_out(fitted(with_format_told(request, self._row), self._row))
         http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)
-        return dialect.answering(request), completed(http, self._row, call.options, key), key
+        return dialect.answering(request, conversation), completed(http, self._row, call.options, key), key
 
     def _dialect_name(self, request: Request, endpoint: str | None = None) -> str:
         return dialect_of(self._row, request.options.get("model", request.model), endpoint)

@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from allm_actors.data import (
     ErrorEvent,
+    Message,
     MessageCompleted,
     RawChunk,
+    Request,
     TextDelta,
+    ToolCall,
     ToolCallCompleted,
     ToolCallDelta,
     ToolCallStarted,
@@ -67,8 +70,9 @@ def framed(dialect, payload):
     return b"data: " + payload + b"\n\n"
 
 
-def decode(dialect, stream, places=()):
-    decoder = find_dialect(dialect).decoder(ROWS[dialect])
+def decode(dialect, stream, places=(), conversation=()):
+    known = find_dialect(dialect).answering(Request(messages=[]), conversation)
+    decoder = known.decoder(ROWS[dialect])
     cuts = sorted({min(place, len(stream)) for place in places} | {0, len(stream)})
     events = [event for a, b in itertools.pairwise(cuts) for event in decoder.feed(stream[a:b])]
     return events + decoder.end()
@@ -119,6 +123,34 @@ def test_any_chunking_gives_the_same_events(dialect, data):
     stream = sample(dialect)
     places = data.draw(st.lists(st.integers(0, len(stream)), max_size=12))
     assert decode(dialect, stream, places) == decode(dialect, stream)
+
+
+@every_dialect
+@given(data=st.data())
+def test_the_ids_of_one_conversations_calls_are_unique(dialect, data):
+    """A provider may number its calls anew in each answer, and the ids of another provider may be like its own."""
+    own = [call.id for call in decode(dialect, sample(dialect))[-1].message.tool_calls]
+    like = st.sampled_from(own) | st.builds("{}_{}".format, st.sampled_from(own), st.integers(0, 4)) | texts
+    calls = [
+        ToolCall(id=each, name="weather", arguments={}) for each in data.draw(st.lists(like, max_size=4))
+    ]
+    conversation = [Message(role="assistant", content="", metadata={"tool_calls": calls})]
+    late = data.draw(like)  # for a call that was removed
+    conversation.append(Message(role="tool", content="21", tool_call_id=late))
+    taken = {late, *(call.id for call in calls)}
+    for _ in range(3):
+        places = data.draw(st.lists(st.integers(0, len(sample(dialect))), max_size=4))
+        events = decode(dialect, sample(dialect), places, conversation)
+        assert_lawful(events)
+        message = events[-1].message
+        ids = [call.id for call in message.tool_calls]
+        assert ids == [event.id for event in events if isinstance(event, ToolCallStarted)]
+        assert len(set(ids)) == 2
+        assert taken.isdisjoint(ids)
+        assert all(id == before or before in taken for id, before in zip(ids, own, strict=True))
+        assert [(call.name, call.arguments) for call in message.tool_calls] == CITIES
+        conversation.append(message)
+        taken |= set(ids)
 
 
 @every_dialect

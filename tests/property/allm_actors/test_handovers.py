@@ -211,6 +211,24 @@ def test_the_next_provider_takes_what_the_last_one_left(maker, target):
         assert "Two cities…" in told or target == "openai_responses"
 
 
+@pytest.mark.parametrize("maker", sorted(ROWS))
+def test_calls_whose_ids_came_again_go_back_with_what_was_thought(maker):
+    """They are made of the state that the provider wants back, and not in its place."""
+    messages = [user("?")]
+    for _ in range(3):
+        message = decode(maker, sample(maker), conversation=messages)[-1].message
+        messages += [message, *answered(message, named=False)]
+    body = asked(maker, messages)
+    assert_taken(maker, body, own=True)
+    first = decode(maker, sample(maker))[-1].message
+    one = asked(maker, [messages[0], first, *answered(first, named=False)])
+    kinds, before = ([kind for _, kind, _ in blocks_of(maker, each)[1:]] for each in (body, one))
+    assert kinds == 3 * before
+    if maker not in ("ollama", "gemini"):  # which have no ids here
+        ids = [call.id for message in messages for call in message.tool_calls]
+        assert [value[0] for _, kind, value in blocks_of(maker, body) if kind == "call"] == ids
+
+
 @pairs
 @given(
     turns=st.lists(

@@ -134,6 +134,8 @@ class Block:
             wire["citations"] = [*(wire.get("citations") or ()), *self.citations]
         if self.fragments:
             wire["input"], _ = read_arguments("".join(self.fragments))
+        if self.call is not None and self.call.new_id is not None:
+            wire["id"] = self.call.new_id
         return wire
 
 

@@ -98,6 +98,8 @@ class Block:
                 arguments, _ = read_arguments("".join(self.fragments))
                 # The API sends this type but refuses it when it is sent back.
                 said = {k: v for k, v in self.wire.items() if (k, v) != ("type", "tool_use")}
+                if self.call is not None and self.call.new_id is not None:
+                    said["toolUseId"] = self.call.new_id
                 return {"toolUse": {**said, "input": arguments}}
             case "toolResult" if self.results:
                 return {"toolResult": {**self.wire, "content": self.results}}

@@ -181,6 +181,8 @@ class Decoder(EventDecoder[dict[str, Any]]):
             call.metadata[SYNTHETIC_ID] = True
             given = f"call_{self._answer.id or 'unnamed'}_{len(self._answer.calls) - 1}"
         self._answer.name(call, events, id=given, name=name)
+        if call.new_id is not None and SYNTHETIC_ID not in call.metadata:
+            part = {**part, "functionCall": {**wire, "id": call.new_id}}
         self._parts.append(Part(part))
         if wire.get("willContinue") is True:
             self._call, self._arguments = call, PartialArguments()

@@ -79,6 +79,11 @@ class Item:
         self.whole = False
         self.thought: tuple[str, int] | None = None  # the part of its thoughts that came last
 
+    def going_back(self) -> dict[str, Any]:
+        """The item as it is sent back: a call under our id."""
+        new = None if self.call is None else self.call.new_id
+        return self.wire if new is None else {**self.wire, "call_id": new}
+
 
 class Decoder(EventDecoder[Wire]):
     """One response's decoder."""
@@ -254,7 +259,7 @@ class Decoder(EventDecoder[Wire]):
             self._answer.complete(*_finish(status, response), events)
 
     def _keep_state(self) -> None:
-        output = [self._items[place].wire for place in sorted(self._items)]
+        output = [self._items[place].going_back() for place in sorted(self._items)]
         notes = [note for item in output for note in items.citations(item)] or self._notes
         if notes:
             self._answer.metadata["citations"] = notes

@@ -456,7 +456,7 @@ def test_a_users_tool_may_be_called_as_the_one_for_a_structure_would_be(wanted, 
         *others, ours = (tool["name"] for tool in sent(response_format=shown, **given)["tools"])
         assert others == own
         assert len(ours) <= 128
-        dialect = DIALECT.answering(Request(messages=[user("hi")], response_format=shown, **given))
+        dialect = DIALECT.answering(Request(messages=[user("hi")], response_format=shown, **given), [])
         for name in (*own, ours):
             block = {**STRUCTURE, "name": name, "input": {"a": 1}}
             body = {**START["message"], "type": "message", "content": [block], "stop_reason": "tool_use"}

@@ -396,7 +396,8 @@ class TestPartialArguments:
         )
         assert arguments.finish() == {"a": {"b": ["xy", {"c": 2}]}, "d": None, "e": "not over"}
 
-    def test_a_call_whose_arguments_come_in_pieces_keeps_its_id(self):
+    @pytest.mark.parametrize(("before", "id"), [("other", "abc123"), ("abc123", "abc123_1")])
+    def test_a_call_whose_arguments_come_in_pieces_keeps_its_id(self, before, id):
         begun = {"functionCall": {"name": "f", "id": "abc123", "willContinue": True}, "thoughtSignature": "s"}
         piece = {"functionCall": {"partialArgs": [{"jsonPath": "$.x", "numberValue": 1}]}}
         chunks = [
@@ -404,14 +405,15 @@ class TestPartialArguments:
             {"candidates": [{"content": {"parts": [piece]}, "finishReason": "STOP"}]},
         ]
         decoder = DIALECT.decoder(ROW)
+        decoder.follow([result(before, "seen")])
         events = [each for one in chunks for each in decoder.feed(b"data: %b\n\n" % json.dumps(one).encode())]
         message = (events + decoder.end())[-1].message
         (part,) = message.metadata["provider_state"]["gemini"]
         assert part == {
-            "functionCall": {"name": "f", "id": "abc123", "args": {"x": 1}},
+            "functionCall": {"name": "f", "id": id, "args": {"x": 1}},
             "thoughtSignature": "s",
         }
-        assert message.tool_calls[0].id == "abc123"
+        assert message.tool_calls[0].id == id
 
     def test_a_call_whose_arguments_never_ended_ends_where_the_next_begins(self):
         a, b = (begun(name, number) for name, number in (("a", 1), ("b", 2)))

@@ -22,7 +22,7 @@ from allm_actors.data.codec.envelope import from_json, to_json
 from allm_actors.data.media.images import Image
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
-from allm_actors.engine.dialects.histories import began_without_thoughts, fitted, made_of
+from allm_actors.engine.dialects.histories import another_id, began_without_thoughts, fitted, made_of
 from allm_actors.engine.remote.options import base_url_of
 from allm_actors.engine.routes import dialect_of
 
@@ -128,6 +128,20 @@ def test_an_id_that_comes_again_is_another_one():
     first, second = (message.tool_calls[0].id for message in sent if message.role == "assistant")
     assert first == "call_unnamed_0" != second
     assert [message.tool_call_id for message in sent if message.role == "tool"] == [first, second]
+
+
+@pytest.mark.parametrize("row", PROVIDERS.values(), ids=list(PROVIDERS))
+@pytest.mark.parametrize("id", ["0", "look:0", "abcdefgh1", "x" * 40, "x" * 64, "x" * 100])
+def test_another_id_is_one_that_the_provider_accepts_if_it_accepts_the_id(row, id):
+    others = [another_id(id, number, row) for number in range(1, 12)]
+    assert len({id, *others}) == 12
+    takes = row.quirks.call_ids
+    if takes is None or not re.fullmatch(takes, id):
+        assert all(
+            len(other) <= max(64, len(id)) and other.endswith(f"_{n}") for n, other in enumerate(others, 1)
+        )
+    else:
+        assert all(re.fullmatch(takes, other) for other in others)
 
 
 def test_a_name_that_a_model_made_up_is_one_that_may_be_sent():

@@ -25,6 +25,7 @@ from allm_actors.data import (
     RawChunk,
     Request,
     Tool,
+    ToolCall,
     ValidationError,
 )
 from allm_actors.engine import keys
@@ -536,6 +537,21 @@ def test_a_tool_of_the_users_is_called_whatever_its_name_is():
     called = {"type": "content_block_start", "index": 0, "content_block": block}
     events, _ = tried("anthropic", "m", BEGUN, called, {"type": "message_stop"}, request=request)
     assert [call.name for call in events[-1].message.tool_calls] == [tool.name]
+
+
+def test_an_id_that_the_conversation_has_already_comes_with_a_number():
+    """Also if the provider was told another, because it does not accept the one that the conversation has."""
+    before = Message(
+        role="assistant",
+        content="",
+        metadata={"tool_calls": [ToolCall(id="refund:0", name="refund", arguments={})]},
+    )
+    given = Message(role="tool", content="given", tool_call_id="refund:0")
+    request = msgspec.structs.replace(ASK, messages=[*ASK.messages, before, given])
+    block = {"type": "tool_use", "id": "refund:0", "name": "refund", "input": {}}
+    called = {"type": "content_block_start", "index": 0, "content_block": block}
+    events, _ = tried("anthropic", "m", BEGUN, called, {"type": "message_stop"}, request=request)
+    assert [call.id for call in events[-1].message.tool_calls] == ["refund:0_1"]
 
 
 def test_a_stream_that_just_ends_is_a_part_and_is_not_tried_again():
