@@ -13,6 +13,8 @@ import pytest
 
 import allm_actors as allm
 from allm_actors import telemetry
+from allm_actors.data import AudioDelta, SpeechCompleted, SpeechStarted
+from allm_actors.engine import Delay
 from allm_actors.testing.exchanges import chat_completions
 from allm_actors.testing.loopback import LoopbackServer, Reply, Request
 
@@ -87,6 +89,104 @@ def test_an_adapter_sees_its_callers_context_from_many_threads(adapter: Any) -> 
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, MANY)) == [f"{name} {name}" for name in MANY]
+
+
+class Attaching:
+    """Attaches as it begins, and detaches as it is closed, as OpenTelemetry does."""
+
+    name = "attaching"
+
+    def __init__(self) -> None:
+        self.begun, self.may, self.left = threading.Event(), threading.Event(), threading.Event()
+        self.saw: list[str] = []
+
+    def events(self) -> Iterator[Any]:
+        token = tenant.set("attached")
+        try:
+            yield allm.MessageStarted()
+            yield allm.TextDelta("so")
+            yield from self.rest()
+        finally:
+            self.saw.append(tenant.get())
+            try:
+                tenant.reset(token)
+                self.saw.append(tenant.get())
+            finally:
+                self.left.set()
+
+    def rest(self) -> Iterator[Any]:
+        raise NotImplementedError
+
+
+class Pausing(Attaching):
+    """Is left between two events."""
+
+    def play(self, _request: Any, _call: Any) -> Iterator[Any]:
+        return self.events()
+
+    stream = play
+
+    def rest(self) -> Iterator[Any]:
+        self.begun.set()
+        yield Delay(1000.0)
+
+
+class Stuck(Attaching):
+    """Is left while it blocks."""
+
+    def stream(self, _request: Any, _call: Any) -> Iterator[Any]:
+        return self.events()
+
+    def rest(self) -> Iterator[Any]:
+        self.begun.set()
+        self.may.wait(20)
+        yield allm.TextDelta("late")
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed", "killed"])
+@pytest.mark.parametrize("kind", [Pausing, Stuck])
+def test_a_plain_generator_is_closed_in_its_own_context(kind: type[Attaching], how: str) -> None:
+    adapter, mine = kind(), contextvars.Context()
+
+    def leave() -> None:
+        tenant.set("me")
+        with allm.Host() as host:
+            session = host.session("s", allm.Engine(adapter))
+            turn = session.reply("hi")
+            next(event for event in turn if isinstance(event, allm.TextDelta))
+            assert adapter.begun.wait(20)
+            if how == "cancelled":
+                session.cancel()
+            elif how == "closed":
+                turn.close()
+            else:
+                (worker,) = (ref for ref in host.system.processes() if "AdapterActor" in repr(ref))
+                worker.kill()
+            adapter.may.set()
+            assert adapter.left.wait(20)
+
+    mine.run(leave)
+    assert adapter.saw == ["attached", "me"]
+
+
+class Speaking:
+    """Speaks of what it sees."""
+
+    name = "speaking"
+
+    def stream_synthesize(self, _request: Any, _call: Any) -> Iterator[Any]:
+        yield SpeechStarted()
+        yield AudioDelta(tenant.get().encode())
+        yield SpeechCompleted()
+
+
+def test_an_adapter_that_streams_sound_sees_its_callers_context() -> None:
+    def ask() -> bytes:
+        tenant.set("me")
+        stream = allm.stream_synthesize(allm.Engine(speech_adapter=Speaking()), "hi")
+        return b"".join(event.data for event in stream if isinstance(event, AudioDelta))
+
+    assert contextvars.Context().run(ask) == b"me"
 
 
 def test_a_function_for_a_key_sees_its_callers_context() -> None:

@@ -48,6 +48,7 @@ class StreamCallActor(CallActor):
             window=window,
             opened=spec.opened,
             loop=self._crew.ports.io_loop(),
+            context=spec.context,
         )
         if spec.patience is not None:
             self.send_after(spec.patience, self.ref, Expired(-1))

@@ -326,7 +326,7 @@ class TurnRun:
         try:
             request, call = self.spec.model_calls.call(adapter, effect, self.crew.ports.transport)
         except (AllmError, TypeError, ValueError) as error:
-            close(opened)
+            close(opened, self.spec.context)
             self._feed(ModelFailed(turn, _as_error(error), preflight=True))
             return
         window = Window(MODEL_LEAD)
@@ -348,7 +348,7 @@ class TurnRun:
 
     def _close_opened(self) -> None:
         opened, self._opened = self._opened, None
-        close(opened)
+        close(opened, self.spec.context)
 
     def _run_tool(self, effect: RunTool) -> None:
         call, turn = effect.call, effect.turn

@@ -2,7 +2,8 @@
 
 Rule of this file: it runs an adapter and sends its events to the session, in batches, no further ahead than
 the window allows. Then it waits for the turn's next call (see `crew`), or ends. It never retries after the
-first event, never decides anything, and closes what it opened however it dies. An AllmError ends the answer,
+first event, never decides anything, and closes what it opened however it dies, in the context in which that ran: a
+generator may have set context variables that it resets at its end. An AllmError ends the answer,
 wherever it is raised; anything else that an adapter raises, an exit too, loses the call's key and crashes this actor,
 and the session learns of it from the death.
 """
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import threading
 from _thread import get_ident
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
@@ -126,12 +128,18 @@ def _no_event(adapter: Any, event: object) -> EngineError:
     return _unusable(adapter, f"it yielded {what}, {_NO_EVENT}")
 
 
-def close(opened: Any) -> None:
-    """Close an adapter's iterator, where that can be done from here; None is harmless."""
+def close(opened: Any, context: contextvars.Context | None = None) -> None:
+    """Close an adapter's iterator, where that can be done from here, in a copy of the context, if there is one.
+
+    None is harmless.
+    """
     method = getattr(opened, "close", None)
     if method is not None:
-        with contextlib.suppress(ValueError):  # a disowned thread is still running it; it closes itself
-            method()
+        with contextlib.suppress(ValueError):  # somebody is still running it; it closes itself
+            if context is None:
+                method()
+            else:
+                context.copy().run(method)
 
 
 class AdapterActor(Process):
@@ -153,6 +161,8 @@ class AdapterActor(Process):
         self._pump: Pump | None = None
         self._waiting = False
         self._context = contextvars.Context()
+        self._inside = threading.Lock()  # held by the thread that is in the context, and so in the script
+        self._over = False
 
     def init(self) -> None:
         """Open the call only after the start: a refusal by the adapter is an answer, not a failed start."""
@@ -211,7 +221,18 @@ class AdapterActor(Process):
         if pump is not None:
             pump.cancel(self.system, self.label())
         else:
-            close(self._script if self._script is not None else self._opened)
+            self._over = True
+            self._close_script()
+
+    def _close_script(self) -> None:
+        """Close it, unless a thread is in it that was disowned: that one closes it on its way out."""
+        if self._inside.acquire(blocking=False):
+            try:
+                opened = self._opened if self._script is None else self._script
+                self._script = self._opened = None
+                self._context.run(close, opened)
+            finally:
+                self._inside.release()
 
     def _end(self, reason: Reason) -> None:
         """Everything was sent: wait for the next call, or end."""
@@ -247,16 +268,19 @@ class AdapterActor(Process):
         item: Any = _END
         failure: BaseException | None = None
         try:
-            item = self._context.run(self._give, script)
+            with self._inside:
+                if not self._over:  # else we were killed, and it may be closed already
+                    item = self._context.run(self._give, script)
         except BaseException as error:
             if ends_worker(error):
-                close(script)
+                self._close_script()
                 raise
             failure = without_key(
                 error, self._job.call.api_key
             )  # raised below, so that it does not lead to the key
+        if failure is not None or self._over:
+            self._close_script()
         if failure is not None:
-            close(script)
             self._failed(failure)
         if item is _END:
             self._end(ANSWERED)
