@@ -149,8 +149,8 @@ class SQLiteStore:
         stored, ours = row[0] if row else 0, written or self._seen.get(name, 0)
         if stored != ours:
             advice = (
-                f"has a newer version of session {name!r}, saved by another host; ask again to go on from that "
-                "version"
+                f"has a newer version of session {name!r}, saved by another host; look at the session's status, "
+                "because what you asked for may be done there, and ask again to go on from that version"
             )
             raise self._database.error("conflict", advice)
         return ours
