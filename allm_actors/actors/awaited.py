@@ -1,7 +1,8 @@
 """A host that was entered with `async with`, and its sessions, as a type checker sees them.
 
 Rule of this file: types only. One class serves threads and event loops: a method that blocks on a thread
-returns an awaitable on the loop (`host.session_ids()` there, `await host.session_ids()` here).
+returns an awaitable on the loop (`host.session_ids()` there, `await host.session_ids()` here). On a thread beside
+the loop it blocks, too, which types cannot say.
 """
 
 from __future__ import annotations

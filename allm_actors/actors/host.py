@@ -37,7 +37,7 @@ from .starting import start_call, start_turn
 from .stats import HostStats, stats_of
 from .store import Store, StoredSession, store_for
 from .store.actor import ListIds, ListStored
-from .streams.watched import CLOSED, watched
+from .streams.watched import CLOSED, Answer, watched
 from .tree import DISPATCHERS, loop_of, make_system, start_tree
 from .turns.spec import TurnSpec, WhenBusy
 from .turns.turn import new_id
@@ -244,8 +244,8 @@ class Host:
         Raises TypeError and ValueError for arguments of the wrong kind, EngineError when the host does not run,
         StoreError when what is stored cannot be loaded, SessionError when the host stops meanwhile.
 
-        In a host entered with `async with` it returns at once; `await host.session(…)` gives the handle when
-        the session is loaded, and raises the errors above if it cannot be.
+        On the event loop of a host entered with `async with` it returns at once; `await host.session(…)` gives the
+        handle when the session is loaded, and raises the errors above if it cannot be.
         """
         check_id(id)
         _check_session(engine, when_busy, queue_limit, system, api_key)
@@ -261,7 +261,7 @@ class Host:
             system=system,
         )
         handle = SessionHandle(self, setup, engine, api_key)
-        may_wait = self._may_wait()
+        may_wait = self.may_wait()
         if may_wait:
             self.check_waiting()
         ensured = handle.ensure()
@@ -270,12 +270,11 @@ class Host:
         return handle
 
     def session_ids(self) -> list[str]:
-        """The names of all stored sessions, sorted (an awaitable in a host that was entered with `async with`)."""
+        """The names of all stored sessions, sorted (here and below an awaitable on the event loop of `async with`)."""
         return self._ask_store(ListIds())  # type: ignore[no-any-return]
 
     def stored_sessions(self) -> list[StoredSession]:
-        """What the store knows of each session, the one that was saved longest ago first (an awaitable in a host
-        that was entered with `async with`).
+        """What the store knows of each session, the one that was saved longest ago first.
 
         Raises StoreError, also for a store of your own that does not tell, and EngineError when the host does
         not run.
@@ -285,9 +284,8 @@ class Host:
     def delete_session(self, id: str) -> None:
         """Delete the session of that name: its running turn is interrupted, and its stored state removed.
 
-        An awaitable in a host that was entered with `async with`. Harmless when there is no such session.
-        Whoever uses the name meanwhile, or later, begins a new conversation. Raises StoreError, EngineError
-        when the host does not run, and SessionError when it stops meanwhile.
+        Harmless when there is no such session. Whoever uses the name meanwhile, or later, begins a new conversation.
+        Raises StoreError, EngineError when the host does not run, and SessionError when it stops meanwhile.
         """
         check_id(id)
 
@@ -362,13 +360,23 @@ class Host:
             self.check_waiting()
 
     def asked(self, ask: Callable[[], Future[Any]]) -> Any:
-        """The answer that the future of `ask()` gets; an awaitable of it in a host that was entered with `async with`.
+        """The answer that the future of `ask()` gets; an awaitable of it where this thread may not wait.
 
         Raises as `check_asking`, before `ask` is called.
         """
         self.check_asking()
-        answer = ask()
-        return watched(answer, self._given_loop) if self.attached else answer.get()
+        if self.may_wait():
+            return watched(ask(), self._given_loop).get()
+        answer: Answer[Any] = Answer(self._given_loop)
+        ask().add_done_callback(answer.follow)
+        return answer
+
+    def may_wait(self) -> bool:
+        """Whether this thread may wait for an answer: not in a host that was entered with `async with`, if it runs an
+        event loop, or if that of the host stands still.
+        """
+        loop = self._given_loop
+        return loop is None or (loop.is_running() and current_loop() is None)
 
     # Private: in order of use.
 
@@ -379,11 +387,6 @@ class Host:
             return answer
 
         return self.asked(ask)
-
-    def _may_wait(self) -> bool:
-        # Allowed on a thread beside the caller's loop, but not where it would block a loop, or if the loop is stopped.
-        loop = self._given_loop
-        return loop is None or (loop.is_running() and current_loop() is None)
 
     def _is_stranded(self) -> bool:
         return self._given_loop is not None and self._given_loop.is_closed()

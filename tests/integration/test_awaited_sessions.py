@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -250,6 +251,64 @@ def test_a_thread_beside_the_loop_waits_until_it_is_loaded(path: Path) -> None:
                 await asyncio.to_thread(look)
 
     run(main())
+
+
+CALLS: dict[str, tuple[Callable[[Any, Any], object], object]] = {
+    "submit_tool_result": (lambda _host, chat: chat.submit_tool_result("c1", "no").status, "idle"),
+    "fork": (lambda _host, chat: chat.fork("t").status, "awaiting_tools"),
+    "replace_messages": (lambda _host, chat: chat.replace_messages([allm.user("hi")]).status, "idle"),
+    "recover": (lambda _host, chat: chat.recover().status, "awaiting_tools"),
+    "stop": (lambda _host, chat: chat.stop(), True),
+    "session_ids": (lambda host, _chat: host.session_ids(), ["s"]),
+    "stored_sessions": (lambda host, _chat: [stored.id for stored in host.stored_sessions()], ["s"]),
+    "delete_session": (lambda host, chat: (host.delete_session("s"), chat.messages), (None, [])),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_awaited_on_the_loop_waits_on_a_thread_beside_it(path: Path, name: str) -> None:
+    call, expected = CALLS[name]
+
+    async def main() -> object:
+        async with allm.Host(store=path) as host:
+            return await asyncio.to_thread(call, host, await host.session("s", fake()))
+
+    assert run(main()) == expected
+
+
+def test_what_was_refused_is_raised_on_a_thread_beside_the_loop(path: Path) -> None:
+    async def main() -> None:
+        async with allm.Host(store=path) as host:
+            chat = await host.session("s", fake())
+            with pytest.raises(allm.SessionError, match="not in pending_tool_calls"):
+                await asyncio.to_thread(chat.submit_tool_result, "c9", "no")
+            with pytest.raises(allm.SessionError, match="already exists"):
+                await asyncio.to_thread(chat.fork, "s")
+
+    run(main())
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_what_was_refused_and_never_awaited_is_told_to_the_loop(path: Path, awaited: bool) -> None:
+    told: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+        async with allm.Host(store=path) as host:
+            chat = await host.session("s", fake())
+            answer = chat.submit_tool_result("c9", "no")
+            if awaited:
+                with pytest.raises(allm.SessionError):
+                    await answer
+            else:
+                await chat.submit_tool_result("c1", "refunded")  # which is answered after it
+            del answer
+
+    run(main())
+    gc.collect()
+    reasons = [] if awaited else ["unknown_tool_call_id"]
+    assert [context["exception"].reason for context in told] == reasons
+    assert all("was never retrieved" in context["message"] for context in told)
 
 
 def test_a_tool_on_a_thread_waits_for_another_session_and_looks_at_it(path: Path) -> None:

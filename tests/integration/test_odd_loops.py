@@ -580,6 +580,7 @@ WAITS_NOT: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
     "Host.tool_loop": lambda host, _chat, _turn: host.tool_loop(),
     "Host.new_id": lambda host, _chat, _turn: host.new_id(),
     "Host.check_home": lambda host, _chat, _turn: host.check_home(),
+    "Host.may_wait": lambda host, _chat, _turn: host.may_wait(),
     "Host.check_turn": lambda host, _chat, _turn: host.check_turn(
         turn_spec("chat", answering(), {}, thread=thread_of([allm.user("x")]))
     ),

@@ -51,6 +51,9 @@ class Home(Protocol):
     def asked(self, ask: Callable[[], Future[Any]]) -> Any:
         """The answer, or an awaitable of it: see `Host.asked`."""
 
+    def may_wait(self) -> bool:
+        """Which of the two: see `Host.may_wait`."""
+
     def tool_loop(self) -> AbstractEventLoop | None:
         """Where asynchronous tools run."""
 
@@ -75,8 +78,8 @@ class SessionHandle:
 
     `reply`, `continue_` and `step` return a `Turn` as soon as it is admitted. In a host that was entered with
     `async with` they return at once, and the turn raises a refusal; methods that would block
-    (`submit_tool_result`, `fork`, `stop`, …) return an awaitable. There `value` can be read only once the
-    session is loaded, for which `await session` waits.
+    (`submit_tool_result`, `fork`, `stop`, …) return an awaitable on its event loop, and block on other threads.
+    There `value` can be read only once the session is loaded, for which `await session` waits.
 
     Raises: SessionStatusError and SessionError for what the session's status forbids, SessionBusy as `when_busy` says,
     StoreError when the session cannot be loaded, SessionError (`not_loaded`) for reading one that is not
@@ -157,8 +160,8 @@ class SessionHandle:
         return self._begin("step", "step", [], options)
 
     def submit_tool_result(self, id: str, content: Any) -> Session:
-        """Answer the pending call `id`; gives the session's new value (here and below an awaitable in a host that was
-        entered with `async with`).
+        """Answer the pending call `id`; gives the session's new value (here and below an awaitable on the event loop
+        of `async with`).
         """
         return self.submit_tool_results([(id, content)])
 
@@ -199,7 +202,7 @@ class SessionHandle:
     def fork(self, id: str) -> SessionHandle:
         """A new session `id` that begins with this one's current value; returns its handle. The name must be free."""
         check_id(id)
-        if self._host.given_loop is not None:
+        if not self._host.may_wait():
             return self._afork(id)  # type: ignore[return-value]
         self._asked(Fork(id))
         return self._forked(id)

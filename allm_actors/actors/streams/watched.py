@@ -16,7 +16,7 @@ from allm_actors.data import EngineError
 from allm_actors.engine.threads import running_loop
 from supervisors import Future
 
-__all__ = ["CLOSED", "Watched", "watched"]
+__all__ = ["CLOSED", "Answer", "Watched", "watched"]
 
 T = TypeVar("T")
 
@@ -71,6 +71,35 @@ class Watched(Future[T]):
     def _look(self) -> None:
         if self._loop is not None and self._loop.is_closed():
             self.fail(EngineError("invalid_engine", message=CLOSED))
+
+
+class Answer(Watched[T]):
+    """What somebody was asked on the caller's loop: if it is an error at which nobody has looked when the last
+    reference is gone, because an `await` was forgotten, the loop is told, as of a future of asyncio's.
+    """
+
+    __slots__ = ("_seen",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__(loop)
+        self._seen = False
+
+    @property
+    def error(self) -> BaseException | None:
+        """As `Future.error`."""
+        self._seen = True
+        return super().error
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """As `Watched.get`."""
+        self._seen = True
+        return super().get(timeout=timeout)
+
+    def __del__(self) -> None:
+        error = None if self._seen else super().error
+        if error is not None and self._loop is not None:
+            words = "the exception of a host's answer was never retrieved: `await` is missing"
+            self._loop.call_exception_handler({"message": words, "exception": error, "future": self})
 
 
 def watched(future: Future[T], loop: asyncio.AbstractEventLoop | None) -> Future[T]:
