@@ -956,6 +956,31 @@ def test_what_a_session_may_have_done_as_it_died_is_asked_of_no_other(change: st
         assert chat.status == ("awaiting_tools" if change == "fork" else "idle")
 
 
+def test_a_turn_whose_session_dies_has_the_steps_that_were_shown() -> None:
+    calls = [
+        script.text("I add."),
+        script.tool_call("add", {"a": 1, "b": 2}),
+        script.usage(input_tokens=100, output_tokens=10),
+        script.finish("tool_calls"),
+    ]
+    for steps in range(3):
+        with SimHost() as host:
+            last = [script.text("so"), script.delay(9.0), script.finish("stop")]
+            chat = host.session("s", engine(*[calls] * steps, last))
+            turn, seen = chat.reply("first"), list[Any]()
+            for event in turn:
+                seen.append(event)
+                if event == TextDelta("so"):
+                    assert host.kill("session")
+            result = turn.result()
+            folded = allm.fold(seen[:-1], thread=Thread.from_messages([allm.user("first")])).chat_result()
+            assert result.halted_reason == "error"
+            assert result.steps == folded.steps
+            assert (len(result.steps), result.usage().total() or 0) == (steps, steps * 110)
+            assert result.text() == ("I add." if steps else None)
+            assert result.thread == chat.value.thread
+
+
 def test_a_turn_that_is_called_off_while_it_waits_has_nothing_of_the_one_that_runs() -> None:
     calls = [script.tool_call("add", {"a": 1, "b": 2}), script.finish("tool_calls")]
     with SimHost() as host:

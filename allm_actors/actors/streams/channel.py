@@ -20,7 +20,7 @@ from typing import Any
 
 from allm_actors.actors.inside import Inside
 from allm_actors.actors.loops import call_on, current_loop, refuse_the_end, refuse_waiting_on
-from allm_actors.data import EngineError, Event, SessionBusy
+from allm_actors.data import EngineError, Event, SessionBusy, StepResult
 from allm_actors.engine.threads import running_loop
 from supervisors import Future, simulated
 
@@ -64,6 +64,7 @@ class Channel:
         "io_loop",
         "on_cancel",
         "on_demand",
+        "steps",
     )
 
     def __init__(self, limit: int = 256) -> None:
@@ -89,6 +90,7 @@ class Channel:
         # How many of the first events are drafts, which an answer in the requested form will replace; None while the
         # model is still writing a draft.
         self.drafts: int | None = 0
+        self.steps: tuple[StepResult, ...] = ()  # of a chat: those whose end was published
 
     # The writer's side.
 

@@ -1,8 +1,8 @@
 """The end of a turn that cannot end by itself: its session died, was shut down, or never began it.
 
 Rule of this file: pure. Whatever happened, the reader sees one last event and gets one result. The result has
-the thread as it was last kept, with an answer to every call; apart from that it is the one of a turn that is cut off
-before its model has answered.
+the thread as it was last kept, with an answer to every call, and the steps that were shown; apart from that it is the
+one of a turn that is cut off before its model has answered.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[E
             metadata: dict[str, Any] = {"error": error} if halted == "error" else {}
             if spec.options.two_passes:
                 metadata["structured_finalize"] = {"pass_1_halted": halted}
-            result = ChatResult(thread=thread, halted_reason=halted, metadata=metadata)
+            steps = list(spec.channel.steps)
+            said = steps[-1].response if steps else None
+            result = ChatResult(
+                thread=thread, final_response=said, halted_reason=halted, steps=steps, metadata=metadata
+            )
             return result, (ErrorEvent(error), ChatCompleted(result))
         case "step":
             completed = StepCompleted(_response(spec, error), thread)

@@ -266,6 +266,9 @@ class TurnRun:
         if events and isinstance(events[-1], self._terminal):
             self._last, events = events[-1:], events[:-1]
         if events:
+            if type(events[-1]) is StepCompleted:
+                done = len(self.spec.channel.steps) + 1
+                self.spec.channel.steps = self.state.steps[:done]  # the machine may be ahead of what is shown
             self.spec.channel.publish(events)
 
     def _checkpoint(self, effect: Checkpoint) -> None:
