@@ -63,6 +63,7 @@ def begun_on_thread(work: Callable[[], T]) -> asyncio.Future[T]:
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(tell, result, error)
+        del error  # it has this frame in its traceback, and with this it would be a reference cycle
 
     _start(run, loop, done, loop.time() + _PATIENCE)
     return done

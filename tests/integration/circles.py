@@ -1,6 +1,6 @@
 """Calls of one kind with the garbage collector off, and what they left behind that only a collection would free.
 
-    python -m tests.integration.circles chat|aio|host|http
+    python -m tests.integration.circles chat|aio|host|http|raises|policy
 
 Rule of this file: a program of its own, because the collector sees the whole process.
 """
@@ -30,14 +30,19 @@ def add(a: int, b: int = 1) -> int:
     return a + b
 
 
-TOOL = allm.tool(add)
+async def divide(a: int) -> float:
+    """A division by zero."""
+    return a / 0
 
 
-def engine():
-    """A model that calls two tools at once, and then answers."""
-    calls = [script.tool_call("add", {"a": n}) for n in range(2)]
+TOOLS = [allm.tool(add), allm.tool(divide), allm.tool(name="halve")(lambda a: a / 0)]
+
+
+def engine(*names, **params):
+    """A model that calls tools at once, `add` twice if none is named, and then answers."""
+    calls = [script.tool_call(name, {"a": n}) for n, name in enumerate(names or ["add"] * 2)]
     scripts = [[*calls, script.finish("tool_calls")], [script.text("done"), script.finish("stop")]]
-    return allm.Engine("fake", tools=[TOOL], adapter_opts={"scripts": scripts})
+    return allm.Engine("fake", tools=TOOLS, adapter_opts={"scripts": scripts}, params=params)
 
 
 async def chat(stack):
@@ -56,6 +61,20 @@ async def host(stack):
 
     async def call():
         return (await attached.session("s", engine()).reply("go")).halted_reason
+
+    return call
+
+
+async def raises(stack):
+    return lambda: asyncio.to_thread(lambda: allm.chat(engine("divide", "halve"), ASK).halted_reason)
+
+
+async def policy(stack):
+    def decide(call, error):
+        return "continue"
+
+    async def call():
+        return (await allm.aio.chat(engine("divide", "halve", on_tool_error=decide), ASK)).halted_reason
 
     return call
 
@@ -88,4 +107,5 @@ async def main(make):
 
 
 if __name__ == "__main__":
-    asyncio.run(main({"chat": chat, "aio": aio, "host": host, "http": http}[sys.argv[1]]))
+    doors = {"chat": chat, "aio": aio, "host": host, "http": http, "raises": raises, "policy": policy}
+    asyncio.run(main(doors[sys.argv[1]]))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import msgspec
 
@@ -178,13 +179,16 @@ def _settled(
         raise
     except BaseException as error:  # noqa: BLE001 - it is the outcome
         result = error
-    return _outcome(spec, call, result, span, tell)
+    try:
+        return _outcome(spec, call, result, span, tell)
+    finally:
+        del result  # an error has this frame in its traceback, and with this it would be a reference cycle
 
 
 async def _asettled(
     spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None, tell: Tell | None = None
 ) -> ToolOutcome:
-    task = asyncio.current_task()
+    me = _this_task()
     if span is not None:
         span.start()
     try:
@@ -195,14 +199,27 @@ async def _asettled(
     except ProcessKilled:
         raise
     except BaseException as error:
-        if _is_over(task, error):
+        if _is_over(me(), error):
             raise
         result = error
-    if tell is None:
-        return _outcome(spec, call, result, span)
-    # The user's policy and encoder may block, and the event loop is the caller's.
-    mine = tell(failure(call, result))
-    return await on_thread(partial(_outcome, spec, call, result, span, lambda _error: mine))
+    try:
+        if tell is None:
+            return _outcome(spec, call, result, span)
+        # The user's policy and encoder may block, and the event loop is the caller's.
+        mine = tell(failure(call, result))
+        return await on_thread(partial(_outcome, spec, call, result, span, lambda _error: mine))
+    finally:
+        del result  # as above
+
+
+def _this_task() -> Callable[[], asyncio.Task[Any] | None]:
+    """The task that runs this, or None, for a variable of its own coroutine.
+
+    A weak reference: a cancelled task keeps its frames, and in them what a handler reads, such as a stream that is to
+    end once it is dropped. A frame that kept the task would leave that to the garbage collector.
+    """
+    task = asyncio.current_task()
+    return (lambda: None) if task is None else ref(task)
 
 
 def _is_over(task: asyncio.Task[Any] | None, error: BaseException) -> bool:
@@ -211,7 +228,7 @@ def _is_over(task: asyncio.Task[Any] | None, error: BaseException) -> bool:
     A handler may raise the same exceptions by itself, or because something else was cancelled.
     """
     if isinstance(error, GeneratorExit):
-        return current_loop() is None or asyncio.current_task() is not task
+        return task is None or current_loop() is None or asyncio.current_task() is not task
     return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
 

@@ -422,6 +422,7 @@ class Pump:
         return job.session.send(ModelBatch(job.token, events))
 
     def _done(self, task: asyncio.Task[None]) -> None:
+        self._task = None  # its frames keep this pump, and what the adapter reads
         if not task.cancelled():
             self._ended(self, task.exception() or self._left, ANSWERED)
         elif self._cancelled:

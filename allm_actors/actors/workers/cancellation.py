@@ -18,7 +18,7 @@ from contextlib import suppress
 from contextvars import Context
 from types import FrameType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from allm_actors.actors.log import log
 from supervisors import System
@@ -58,10 +58,11 @@ class Cancellation:
         """Check after `GRACE` seconds whether it has ended, and log it if not. Thread: any."""
         task = self._task()
         if task is not None and not task.done():
-            self._system.timers.after(GRACE, lambda: self._look(task))
+            one = ref(task)  # once it has ended, nothing here keeps its frames, and what they were reading
+            self._system.timers.after(GRACE, lambda: self._look(one()))
 
-    def _look(self, task: Task) -> None:
-        if task.done():
+    def _look(self, task: Task | None) -> None:
+        if task is None or task.done():
             return
         ident = None if self._heard else self._ident
         with _lock:

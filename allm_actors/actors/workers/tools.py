@@ -126,7 +126,6 @@ class AsyncToolActor(Worker):
         """The work is over: report its outcome, unless `_done` has, or crash with its error. Or take the next job."""
         match message:
             case _Ended(job=job, outcome=outcome, error=error):
-                self._task = None
                 if self._ending is not None:
                     self.finish(self._ending)
                     return
@@ -174,11 +173,12 @@ class AsyncToolActor(Worker):
         self._task.add_done_callback(partial(self._done, job))
 
     def _done(self, job: ToolJob, task: asyncio.Task[Any]) -> None:
+        self._task = None  # its frames keep what the handler was reading
         cancelled = task.cancelled()
         error = asyncio.CancelledError() if cancelled else task.exception()
         if error is None and self.stays and self._ending is None:
             # Sent from here, not from a message handler: this worker is idle before its session can give it a new job.
-            self._job = self._task = None
+            self._job = None
             if job.session.is_alive() and job.session.send(ToolDone(job.token, task.result())):
                 return
         with contextlib.suppress(Exception):  # the actor is gone: nobody waits for this any more
