@@ -7,13 +7,26 @@ an annotation, at any depth, but not into the fields of a class.
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import (
+    Collection,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    MutableSet,
+    Sequence,
+)
+from collections.abc import (
+    Set as AbstractSet,
+)
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
 __all__ = ["CONTAINERS", "UNIONS", "behind", "filled", "rebuilt", "unaliased"]
 
 UNIONS: Final = (Union, types.UnionType)
-CONTAINERS: Final = (list, set, frozenset, tuple, dict)
+CONTAINERS: Final = (
+    *(list, set, frozenset, tuple, dict),
+    *(Collection, Sequence, MutableSequence, AbstractSet, MutableSet, Mapping, MutableMapping),
+)
 
 
 def behind(annotation: Any) -> Any:

@@ -1,18 +1,19 @@
 """Translates bounds that other libraries put into `Annotated` to msgspec's.
 
 Rule of this file: duck-typed, without importing those libraries: `annotated_types.Ge(3)` has a `ge`,
-`pydantic.Field(ge=3)` has such objects in its `metadata`. Objects of an unknown shape are ignored, and so are
-bounds that msgspec does not have for a type. A step of fractions is only told to the model: msgspec would compare
-exactly, and hardly a float is an exact multiple of 0.01.
+`pydantic.Field(ge=3)` has such objects in its `metadata`. A rule of those two libraries that msgspec does not have is
+refused, because nothing would check it; objects of other classes count as far as they have such a form.
+A step of fractions is only told to the model: msgspec would compare exactly, and hardly a float is an exact multiple of
+0.01.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from math import ceil, floor, isfinite
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
@@ -26,44 +27,116 @@ _BOUNDS: Final[Mapping[Any, tuple[str, ...]]] = {
     int: _NUMBERS,
     float: _NUMBERS,
     str: (*_LENGTHS, "pattern"),
-    **dict.fromkeys((bytes, list, set, frozenset, tuple, dict), _LENGTHS),
+    **dict.fromkeys((bytes, bytearray, *CONTAINERS), _LENGTHS),
 }
 # How a fractional bound of an integer is rounded.
 _WHOLE = {"gt": floor, "ge": ceil, "lt": ceil, "le": floor}
+# Of two bounds of one name, the one that says more.
+_TIGHTER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    **dict.fromkeys(("gt", "ge", "min_length"), max),
+    **dict.fromkeys(("lt", "le", "max_length"), min),
+}
+_LIBRARIES = frozenset({"annotated_types", "pydantic"})
+_BASES = frozenset({"BaseMetadata", "GroupedMetadata", "PydanticMetadata", "Representation"})
+# What their other rules have: validators and predicates a function, all else the name of an option of pydantic's.
+_OTHER_RULES = (
+    "func",
+    "instantiation_hook",
+    "get_pydantic_core_schema",
+    "encoder",
+    "max_digits",
+    "decimal_places",
+    "strip_whitespace",
+    "to_upper",
+    "to_lower",
+    "ascii_only",
+    "uuid_version",
+    "path_type",
+    "regex",
+    "min_items",
+    "max_items",
+    "unique_items",
+)
+
+# Whether a bound is in force, by its name; without those that do not concern a type, such as a length a number.
+_Held = Mapping[str, bool]
 
 
 def bounded(annotation: Any) -> Any:
-    """The annotation, with a `msgspec.Meta` for each foreign bound, also inside unions and containers."""
-    arguments = get_args(annotation)
-    if get_origin(annotation) is Annotated:
+    """The annotation, with a `msgspec.Meta` for each foreign bound, also inside unions and containers.
+
+    Raises: TypeError for a rule of pydantic's or `annotated_types` that would be lost.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
         told = arguments[1:]
         theirs = tuple(each for each in told if isinstance(each, msgspec.Meta))
-        return Annotated[(_with(bounded(arguments[0]), _found(told), theirs), *told)]
-    if get_origin(annotation) not in (*UNIONS, *CONTAINERS):
-        return annotation
-    return rebuilt(annotation, tuple(map(bounded, arguments)))
+        bounds, strict = _found(told)
+        made, held = _with(bounded(arguments[0]), bounds, theirs)
+        for name in bounds:
+            if name in strict and not held.get(name):
+                raise _lost(strict[name])
+        return Annotated[(made, *told)]
+    if origin in (*UNIONS, *CONTAINERS):
+        return rebuilt(annotation, tuple(map(bounded, arguments)))
+    if origin is not Literal:
+        for rule in _rules_in(arguments):
+            raise _lost(rule)
+    return annotation
 
 
-def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta, ...]) -> Any:
+def _lost(rule: Any) -> TypeError:
+    return TypeError(
+        f"{rule!r} would not be checked, because there is no such rule for the arguments of a tool; put the check into "
+        "the function, or take a pydantic model that has it"
+    )
+
+
+def _rules_in(arguments: tuple[Any, ...]) -> Iterator[Any]:
+    """The rules in annotations that cannot be made anew with others, such as the parameters of a user's class."""
+    for each in arguments:
+        if get_origin(each) is Annotated:
+            yield from filter(_is_rule, _pieces(each.__metadata__))
+        if get_origin(each) is not Literal:
+            yield from _rules_in(get_args(each))
+
+
+def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta, ...]) -> tuple[Any, _Held]:
     """The annotation with those of the bounds that apply to it; in a union, to each of its parts.
 
     Metadata that is msgspec's already, in `theirs`, is not changed.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
+    held: dict[str, bool] = {}
     if origin in UNIONS:
-        return rebuilt(annotation, tuple(_with(part, bounds, ()) for part in arguments))
-    plain = arguments[0] if origin is Annotated else annotation
-    kind = get_origin(plain) or plain
-    known = _BOUNDS.get(kind, ()) if isinstance(kind, type) else ()
+        made, each_held = zip(*(_with(part, bounds, ()) for part in arguments), strict=True)
+        for each in each_held:
+            held |= {name: held.get(name, True) and holds for name, holds in each.items()}
+        return rebuilt(annotation, made), held
+    kind = _kind(annotation)
+    if kind is type(None):
+        return annotation, held
+    known = _BOUNDS.get(kind) if isinstance(kind, type) else None
+    if known is None:
+        return annotation, dict.fromkeys(bounds, False)
     for name in known:
-        if name in bounds:
-            value = _whole(name, bounds[name]) if kind is int else bounds[name]
-            # A bound that msgspec cannot hold, such as 2**70, or a pattern in another dialect, is left out by itself.
-            with suppress(TypeError, ValueError, re.error):
-                made = Annotated[annotation, _meta(kind, name, value)]
-                msgspec.json.schema(Annotated[(made, *theirs)] if theirs else made)
-                annotation = made
-    return annotation
+        if name not in bounds:
+            continue
+        value = _whole(name, bounds[name]) if kind is int else bounds[name]
+        held[name] = False
+        # A bound that msgspec cannot hold, such as 2**70, or a pattern in another dialect, is left out by itself.
+        with suppress(TypeError, ValueError, re.error):
+            tried = Annotated[annotation, _meta(kind, name, value)]
+            msgspec.json.schema(Annotated[(tried, *theirs)] if theirs else tried)
+            annotation, held[name] = tried, True
+    return annotation, held
+
+
+def _kind(annotation: Any) -> Any:
+    plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    while hasattr(plain, "__supertype__"):  # a NewType
+        plain = plain.__supertype__
+    return get_origin(plain) or plain
 
 
 def _meta(kind: Any, name: str, value: Any) -> msgspec.Meta:
@@ -76,21 +149,79 @@ def _whole(name: str, value: float) -> int | float:
     return _WHOLE[name](value) if name in _WHOLE and isfinite(value) else value
 
 
-def _found(extras: tuple[Any, ...]) -> dict[str, Any]:
+def _found(extras: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The bounds by name, and of those the ones that must not be lost, each with the object that has it.
+
+    Raises: TypeError for a rule that is no bound.
+    """
     found: dict[str, Any] = {}
+    strict: dict[str, Any] = {}
+    for each in _pieces(extras):
+        said, is_rule = _said(each), _is_rule(each)
+        if is_rule and (_has_another_rule(each) or set(_names_of(each)) - set(said)):
+            raise _lost(each)
+        for name, value in said.items():
+            if is_rule and name not in _TIGHTER and found.get(name, value) != value:
+                raise _lost(each)
+            found[name] = _TIGHTER.get(name, _last)(found.get(name, value), value)
+            if is_rule:
+                strict[name] = each
+    return _tightest(found), strict
+
+
+def _pieces(extras: tuple[Any, ...]) -> Iterator[Any]:
+    """What may be a bound: the objects themselves, and what a `Field` or a group of rules consists of."""
     for extra in extras:
+        if isinstance(extra, msgspec.Meta | str | type):
+            continue
         nested = getattr(extra, "metadata", ())
-        for each in [extra, *(nested if isinstance(nested, list | tuple) else ())]:
+        if getattr(extra, "__is_annotated_types_grouped_metadata__", False):
+            nested = list(extra)
+        else:
+            yield extra
+        for each in nested if isinstance(nested, list | tuple) else ():
             if not isinstance(each, msgspec.Meta | str | type):
-                found |= _said(each)
-    return _tightest(found)
+                yield each
 
 
 def _said(bound: Any) -> dict[str, Any]:
     said = {name: getattr(bound, name, None) for name in (*_NUMBERS, *_LENGTHS)}
     numbers = {name: value for name, value in said.items() if type(value) in (int, float)}
     pattern = getattr(bound, "pattern", None)
+    if isinstance(pattern, re.Pattern) and pattern.flags == re.UNICODE:
+        pattern = pattern.pattern
     return numbers | ({"pattern": pattern} if isinstance(pattern, str) else {})
+
+
+def _is_rule(piece: Any) -> bool:
+    """Whether it is an object of a library whose rules are known, and has one."""
+    known = any(
+        cls.__module__.partition(".")[0] in _LIBRARIES and cls.__name__ not in _BASES
+        for cls in type(piece).__mro__
+    )
+    return known and (bool(_names_of(piece)) or _has_another_rule(piece))
+
+
+def _names_of(piece: Any) -> list[str]:
+    """The bounds that it has, in whatever form; a length of at least 0 is none."""
+    said = {name: getattr(piece, name, None) for name in (*_NUMBERS, *_LENGTHS, "pattern")}
+    return [
+        name
+        for name, value in said.items()
+        if value is not None and not (name == "min_length" and value == 0)
+    ]
+
+
+def _has_another_rule(piece: Any) -> bool:
+    if hasattr(piece, "tz") or getattr(piece, "allow_inf_nan", None) is False:
+        return True
+    if type(piece).__name__.endswith("Serializer"):
+        return False
+    return any(getattr(piece, name, None) not in (None, False) for name in _OTHER_RULES)
+
+
+def _last(_one: Any, other: Any) -> Any:
+    return other
 
 
 def _tightest(bounds: dict[str, Any]) -> dict[str, Any]:

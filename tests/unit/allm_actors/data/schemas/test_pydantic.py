@@ -2,15 +2,23 @@
 
 import dataclasses
 import enum
-from typing import Annotated, Literal, Optional
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NewType, Optional
 
+import msgspec
 import pytest
+import typing_extensions
 
 import allm_actors as allm
 from allm_actors.data.schemas.schema import json_schema, of_type
 from allm_actors.data.schemas.structured import parse, response_format_of
 
 pydantic = pytest.importorskip("pydantic", reason="there is no pydantic for this Python yet")
+annotated_types = pytest.importorskip("annotated_types", reason="it comes with pydantic")
 
 
 class Mood(enum.Enum):
@@ -173,3 +181,110 @@ def test_a_model_is_asked_for_parsed_and_stored():
         parse('{"name": "Nemo", "age": 0}', Fish)
     stored = allm.from_json(allm.to_json(allm.Response(parsed=Fish(name="Nemo", age=3))))
     assert stored.parsed == {"name": "Nemo", "age": 3}
+
+
+# --- rules in `Annotated` -----------------------------------------------------------------------------------------
+
+
+def _of(annotation):
+    def f(a): ...
+
+    f.__annotations__["a"] = annotation
+    return allm.tool(f)
+
+
+class Small(annotated_types.Le):
+    """A rule of the library's, under another name."""
+
+
+class Unknown(annotated_types.BaseMetadata):
+    """An object of the user's own, which says something else by these names."""
+
+    func, tz, ge = len, None, "1"
+
+
+class From1To9(annotated_types.GroupedMetadata):
+    """A group of rules of the user's own."""
+
+    def __iter__(self):
+        yield from (annotated_types.Ge(1), annotated_types.Le(9))
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Annotated[Decimal, pydantic.Field(gt=0, le=100)],
+        Annotated[Decimal, pydantic.Field(max_digits=3)],
+        Annotated[Decimal | int, annotated_types.Ge(0)],
+        Annotated[date, annotated_types.Ge(date(2026, 1, 1))],
+        Annotated[date | None, annotated_types.Ge(date(2026, 1, 1))],
+        Annotated[datetime, annotated_types.Timezone(None)],
+        Annotated[str, pydantic.AfterValidator(str.strip)],
+        Annotated[str, pydantic.BeforeValidator(str.strip)],
+        Annotated[str, pydantic.WrapValidator(pow)],
+        Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1)],
+        Annotated[str, pydantic.Field(pattern=r"^\p{L}+$")],
+        Annotated[str, pydantic.Field(pattern=re.compile("a", re.IGNORECASE))],
+        Annotated[str, pydantic.Field(pattern="a"), pydantic.Field(pattern="b")],
+        Annotated[str, annotated_types.Ge("a")],
+        Annotated[str, annotated_types.Ge(1)],
+        Annotated[int, pydantic.Field(le=2**70)],
+        Annotated[int, pydantic.Field(multiple_of=2.5)],
+        Annotated[int, msgspec.Meta(ge=0), annotated_types.Ge(3)],
+        Annotated[Decimal, Small(3)],
+        Annotated[Any, annotated_types.Len(1, 3)],
+        annotated_types.LowerCase[str],
+        pydantic.FiniteFloat,
+        pydantic.FilePath,
+        pydantic.UUID4,
+        pydantic.Base64Str,
+        dict[str, list[annotated_types.LowerCase[str]]],
+        Sequence[annotated_types.LowerCase[str]],
+        Iterable[annotated_types.LowerCase[str]],
+    ],
+    ids=itertools.count(),
+)
+def test_a_rule_that_nothing_would_check_is_refused(annotation):
+    with pytest.raises(TypeError, match=r"f: parameter a: .* would not be checked"):
+        _of(annotation)
+
+
+UserId = NewType("UserId", int)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "told"),
+    [
+        (Annotated[int, pydantic.Field(description="how many", examples=[1])], {"description": "how many"}),
+        (Annotated[int, annotated_types.Unit("s"), annotated_types.doc("d"), Unknown()], {}),
+        (Annotated[int, typing_extensions.Doc("d"), pydantic.Strict(), pydantic.PlainSerializer(str)], {}),
+        (pydantic.conint(), {}),
+        (pydantic.conint(ge=1), {"minimum": 1}),
+        (Annotated[int, From1To9()], {"minimum": 1, "maximum": 9}),
+        (Annotated[int, annotated_types.Ge(5), annotated_types.Ge(3)], {"minimum": 5}),
+        (Annotated[int, annotated_types.Le(3), Small(5)], {"maximum": 3}),
+        (Annotated[UserId, annotated_types.Interval(gt=0, le=9)], {"exclusiveMinimum": 0, "maximum": 9}),
+    ],
+    ids=itertools.count(),
+)
+def test_a_rule_that_msgspec_has_is_told_and_what_is_no_rule_changes_nothing(annotation, told):
+    assert _of(annotation).schema["properties"]["a"] == {"type": "integer", **told}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "told"),
+    [
+        (Annotated[Sequence[int], annotated_types.MinLen(1)], {"minItems": 1, "items": {"type": "integer"}}),
+        (Sequence[Annotated[int, annotated_types.Ge(1)]], {"items": {"type": "integer", "minimum": 1}}),
+        (pydantic.conlist(int), {"items": {"type": "integer"}}),
+        (pydantic.conlist(int, max_length=2), {"maxItems": 2, "items": {"type": "integer"}}),
+    ],
+    ids=itertools.count(),
+)
+def test_a_rule_of_a_sequence_or_its_items_is_told(annotation, told):
+    assert _of(annotation).schema["properties"]["a"] == {"type": "array", **told}
+
+
+def test_a_pattern_may_be_compiled():
+    f = _of(Annotated[str, pydantic.Field(pattern=re.compile("^a$"))])
+    assert f.schema["properties"]["a"] == {"type": "string", "pattern": "^a$"}
