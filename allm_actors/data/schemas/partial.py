@@ -13,7 +13,7 @@ import types
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -24,6 +24,7 @@ from .incremental import NOTHING, JsonSoFar
 __all__ = ["PartialValue"]
 
 _FENCE = "```"
+_QUALIFIERS = frozenset({"Required", "NotRequired", "ReadOnly"})  # of `typing` and of `typing_extensions`
 _LONGEST_FENCE = 40  # characters, with the name of its language
 
 
@@ -185,8 +186,8 @@ def _fields_of(cls: Any) -> tuple[_Field, ...] | None:
 
 @lru_cache(256)
 def _read_fields(cls: type[Any]) -> tuple[_Field, ...] | None:
-    if is_typeddict(cls):
-        return tuple(_Field(name, name, of, _none) for name, of in _hints(cls).items())
+    if _is_typed_dict(cls):
+        return tuple(_Field(name, name, _unqualified(of), _none) for name, of in _hints(cls).items())
     if issubclass(cls, msgspec.Struct):
         return tuple(
             _Field(f.name, f.encode_name, f.type, _maker(f.default, f.default_factory, msgspec.NODEFAULT))
@@ -204,8 +205,22 @@ def _read_fields(cls: type[Any]) -> tuple[_Field, ...] | None:
     return tuple(_Field(name, f.alias or name, f.annotation, f.get_default) for name, f in models.items())
 
 
+def _is_typed_dict(cls: type[Any]) -> bool:
+    return issubclass(cls, dict) and hasattr(cls, "__total__")  # also one of `typing_extensions`
+
+
 def _hints(cls: type[Any]) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
+
+
+def _unqualified(annotation: Any) -> Any:
+    """The type in a TypedDict's `Required[…]`, `NotRequired[…]` or `ReadOnly[…]`, also inside `Annotated`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return Annotated[(_unqualified(arguments[0]), *arguments[1:])]
+    if getattr(origin, "_name", getattr(origin, "__name__", None)) in _QUALIFIERS:
+        return _unqualified(arguments[0])
+    return annotation
 
 
 def _maker(default: Any, factory: Any, missing: Any) -> Callable[[], Any]:
@@ -219,7 +234,7 @@ def _none() -> None:
 
 
 def _instance(cls: Any, fields: tuple[_Field, ...], known: dict[str, Any]) -> Any:
-    if is_typeddict(cls):
+    if _is_typed_dict(cls):
         return known
     values = {field.name: known[field.name] if field.name in known else _default(field) for field in fields}
     if hasattr(cls, "model_construct"):

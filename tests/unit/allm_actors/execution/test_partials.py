@@ -6,10 +6,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Annotated, Any, ClassVar, NamedTuple, TypedDict
+from typing import Annotated, Any, ClassVar, NamedTuple, NotRequired, Required, TypedDict
 
 import msgspec
 import pytest
+import typing_extensions
 
 from allm_actors.data import (
     ChatCompleted,
@@ -142,6 +143,24 @@ def test_what_is_not_written_yet_has_its_default_and_no_key():
     [value] = partials([TextDelta('{"cats": [], "sign": {"words": "beware"}')], House)
     assert (value.rooms, value.pair, value.guest) == ({}, (0, ""), None)
     assert value.sign == {"words": "beware"}
+
+
+class Menu(TypedDict, total=False):
+    title: Required[str]
+    cats: Annotated[NotRequired[list[Cat]], "who is served"]
+
+
+class OtherMenu(typing_extensions.TypedDict):
+    title: str
+    cats: typing_extensions.NotRequired[list[Cat]]
+
+
+@pytest.mark.parametrize("menu", [Menu, OtherMenu])
+def test_what_a_typed_dict_says_of_a_key_does_not_hide_its_value(menu):
+    said = ['{"title": "To', 'day", "cats": [{"name": "a', 'sh"}']
+    asked = [(value["title"], value.get("cats")) for value in partials(map(TextDelta, said), menu)]
+    assert [title for title, _ in asked] == ["To", "Today", "Today"]
+    assert [cats and [cat.name for cat in cats] for _, cats in asked] == [None, ["a"], ["ash"]]
 
 
 class Toy(msgspec.Struct):
