@@ -141,7 +141,7 @@ class Port(Process):
         return NO_REPLY
 
     def write(self, data: bytes, request: From | None = None) -> None:
-        """Give one frame to the program; `request` is answered with None when the program has taken all of it.
+        """Give one frame to the program; `request` is answered with None when the program's pipe has taken all of it.
 
         Without a request, what the program never takes becomes a dead letter. Raises: `PortRefused`; `FrameTooLong`.
         """
@@ -153,8 +153,8 @@ class Port(Process):
         framed = self._port_frames.encode(bytes(data))
         if program.waiting and program.waiting + len(framed) > self.max_input:
             words = (
-                f"the program of {self} does not read its input, and {program.waiting} bytes wait for it; use "
-                "ask, which waits, instead of tell"
+                f"the program of {self} does not read its input, and {program.waiting} bytes wait for it; send "
+                f"no more until an ask has returned, or give its class a max_input above {self.max_input} bytes"
             )
             raise PortRefused("input full", words)
 
