@@ -58,7 +58,7 @@ class ToolHelp:
         names: Any = arguments.get("names") if isinstance(arguments, dict) else None
         known = {tool.name: tool for tool in tools if not is_built_in(tool)}
         compact = ", ".join(name for name, tool in known.items() if tool.compact) or "(none)"
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return f'tool_help expects {{"names": ["tool_name", ...]}}. Compact tools: {compact}'
         found = [
             _described(known[name]) if name in known else f"## {name}\nUnknown tool. Compact tools: {compact}"

@@ -249,11 +249,16 @@ def _submitted(session: Session, call_id: str, content: object) -> Session:
 def submit_tool_results(session: Session, results: Iterable[tuple[str, object]]) -> Session:
     """The session with several results, in order; all of them, or an error and none. No results are always allowed.
 
-    Raises: what `submit_tool_result` raises.
+    Raises: what `submit_tool_result` raises; TypeError for what is no pair.
     """
     _check(session)
     before = session
-    for call_id, content in results:
+    for pair in results:
+        given: Any = pair
+        # A text of two letters could be unpacked, too.
+        if not isinstance(given, list | tuple) or len(given) != 2:
+            raise TypeError(f"tool results must be a list of (id, content), got: {given!r}")
+        call_id, content = given
         if not isinstance(call_id, str):
             raise TypeError(f"a tool call id must be a string, got: {call_id!r}")
         _allow(before, "submit", "submit_tool_result")

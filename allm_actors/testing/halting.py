@@ -81,6 +81,10 @@ def prove_halting(
 def _check(engine: Engine, schedules: int, handlers: str, options: dict[str, Any]) -> None:
     if not isinstance(engine, Engine):
         raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
+    if "seeds" in options:  # as `explore_chat` has it; it would be taken for an option of the provider's
+        raise TypeError(
+            "prove_halting takes no seeds; give it schedules=…, how many, and seed=…, the first one"
+        )
     if handlers not in ("wild", "own"):
         raise ValueError(f"handlers must be 'wild' or 'own', got: {handlers!r}")
     if not is_positive(schedules):

@@ -353,6 +353,7 @@ async def _later(_arguments: Any) -> Any:
     [
         ("x", {}, "expected an Engine, got str"),
         (None, {"max_truns": 3}, "max_turns"),
+        (None, {"seeds": range(3)}, "no seeds; give it schedules=…"),
         (None, {"max_turns": "3"}, "max_turns must be"),
         (
             allm.Tool(name="t", description="", schema={}, handler=_later),

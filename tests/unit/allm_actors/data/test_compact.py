@@ -120,7 +120,7 @@ def test_help_describes_each_named_tool_once():
     assert ask({"names": ["x"]}, TIME).endswith("Compact tools: (none)")
 
 
-@pytest.mark.parametrize("arguments", [{}, {"names": "time"}, {"names": [1]}, None])
+@pytest.mark.parametrize("arguments", [{}, {"names": "time"}, {"names": [1]}, {"names": []}, None])
 def test_help_that_is_asked_wrongly_says_how_to_ask(arguments):
     assert (
         ask(arguments, WEATHER) == 'tool_help expects {"names": ["tool_name", ...]}. Compact tools: weather'

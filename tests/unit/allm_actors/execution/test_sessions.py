@@ -457,6 +457,12 @@ def test_several_results_are_submitted_together_or_not_at_all():
         submit_tool_results(STANDING["pending"], [("m1", "1"), ("m2", "2"), ("m2", "again")])
 
 
+@pytest.mark.parametrize("wrong", [{"m1": 1}, "m1", ["m1"], [("m1",)], [(1, "m1")]])
+def test_results_that_are_no_pairs_are_refused(wrong):
+    with pytest.raises(TypeError, match="got: "):
+        submit_tool_results(STANDING["pending"], wrong)
+
+
 @pytest.mark.parametrize("row", STANDING)
 def test_nothing_to_submit_is_always_right(row):
     assert submit_tool_results(STANDING[row], []) is STANDING[row]
