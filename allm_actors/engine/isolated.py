@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import io
 import os
 import pickle
 import re
@@ -22,7 +23,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial, reduce
-from types import MethodType
+from types import BuiltinFunctionType, MethodDescriptorType, MethodType, WrapperDescriptorType
 from typing import IO, Any, NamedTuple
 
 from allm_actors.data import Tool
@@ -296,19 +297,65 @@ class _NeverCancelled:
 
 
 def _raised(error: BaseException) -> bytes:
-    try:
-        written = pickle.dumps((False, error))
-        pickle.loads(written)  # noqa: S301 - checks that the parent will be able to unpickle it
-    except BaseException:  # noqa: BLE001 - pickling runs the exception's own code
-        return pickle.dumps((False, RuntimeError(_text(error))))
-    return written
+    """The error, in the first way in which the parent gets what a thread would raise."""
+    for pickler in (pickle.Pickler, _Pickler):
+        # Pickling runs the exception's own code, and so does the check.
+        with contextlib.suppress(BaseException):
+            written = io.BytesIO()
+            pickler(written).dump((False, error))
+            _, again = pickle.loads(written.getvalue())  # noqa: S301 - we have just written it
+            if _shown(again) == _shown(error):
+                return written.getvalue()
+    return pickle.dumps((False, _stand_in(type(error).__name__, _text(error) or "")))
 
 
-def _text(error: BaseException) -> str:
+class _Pickler(pickle.Pickler):
+    """Pickles exceptions without a call of their class: most classes make the text, and are given only the fields."""
+
+    def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        if (
+            not isinstance(value, BaseException)
+            or not isinstance(kind.__reduce__, MethodDescriptorType)
+            or not isinstance(kind.__new__, BuiltinFunctionType)
+        ):
+            return NotImplemented
+        made: Any = value.__reduce__()
+        return _remade, (kind, made[1]), *made[2:]
+
+
+def _remade(kind: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:
+    """The exception as its built-in base makes it; its other attributes are set by pickle."""
+    error = kind.__new__(kind, *arguments)
+    inits = (vars(each).get("__init__") for each in kind.__mro__)
+    next(init for init in inits if isinstance(init, WrapperDescriptorType))(error, *arguments)
+    return error
+
+
+def _shown(error: BaseException) -> tuple[Any, ...]:
+    """What tells two exceptions apart: without addresses in memory, which are others in another process."""
+    within = map(_shown, error.exceptions) if isinstance(error, BaseExceptionGroup) else ()
+    shown = [_ADDRESS.sub("", text or "") for text in (_text(error), repr(error.args))]
+    return type(error), *shown, *within
+
+
+def _text(error: BaseException) -> str | None:
     try:
-        return f"{type(error).__name__}: {error}"
+        return str(error)
     except BaseException:  # noqa: BLE001 - this, too, is the exception's own code
-        return type(error).__name__
+        return None
+
+
+class _StandIn(RuntimeError):
+    """Stands for an exception that cannot be pickled, in a class of the same name."""
+
+    def __reduce__(self) -> Any:
+        return _stand_in, (type(self).__name__, str(self))
+
+
+def _stand_in(name: str, text: str) -> RuntimeError:
+    kind: type[RuntimeError] = type(name, (_StandIn,), {"__doc__": _StandIn.__doc__})
+    return kind(text)
 
 
 def _end_with_parent(source: IO[bytes]) -> None:

@@ -44,6 +44,10 @@ def fail(how: str) -> object:
             raise Unpicklable("odd", 1)
         case "mute raise":
             raise Mute("odd", 1)
+        case "raise with a field":
+            raise TooMany(60)
+        case "raise with a lock":
+            raise TooMany(threading.Lock())
         case "close":
             os.closerange(0, 100)
         case "close and go on":
@@ -99,6 +103,47 @@ class Mute(Unpicklable):
 
     def __str__(self):
         raise ValueError("no text")
+
+
+class TooMany(Exception):
+    """It makes its message of a field."""
+
+    def __init__(self, limit):
+        super().__init__("at most this per minute", type(limit).__name__)
+        self.limit = limit
+
+    def __str__(self):
+        return f"{self.args[0]}: {self.args[1]}"
+
+
+class Late(TimeoutError):
+    """The same, of a built-in class that has fields of its own, and makes its message of them."""
+
+    def __init__(self, seconds):
+        super().__init__(110, f"after {seconds} s", "/dev/null")
+        self.seconds = seconds
+
+
+class Remembered(Exception):
+    """It says itself how it is pickled."""
+
+    def __init__(self, *, code):
+        super().__init__(f"code {code}")
+        self.code = code
+
+    def __reduce__(self):
+        return Remembered._of, (self.code,)
+
+    @staticmethod
+    def _of(code):
+        return Remembered(code=code)
+
+
+class Swapped(Exception):
+    """It says so, and comes back as something else."""
+
+    def __reduce__(self):
+        return ValueError, ("swapped",)
 
 
 @allm.tool(isolation="process")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import msgspec
 import pytest
 
 import allm_actors as allm
+import supervisors
 from allm_actors.engine import isolated
+from allm_actors.execution.tool_errors import describe
 from allm_actors.testing import script
 
 from . import isolated_tools as tools
@@ -73,7 +76,9 @@ def test_a_coroutine_function():
         ("exit", "exited with SystemExit: 3"),
         ("odd", "cannot pickle"),
         ("odd raise", "Unpicklable: odd"),
-        ("mute raise", "RuntimeError: Mute"),
+        ("mute raise", "fail raised <Mute>"),
+        ("raise with a field", "fail raised TooMany: at most this per minute: int"),
+        ("raise with a lock", "fail raised TooMany: at most this per minute: lock"),
         ("close", "closed the pipe for its answer"),
         ("close and go on", "closed the pipe for its answer"),
         ("nothing", "null"),
@@ -121,6 +126,66 @@ def test_a_policy_sees_what_was_raised_there():
     (error,) = seen
     assert (error.reason, error.cause) == ("handler_raised", "LookupError: no such thing")
     assert isinstance(error.__cause__, LookupError)
+
+
+def raised(error):
+    """The error as the parent gets it."""
+    gave, again = pickle.loads(isolated._raised(error))
+    assert not gave
+    return again
+
+
+def same(error, again):
+    return (type(error), describe(error), error.args, vars(error)) == (
+        type(again),
+        describe(again),
+        again.args,
+        vars(again),
+    )
+
+
+def local():
+    class Local(LookupError):
+        pass
+
+    return Local("of a function")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LookupError("no such thing"),
+        SystemExit(3),
+        StopIteration("result"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "odd"),
+        FileNotFoundError(2, "No such file", "/nowhere"),
+        tools.Unpicklable("odd", 1),
+        tools.Mute("odd", 1),
+        tools.TooMany(60),
+        tools.Late(3),
+        tools.Remembered(code=7),
+        allm.ToolError("timeout", tool_name="look"),
+        supervisors.ProcessDown(ref="cache"),
+        supervisors.PortRefused("input full", "the program does not read"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_is_the_same_here(error):
+    assert same(error, raised(error))
+    (member,) = (
+        raised(ExceptionGroup("some", [error])).exceptions if isinstance(error, Exception) else [error]
+    )
+    assert same(error, member)
+
+
+@pytest.mark.parametrize(
+    "error", [local(), tools.Swapped("by hand"), tools.TooMany(threading.Lock())], ids=repr
+)
+def test_an_error_that_cannot_be_pickled_is_told_by_the_same_words(error):
+    again = raised(error)
+    assert isinstance(again, RuntimeError)
+    assert describe(again) == describe(error)
+    assert describe(pickle.loads(pickle.dumps(again))) == describe(error)
 
 
 def test_a_crash_is_met_once_more_where_that_does_no_harm(tmp_path):
