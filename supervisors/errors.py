@@ -28,9 +28,10 @@ arguments. Making one never fails, whatever the value: it is made where somethin
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Self, TypeVar, final
 
 from pykka import ActorDeadError, ActorRef
 
@@ -62,7 +63,66 @@ __all__ = [
 
 
 class SupervisorError(Exception):
-    """Base of what this package raises about processes and their supervision."""
+    """Base of what this package raises about processes and their supervision.
+
+    It can be pickled, whatever it is about: instead of a process, and of anything else that cannot be, the other
+    side gets its text. A copy, even a deep one, is about the same processes.
+    """
+
+    def __reduce__(self) -> Any:
+        fields = {name: _sendable(value) for name, value in self._fields().items()}
+        return _remade, (type(self), _each_sendable(self.args), fields)
+
+    def __copy__(self) -> Self:
+        return _remade(type(self), self.args, self._fields())
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self.__copy__()
+
+    def _fields(self) -> dict[str, Any]:
+        state: Any = object.__getstate__(self)
+        # Attributes, or those and what is in slots.
+        parts = state if isinstance(state, tuple) else (state,)
+        return {name: value for part in parts for name, value in (part or {}).items()}
+
+
+_E = TypeVar("_E", bound=SupervisorError)
+
+
+def _remade(kind: type[_E], args: tuple[Any, ...], fields: dict[str, Any]) -> _E:
+    """An error as it was, without `__init__`, which makes the message of what it is given."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    for name, value in fields.items():
+        object.__setattr__(error, name, value)
+    if isinstance(error, StartError):
+        error.__cause__ = _exception_in(error.reason)
+    return error
+
+
+class _Written:
+    """A value that is pickled already. Otherwise a chain of errors would be pickled twice at each of its links."""
+
+    def __init__(self, written: bytes) -> None:
+        self._written = written
+
+    def __reduce__(self) -> Any:
+        return pickle.loads, (self._written,)
+
+
+def _sendable(value: object) -> object:
+    try:
+        written = pickle.dumps(value)
+        pickle.loads(written)  # noqa: S301 - we have just written it; a reader that fails would end a pool
+    except Exception:  # noqa: BLE001 - pickling runs the value's own code
+        if type(value) is tuple:
+            return _each_sendable(value)
+        return str(value) if isinstance(value, ActorRef) else shown(value)
+    return _Written(written)
+
+
+def _each_sendable(values: tuple[Any, ...]) -> tuple[object, ...]:
+    return tuple(map(_sendable, values))
 
 
 class BadSpec(SupervisorError, ValueError):
