@@ -104,6 +104,7 @@ class IsolatedCall:
     def __init__(self, tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> None:
         self._tool, self._arguments, self._context = tool, dict(arguments), context
         self._lock = threading.Lock()
+        self._mark = f"answer {os.urandom(16).hex()}\n".encode()  # the line before the answer
         self._child: subprocess.Popen[bytes] | None = None
         self._killed = False
         self._ended = threading.Event()  # set when the child is dead but not reaped yet
@@ -127,7 +128,7 @@ class IsolatedCall:
                 from supervisors.runtime.birth import DaemonThread
 
                 DaemonThread(partial(self._watch, child.pid, answered), "allm-isolated").start()
-            answer = _read(child.stdout)
+            answer = _read(child.stdout, self._mark)
             lost = answer is None and self._goes_on()
         finally:
             if answer is None:
@@ -194,7 +195,7 @@ class IsolatedCall:
         address = address_of(self._tool)
         context = replace(self._context, engine=None, cancelled=None)
         call = pickle.dumps((self._arguments, context))
-        return pickle.dumps((sys.path, address, call))
+        return pickle.dumps((self._mark, sys.path, address, call))
 
     def _start(self, written: bytes) -> subprocess.Popen[bytes] | None:
         with self._lock:
@@ -215,8 +216,13 @@ class IsolatedCall:
         return child
 
 
-def _read(source: IO[bytes]) -> bytes | None:
-    """The answer, or None if there is none. Reads no further: other processes may hold the pipe open."""
+def _read(source: IO[bytes], mark: bytes) -> bytes | None:
+    """The answer, or None if there is none. Reads no further: other processes may hold the pipe open.
+
+    Leaves out what is printed before the mark: by a `sitecustomize` or a `.pth` file, which run before our code.
+    """
+    if mark not in iter(source.readline, b""):
+        return None
     head = source.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
@@ -234,14 +240,14 @@ def serve() -> None:
     source = os.fdopen(os.dup(0), "rb", buffering=0)
     os.dup2(null, 0)
     (length,) = _LENGTH.unpack(_exactly(source, _LENGTH.size))
-    path, address, call = pickle.loads(_exactly(source, length))  # noqa: S301 - it comes from our parent
+    mark, path, address, call = pickle.loads(_exactly(source, length))  # noqa: S301 - it comes from our parent
     sys.path[:] = path
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the function prints goes to stderr, because stdout carries the answer
     threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
     answer = _answer(address, call)
     try:
-        out.write(_LENGTH.pack(len(answer)) + answer)
+        out.write(b"\n" + mark + _LENGTH.pack(len(answer)) + answer)
         out.close()
         flushing = threading.Thread(target=_flush, daemon=True)
         flushing.start()

@@ -180,7 +180,7 @@ async def awaited(awaitable):
 def in_process(calls):
     """The same for many calls in an interpreter of their own."""
     written = [pickle.loads(IsolatedCall(tool, given, context())._written()) for tool, given in calls]
-    sent = pickle.dumps((sys.path, [(address, call) for _, address, call in written]))
+    sent = pickle.dumps((sys.path, [(address, call) for *_, address, call in written]))
     command = [sys.executable, "-c", SERVE]
     ended = subprocess.run(command, input=sent, capture_output=True, check=True, timeout=60)
     answers = [pickle.loads(answer) for answer in pickle.loads(ended.stdout)]

@@ -106,6 +106,13 @@ def test_a_function_may_print_where_stderr_is_closed():
     assert ended.stdout == "printed\n"
 
 
+def test_an_interpreter_may_print_when_it_starts(tmp_path, monkeypatch):
+    """As that of a company may, from its `sitecustomize`; the last line has no end."""
+    (tmp_path / "sitecustomize.py").write_text("print('proxy\\n' * 100 + 'configured', end='', flush=True)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert told(allm.chat(engine("prints", tools.prints), HI)) == "printed"
+
+
 def test_an_ending_that_somebody_else_has_seen_is_unknown():
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
