@@ -66,9 +66,12 @@ class Address(NamedTuple):
 def address_of(tool: Tool) -> Address:
     """Where another interpreter finds the tool's handler.
 
-    Raises ValueError for a handler that another interpreter cannot import: its own name has to lead to the handler
-    itself, to a tool with this handler, or to the function that `allm.tool(function)` made it of.
+    Raises ValueError where there is no other interpreter, and for a handler that it cannot import: the handler's own
+    name has to lead to itself, to a tool with it, or to the function that `allm.tool(function)` made it of.
     """
+    lacks = _no_interpreter()
+    if lacks is not None:
+        raise _unreachable(tool, f"{lacks}; use isolation='thread'")
     made = made_of(tool.handler)
     named: Any = tool.handler if made is None else made.function
     module, name = _own_name(named)
@@ -373,6 +376,17 @@ def _end_with_parent(source: IO[bytes]) -> None:
 
 
 # --- from a handler to its address, and back ----------------------------------------------------------------------
+
+
+def _no_interpreter() -> str | None:
+    """Why no other interpreter can be started from here, or None."""
+    if getattr(sys, "frozen", False):
+        return "this program is frozen: sys.executable is the program itself, which would start all over"
+    if not sys.executable:
+        return "this program has none to start: sys.executable is empty"
+    if _SERVE in getattr(sys, "argv", ()):  # an interpreter would have run that
+        return "this program was itself started for an isolated call: its sys.executable is not a Python"
+    return None
 
 
 def _own_name(function: Any) -> tuple[str | None, str | None]:

@@ -284,3 +284,36 @@ def test_a_module_whose_name_belongs_to_another_file_is_refused(monkeypatch, tmp
     with pytest.raises(ValueError, match=r"another module 'named_by_a_test' on sys.path"):
         address_of(tool)
     monkeypatch.delitem(sys.modules, "named_by_a_test")
+
+
+def as_frozen(monkeypatch):
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+
+
+def as_embedded(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "")
+
+
+def as_started_for_a_call(monkeypatch):
+    """Like a program that `sys.executable` names instead of a Python, and that is given a Python's arguments."""
+    commands = []
+
+    def note(command, **_):
+        commands.append(command)
+        raise FileNotFoundError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", note)
+        with pytest.raises(FileNotFoundError):
+            IsolatedCall(TOOLS["tool(search)"], {}, context()).run()
+    monkeypatch.setattr(sys, "argv", *commands)
+
+
+@pytest.mark.parametrize("become", [as_frozen, as_embedded, as_started_for_a_call])
+def test_where_no_other_interpreter_can_be_started_a_tool_is_refused(become, monkeypatch):
+    engine = allm.Engine("fake", tools=[TOOLS["tool(search)"]], adapter_opts={"scripts": []})
+    become(monkeypatch)
+    with pytest.raises(
+        ValueError, match=r"imports the function in another interpreter.* use isolation='thread'"
+    ):
+        allm.chat(engine, [allm.user("hi")])
