@@ -35,7 +35,7 @@ Handler = Callable[[Event], object]
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
-_attached: dict[str, tuple[frozenset[str], Handler]] = {}
+_attached: dict[str, tuple[frozenset[str], tuple[str, Handler]]] = {}  # used under the lock only
 _heard: dict[str, tuple[tuple[str, Handler], ...]] = {}  # by event, in the order in which they were attached
 
 
@@ -61,16 +61,26 @@ def attach(id: str, handler: Handler, events: str | Iterable[str] | None = None)
     with _lock:
         if id in _attached:
             raise ValueError(f"a telemetry handler {id!r} is already attached; detach it, or use another id")
-        _rebuild({**_attached, id: (frozenset(names), handler)})
+        entry = (id, handler)
+        _attached[id] = (frozenset(names), entry)
+        _replace({name: (*_heard.get(name, ()), entry) for name in _attached[id][0]})
 
 
 def detach(id: str) -> bool:
     """Stop calling the handler of that id. Returns False if there is none."""
     with _lock:
-        rest = {other: entry for other, entry in _attached.items() if other != id}
-        found = len(rest) < len(_attached)
-        _rebuild(rest)
-    return found
+        if id not in _attached:
+            return False
+        names, entry = _attached[id]
+        changed = {}
+        for name in names:
+            handlers = _heard.get(name, ())
+            if entry in handlers:  # else Ctrl-C struck while it was attached or detached
+                at = handlers.index(entry)
+                changed[name] = handlers[:at] + handlers[at + 1 :]
+        _replace(changed)
+        del _attached[id]
+    return True
 
 
 def listening() -> bool:
@@ -109,11 +119,7 @@ def _forget(raised: BaseException, handled: BaseException | None) -> None:
         waiting += [error.__context__, error.__cause__]
 
 
-def _rebuild(attached: dict[str, tuple[frozenset[str], Handler]]) -> None:
-    global _attached, _heard  # noqa: PLW0603 - the table is the state of this module
-    heard: dict[str, list[tuple[str, Handler]]] = {}
-    for id, (names, handler) in attached.items():
-        for name in names:
-            heard.setdefault(name, []).append((id, handler))
-    _attached = attached
-    _heard = {name: tuple(handlers) for name, handlers in heard.items()}
+def _replace(changed: Mapping[str, tuple[tuple[str, Handler], ...]]) -> None:
+    """Hear these events so; a change costs as much as the events that it is about, however many others are heard."""
+    global _heard  # noqa: PLW0603 - the table is the state of this module
+    _heard = {name: handlers for name, handlers in {**_heard, **changed}.items() if handlers}

@@ -6,10 +6,12 @@ from contextlib import contextmanager
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import allm_actors as allm
 from allm_actors import telemetry
-from allm_actors.telemetry.names import METADATA
+from allm_actors.telemetry import bus
+from allm_actors.telemetry.names import EVENTS, METADATA
 from allm_actors.testing import script
 
 from . import drivers
@@ -74,6 +76,39 @@ def test_a_handler_that_raises_changes_nothing(case):
 
     with measured(breaks):
         assert outcome(drivers.whole, "chat", case) == outcome(Pure("chat", case))
+
+
+IDS = st.sampled_from(["a", "b", "c", "d"])
+SOME = sorted(EVENTS)[:3]
+
+
+@law
+@given(st.lists(st.tuples(IDS, st.none() | st.lists(st.sampled_from(SOME)))))
+def test_each_event_is_heard_by_those_who_want_it_in_the_order_in_which_they_came(changes):
+    """Whoever is there is detached, whoever is not is attached; what others hear is not even copied."""
+    wanted, told = {}, []
+    try:
+        for id, given_names in changes:
+            names = wanted.get(id, given_names)
+            before = dict(bus._heard)
+            if id in wanted:
+                del wanted[id]
+                assert telemetry.detach(id)
+            else:
+                assert not telemetry.detach(id)
+                telemetry.attach(id, lambda _, id=id: told.append(id), names)
+                wanted[id] = names
+            for name in SOME:
+                listens = [each for each, theirs in wanted.items() if theirs is None or name in theirs]
+                told.clear()
+                bus.emit(name, {}, {})
+                assert told == listens
+                if names is not None and name not in names:
+                    assert bus._heard.get(name) is before.get(name)
+            assert bus.listening() == any(theirs is None or theirs for theirs in wanted.values())
+    finally:
+        for id in wanted:
+            telemetry.detach(id)
 
 
 def test_one_turn_tells_its_spans_in_order():
