@@ -846,6 +846,20 @@ def test_authorities_that_cannot_be_read_are_said_so_and_leave_no_socket(monkeyp
     assert run(server, scenario, HttpxTransport()) == "invalid_request"
 
 
+@both_stacks
+def test_what_cannot_be_imported_is_named_and_is_no_failure_of_the_network(monkeypatch):
+    monkeypatch.setattr(door, "_trusted", {})
+    server = LoopbackServer([], tls=server_tls())
+
+    async def scenario(transport):
+        monkeypatch.setitem(sys.modules, "ssl", None)
+        with pytest.raises(AdapterError, match="this Python cannot import ssl, which HTTP needs") as raised:
+            await fetch(transport, server.url)
+        return raised.value.reason
+
+    assert run(server, scenario, HttpxTransport()) == "invalid_request"
+
+
 def server_url(server):
     """Its URL, before it has one."""
 

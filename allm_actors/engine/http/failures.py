@@ -32,15 +32,15 @@ def failure_of(error: BaseException, host: str, deadlines: Deadlines, phase: str
 
     `phase` is what was waited for: `first_byte`, or in a body `idle`.
     """
-    import httpx
-
     kind = type(error).__name__
     if isinstance(error, AdapterError):
         return error
     if isinstance(error, BaseExceptionGroup):  # one exception for each address that was tried
         return failure_of(error.exceptions[0], host, deadlines, phase)
-    if isinstance(error, SettingsError):
-        return AdapterError("invalid_request", message=str(error), cause=kind)
+    if isinstance(error, SettingsError | ImportError):
+        return AdapterError("invalid_request", message=_setting(error), cause=kind)
+    import httpx
+
     if isinstance(error, NotPublicError):
         message = (
             f"{host} is not a host on the public network; a transport with private_urls=True can reach it"
@@ -68,6 +68,13 @@ def failure_of(error: BaseException, host: str, deadlines: Deadlines, phase: str
         message = f"the request to {host} cannot be written: a header, or the key, has a character that is not allowed"
         return AdapterError("invalid_request", message=message, cause=kind)
     return _broken(kind, host, phase)
+
+
+def _setting(error: SettingsError | ImportError) -> str:
+    if isinstance(error, SettingsError):
+        return str(error)
+    # As `ssl`, of a Python without OpenSSL. The exception's own text may have a path.
+    return f"this Python cannot import {error.name or 'a module'}, which HTTP needs; repair or replace it"
 
 
 def _unquoted(error: BaseException) -> str:

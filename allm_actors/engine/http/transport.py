@@ -260,7 +260,9 @@ class _Stacks:
         if self._client is None:
             try:
                 self._client = self._make_client()
-            except ImportError:
+            except ImportError as error:
+                if error.name is not None:  # httpx names nothing where its extra package is missing
+                    raise
                 raise SettingsError(_NO_SOCKS) from None
             except SettingsError:
                 raise
