@@ -128,7 +128,8 @@ class Process(Life):
 
         Returns `IGNORE` instead if `init` returns `IGNORE`, and `(ref, info)` if it returns `(OK, info)`.
         `on_exit` is an exit callback; see `Ref.add_exit_callback`.
-        Raises: `AlreadyStarted(owner)` if the name is taken; `StartError(reason)`; what `__init__` raises.
+        Raises: `AlreadyStarted(owner)` if the name is taken; `StartError(reason)`; what `__init__` raises;
+        RuntimeError if it can have no thread.
         """
         return cast("Ref[Self]", start_and_wait(cls, args, kwargs, name=name, on_exit=on_exit))
 

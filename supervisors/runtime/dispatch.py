@@ -36,6 +36,9 @@ class Dispatcher(ABC):
     doubtful = False
     """Whether a mailbox may have been scheduled twice, or not at all: an exception has struck `schedule`."""
 
+    short = False
+    """Whether the last attempt to start a thread failed."""
+
     def join(self, timers: Timers) -> None:  # noqa: B027 - most do nothing later
         """Called when a system begins to use the dispatcher; `timers` are those of the system."""
 
@@ -127,8 +130,7 @@ class WorkerDispatcher(Dispatcher):
         self._hires = 0
         self._stopped = False
         self._timers: Timers | None = None
-        self._short = False  # the last attempt to start a thread failed
-        self._untold = False  # and that was not logged yet
+        self._untold = False  # it is short of threads, and that was not logged yet
         self._asking = False  # another attempt is scheduled
         self._turned_away: set[Mailbox] = set()  # scheduled again while another worker ran them
 
@@ -234,7 +236,7 @@ class WorkerDispatcher(Dispatcher):
         begun = False
         try:
             thread.start()
-            begun, self._short = True, False
+            begun, self.short = True, False
         except (RuntimeError, MemoryError) as error:
             with self._lock:
                 self._workers.pop(worker, None)
@@ -248,8 +250,8 @@ class WorkerDispatcher(Dispatcher):
 
     def _ask_again(self, name: str) -> None:
         """The OS had no thread to give: try again later. Thread: the lock is held."""
-        if not self._short:
-            self._short = self._untold = True
+        if not self.short:
+            self.short = self._untold = True
         if self._timers is not None and not self._asking:
             with suppress(RuntimeError, MemoryError):
                 # None for timers either: the next `schedule` tries again.

@@ -1,6 +1,7 @@
 """Starting: construct in the caller's thread, begin on the process's own dispatcher, one answer to the starter.
 
-The rule of this file: `launch` never blocks. Callers that may block wait for the outcome; others get signals.
+The rule of this file: `launch` never blocks. Callers that may block wait for the outcome; others get signals. Who
+waits is told when there is no thread to begin on, and none comes; others, such as a restart, go on waiting for one.
 
 Source: Erlang/OTP `proc_lib:start_link` (the handshake).
 """
@@ -8,7 +9,7 @@ Source: Erlang/OTP `proc_lib:start_link` (the handshake).
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import pykka
 
@@ -18,11 +19,14 @@ from supervisors.runtime.future import Future
 from supervisors.runtime.life import Life
 from supervisors.runtime.names import check_name
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.running import guard, running
+from supervisors.runtime.running import guard, running, simulated
 from supervisors.runtime.signals import IGNORE, Ignored, Outcome, Started, Starter, StartFailed
 from supervisors.runtime.ties import adopt
 
 __all__ = ["launch", "start_and_wait"]
+
+_LOOK: Final = 1.0  # seconds between two looks whether a start still lacks a thread
+_LOOKS: Final = 5  # so many in a row, and the start fails
 
 
 def launch(
@@ -81,14 +85,15 @@ def start_and_wait(
 ) -> Any:
     """Start and wait for the outcome: the ref, `(ref, info)` if `init` said so, or `IGNORE`.
 
-    Raises: `AlreadyStarted` if the name is taken, else `StartError`; and what the constructor raises.
+    Raises: `AlreadyStarted` if the name is taken, else `StartError`; what the constructor raises; RuntimeError if it
+    can have no thread, nor a process that it starts, for some seconds.
     """
     guard()
     outcome: Future[Outcome] = Future()
     ref = launch(cls, args, kwargs, starter=outcome.set, parent=parent, name=name, on_exit=on_exit)
     outcome.target = ref
     outcome.host = ref.dispatcher
-    result: Outcome = outcome.get()
+    result = _outcome(ref, outcome)
     match result:
         case Started(ref, None):
             return ref
@@ -100,6 +105,29 @@ def start_and_wait(
             raise taken
         case StartFailed(reason):
             raise StartError(reason)
+
+
+def _outcome(ref: Ref[Any], outcome: Future[Outcome]) -> Outcome:
+    looks = 0
+    while True:
+        try:
+            result: Outcome = outcome.get(timeout=None if simulated() else _LOOK)
+        except pykka.Timeout:
+            begun = [each for each in ref.system.processes() if _is_within(each, ref)]
+            lacking = [each for each in begun if each.actor_inbox.fresh and each.dispatcher.short]
+            looks = looks + 1 if lacking else 0
+            if looks < _LOOKS:
+                continue
+            for each in begun:
+                each.kill()  # they could not be stopped: a process that has not begun hears nothing
+            raise RuntimeError(f"can't start new thread: {lacking[0]} has none to begin on") from None
+        return result
+
+
+def _is_within(ref: Ref[Any] | None, top: Ref[Any]) -> bool:
+    while ref is not None and ref is not top:
+        ref = ref.parent
+    return ref is top
 
 
 def calling_parent() -> Ref[Any] | None:

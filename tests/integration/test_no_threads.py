@@ -11,6 +11,8 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.testing import script
+from supervisors.runtime import launch
+from supervisors.runtime.birth import DaemonThread
 from tests.integration.supervisors.runtime.test_no_threads import no_threads
 
 SOON = 20.0
@@ -67,6 +69,30 @@ def test_a_host_that_has_no_thread_to_start_on_says_so_at_once_and_starts_later(
     with no_threads(), pytest.raises(RuntimeError, match="can't start new thread"):
         host.start()
     gc.collect()
+    with host:
+        assert host.session("s", engine(SAYS)).reply("1 + 2?").result().text() == "Three."
+
+
+@pytest.mark.parametrize("kind", ["loop", "pool", "threads"])
+@pytest.mark.parametrize("granted", [1, 2])
+def test_so_does_one_that_has_too_few(
+    granted: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container with a low limit of processes: one for the event loop, perhaps one for timers."""
+    begin, left = DaemonThread.start, [granted]
+
+    def start(thread: DaemonThread) -> None:
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        begin(thread)
+
+    host = allm.Host(store=tmp_path / "s.db", dispatcher=kind, shutdown_timeout=1e6)
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "_LOOK", 0.01)
+        patch.setattr(DaemonThread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            host.start()
     with host:
         assert host.session("s", engine(SAYS)).reply("1 + 2?").result().text() == "Three."
 

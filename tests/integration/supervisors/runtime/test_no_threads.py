@@ -16,11 +16,14 @@ import pytest
 
 from supervisors.errors import ProcessDown
 from supervisors.process import Process
+from supervisors.runtime import launch
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
+from supervisors.spec import child
+from supervisors.supervisor import Supervisor
 from supervisors.testing import Event
 from tests.integration.supervisors.conftest import SOON, Echo
 
@@ -66,6 +69,35 @@ def test_a_process_begins_as_soon_as_there_is_a_thread(
         assert [record.getMessage().partition(" for ")[0] for record in told] == [
             "no thread could be started"
         ]  # once
+
+
+@pytest.mark.parametrize("make", CREWS)
+def test_a_start_for_which_there_never_is_a_thread_fails(
+    make: Callable[[], Dispatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_LOOK", 0.01)
+    with System(dispatcher=make()) as system:
+        with no_threads(), pytest.raises(RuntimeError, match="can't start new thread: Born#1 has none"):
+            Born.start()
+        assert system.processes() == []
+        assert Born.start().ask("hello", timeout=SOON) == "hello"
+
+
+@pytest.mark.parametrize("make", CREWS)
+def test_so_does_that_of_a_supervisor_whose_child_never_has_one(
+    make: Callable[[], Dispatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Quiet(Supervisor):
+        dispatcher = "loop"
+
+    monkeypatch.setattr(launch, "_LOOK", 0.01)
+    with System() as system:
+        system.register_dispatcher("theirs", make())
+        system.dispatcher("loop").prepare()
+        monkeypatch.setattr(Born, "dispatcher", "theirs")
+        with no_threads(), pytest.raises(RuntimeError, match="can't start new thread: Born#"):
+            Quiet.start([child(Born)])
+        assert system.processes() == []
 
 
 @pytest.mark.parametrize("make", CREWS)
