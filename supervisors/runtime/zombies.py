@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from supervisors.reasons import KILLED
 from supervisors.runtime.reports import Report
 from supervisors.runtime.running import fenced
-from supervisors.runtime.stacks import frame_of
+from supervisors.runtime.stacks import calls_of
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -37,9 +37,10 @@ class Zombie:
     def begin(self, thread: Thread) -> None:
         """Count `thread`, which runs the killed process. The caller may hold a lock, so no source is read."""
         self.thread = thread
-        frame = frame_of(thread.ident)
-        calls = () if frame is None else traceback.walk_stack(frame)
-        self._calls = [(f.f_code.co_filename, line, f.f_code.co_name, None) for f, line in calls][::-1]
+        self._calls = [
+            (frame.f_code.co_filename, line, frame.f_code.co_name, None)
+            for frame, line in calls_of(thread.ident)
+        ]
         fenced[self.ref] = None
         self._zombies.add(self)
 

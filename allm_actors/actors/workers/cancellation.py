@@ -12,7 +12,6 @@ import gc
 import inspect
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
@@ -22,7 +21,7 @@ from weakref import WeakKeyDictionary, ref
 
 from allm_actors.actors.log import log
 from supervisors import System
-from supervisors.runtime.stacks import frame_of
+from supervisors.runtime.stacks import calls_of
 
 __all__ = ["Cancellation", "LoopWatch", "strays_of"]
 
@@ -148,8 +147,7 @@ def _part(awaited: Any, what: str) -> Any:
 
 def _running(ident: int) -> str:
     """Where a thread is: its frames, the outermost first."""
-    frame = frame_of(ident)
-    return "" if frame is None else _shown(list(traceback.walk_stack(frame))[::-1])
+    return _shown(calls_of(ident))
 
 
 def _shown(frames: list[tuple[FrameType, int]]) -> str:
