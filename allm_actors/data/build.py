@@ -61,6 +61,10 @@ def system(text: str) -> Message:
     return Message(role="system", content=_text("system", text))
 
 
+@overload
+def user(content: str | list[Part]) -> Message: ...
+@overload
+def user(content: list[P]) -> Message: ...
 def user(content: str | list[P]) -> Message:
     """A user message: text, or a list of `TextPart`, `ImagePart` and `DocumentPart`.
 

@@ -121,10 +121,12 @@ async def of_session_values_on_an_event_loop(engine: allm.Engine, session: allm.
 
 
 def of_messages(pictures: list[allm.ImagePart], mixed: list[allm.TextPart | allm.ImagePart]) -> None:
-    """Parts may come in a list of their own kind."""
+    """Parts may come in a list of their own kind, or of several, also one that is written where it is used."""
     allm.user(pictures)
     allm.user([*mixed, *pictures])
-    allm.user(3)  # type: ignore[arg-type]
+    allm.user([allm.TextPart(text="What is this?"), pictures[0]])
+    allm.user([allm.TextPart(text="What is this?")])
+    allm.user(3)  # type: ignore[call-overload]
 
 
 class Counting:
