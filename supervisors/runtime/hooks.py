@@ -54,10 +54,10 @@ class Hooks(pykka.Actor):
     incarnation: int = 0
     """How often this child was started before: a fencing token for stores outside the runtime."""
 
-    def init(self) -> object:
+    def init(self, *_args: Any, **_kwargs: Any) -> object:
         """Set up, on the process's own dispatcher; raising fails the start.
 
-        Returns None, `(OK, info)`, `IGNORE` or `DEFER_START`.
+        Returns None, `(OK, info)`, `IGNORE` or `DEFER_START`. Only supervisors' `init` is called with arguments.
 
         The default calls Pykka's `on_start()`.
         """

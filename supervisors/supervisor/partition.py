@@ -102,7 +102,7 @@ class PartitionSupervisor(Supervisor):
         supervisor._actor_open_partitions = n  # noqa: SLF001
         return before
 
-    def init(  # type: ignore[override]
+    def init(
         self,
         child: ChildLike,
         *,

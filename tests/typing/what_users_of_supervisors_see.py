@@ -1,0 +1,40 @@
+"""What a type checker knows of a program that uses `supervisors`: `mypy` reads this, and nobody runs it.
+
+Each `assert_type` is a promise. Each `type: ignore` is a mistake that a checker finds; it complains when one is not.
+"""
+
+from typing import assert_type
+
+import supervisors as sup
+
+
+class Keeper(sup.GenServer):
+    """A worker, as the guide for people who know OTP writes one."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def init(self) -> None:
+        """Whatever it needs."""
+
+
+class Shop(sup.Supervisor):
+    """A supervisor with children of its own: `init` has the arguments of its start."""
+
+    def init(self, path: str) -> tuple[sup.Flags, list[sup.ChildSpec]]:
+        """Its flags and children."""
+        return sup.Flags(strategy="rest_for_one"), [sup.child(Keeper, path)]
+
+
+class Crowd(sup.DynamicSupervisor):
+    """A dynamic supervisor, likewise."""
+
+    def init(self, most: int, *, restarts: int = 3) -> sup.DynamicFlags:
+        """Its flags."""
+        return sup.DynamicFlags(max_children=most, max_restarts=restarts)
+
+
+def of_a_start() -> None:
+    """It gives the ref of that class."""
+    assert_type(Keeper.start("here"), sup.ProcessRef[Keeper])
