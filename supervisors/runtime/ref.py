@@ -192,7 +192,7 @@ class Ref(pykka.ActorRef[A]):
 
     @overload
     def stop(
-        self, *, block: Literal[True], timeout: float | None = None, reason: Reason = NORMAL
+        self, *, block: Literal[True] = True, timeout: float | None = None, reason: Reason = NORMAL
     ) -> bool: ...
 
     @overload

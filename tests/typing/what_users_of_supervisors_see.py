@@ -38,3 +38,12 @@ class Crowd(sup.DynamicSupervisor):
 def of_a_start() -> None:
     """It gives the ref of that class."""
     assert_type(Keeper.start("here"), sup.ProcessRef[Keeper])
+
+
+def of_a_stop(wait: bool) -> None:
+    """It gives an answer, or a future of one."""
+    ref = Keeper.start("here")
+    assert_type(ref.stop(), bool)
+    assert_type(ref.stop(timeout=1.0), bool)
+    assert_type(ref.stop(block=False), sup.Future[bool])
+    assert_type(ref.stop(block=wait), bool | sup.Future[bool])
