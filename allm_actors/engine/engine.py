@@ -201,6 +201,10 @@ class Engine:
         return hash((Engine, self.id))
 
     def __repr__(self) -> str:
+        if not hasattr(
+            self, "metadata"
+        ):  # refused: what shows the variables of a traceback sees it without fields
+            return "<Engine that was not made>"
         name: Any = self.adapter
         if not isinstance(name, str | None):
             name = getattr(name, "name", type(name).__name__)

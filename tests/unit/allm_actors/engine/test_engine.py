@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 import re
+import traceback
 
 import pytest
 from hypothesis import given
@@ -160,6 +161,13 @@ def test_repr_shows_no_values_that_could_be_secret():
     engine = Engine("openai:m", adapter_opts={"headers": {"x": "sk-secret"}}, params={"user": "sk-secret"})
     assert "sk-secret" not in repr(engine)
     assert "'headers': …" in repr(engine)
+
+
+def test_an_engine_that_is_refused_has_a_repr_for_those_who_show_the_variables_of_a_traceback():
+    with pytest.raises(TypeError) as refused:
+        Engine("openai", model=3)
+    shown = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    assert "Engine that was not made" in "".join(shown.format())
 
 
 @pytest.mark.parametrize(
