@@ -1,6 +1,7 @@
 """The contracts that users can implement: adapters, tool executors and encoders.
 
-Rule of this file: contracts only. An adapter's three forms share one law:
+Rule of this file: contracts only; arguments are given by position, so that an implementation may name them as it
+likes. An adapter's three forms share one law:
 
     the call itself   refuses what can be refused without the network: a missing key raises `EngineError`, what cannot
                       be sent raises `ValidationError`. It performs no I/O.
@@ -71,11 +72,11 @@ class Adapter(Protocol):
         """The name of this adapter in errors."""
         ...
 
-    def stream(self, request: Request, call: Call) -> Iterator[Event] | AsyncIterator[Event]:
+    def stream(self, request: Request, call: Call, /) -> Iterator[Event] | AsyncIterator[Event]:
         """One model call as a lazy stream that starts with `MessageStarted`."""
         ...
 
-    def requires_structured_finalize(self, request: Request) -> bool:
+    def requires_structured_finalize(self, request: Request, /) -> bool:
         """Whether this provider cannot mix the request's tools with its response format in one call.
 
         The request of `stream` is then marked with `structured_finalize`. A second pass is the caller's to ask for.
@@ -87,7 +88,7 @@ class Adapter(Protocol):
 class Batches(Protocol):
     """An adapter that reads a network: one item per read, on an asyncio loop."""
 
-    def batches(self, request: Request, call: Call) -> AsyncIterator[Sequence[Event]]:
+    def batches(self, request: Request, call: Call, /) -> AsyncIterator[Sequence[Event]]:
         """As `stream`, with all events of one network read in one item; no item is empty."""
         ...
 
@@ -96,7 +97,7 @@ class Batches(Protocol):
 class Scripted(Protocol):
     """An adapter that never blocks: where it would wait, it yields a `Delay`."""
 
-    def play(self, request: Request, call: Call) -> Iterator[Event | Delay]:
+    def play(self, request: Request, call: Call, /) -> Iterator[Event | Delay]:
         """As `stream`, with a `Delay` where time has to pass."""
         ...
 
@@ -136,7 +137,7 @@ class ToolContext:
 class ToolExecutor(Protocol):
     """Runs a tool's handler."""
 
-    def execute(self, tool: Tool, arguments: dict[str, Any], context: ToolContext) -> Any:
+    def execute(self, tool: Tool, arguments: dict[str, Any], context: ToolContext, /) -> Any:
         """The handler's answer: `Ok`, `Err`, `AskUser`, `Halt`, any other value, an awaitable of these, or a raise."""
         ...
 
@@ -145,7 +146,7 @@ class ToolExecutor(Protocol):
 class ToolResultEncoder(Protocol):
     """Turns what a handler returned into the text a model reads."""
 
-    def encode(self, value: Any) -> str:
+    def encode(self, value: Any, /) -> str:
         """The text; the same for equal values. Raises for a value that has none."""
         ...
 

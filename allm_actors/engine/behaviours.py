@@ -1,6 +1,6 @@
 """What others implement for everything that is not chat: one protocol for each capability.
 
-Rule of this file: contracts only. They share one law:
+Rule of this file: contracts only, as in `adapter`. They share one law:
 
     a call    takes a request and a `Call`, and returns its response, or an awaitable of it. One that may block is an
               ordinary function and is run on a thread; a coroutine function is run on the event loop that all calls
@@ -53,7 +53,7 @@ __all__ = [
 class ImageAdapter(Protocol):
     """Makes and edits images."""
 
-    def generate(self, request: ImageRequest, call: Call) -> ImageResponse | Awaitable[ImageResponse]:
+    def generate(self, request: ImageRequest, call: Call, /) -> ImageResponse | Awaitable[ImageResponse]:
         """The images; raises `ImageAdapterError`."""
         ...
 
@@ -67,7 +67,7 @@ class EmbeddingAdapter(Protocol):
     """Turns texts into vectors."""
 
     def embed(
-        self, request: EmbeddingRequest, call: Call
+        self, request: EmbeddingRequest, call: Call, /
     ) -> EmbeddingResponse | Awaitable[EmbeddingResponse]:
         """A vector for each input, with its index; raises `EmbeddingAdapterError`."""
         ...
@@ -82,7 +82,7 @@ class ModerationAdapter(Protocol):
     """Judges content."""
 
     def moderate(
-        self, request: ModerationRequest, call: Call
+        self, request: ModerationRequest, call: Call, /
     ) -> ModerationResponse | Awaitable[ModerationResponse]:
         """A verdict for each item; raises `ModerationAdapterError`, and never guesses that something is clean."""
         ...
@@ -92,7 +92,7 @@ class ModerationAdapter(Protocol):
 class SpeechAdapter(Protocol):
     """Speaks texts."""
 
-    def synthesize(self, request: SpeechRequest, call: Call) -> SpeechResponse | Awaitable[SpeechResponse]:
+    def synthesize(self, request: SpeechRequest, call: Call, /) -> SpeechResponse | Awaitable[SpeechResponse]:
         """The clip; raises `SpeechAdapterError`."""
         ...
 
@@ -102,7 +102,7 @@ class SpeechStreamAdapter(Protocol):
     """Speaks texts, as a stream of pieces."""
 
     def stream_synthesize(
-        self, request: SpeechRequest, call: Call
+        self, request: SpeechRequest, call: Call, /
     ) -> Iterator[SpeechEvent] | AsyncIterator[SpeechEvent]:
         """The clip in pieces; raises `SpeechAdapterError` only for what it refuses at once."""
         ...
@@ -113,7 +113,7 @@ class TranscriptionAdapter(Protocol):
     """Transcribes clips."""
 
     def transcribe(
-        self, request: TranscriptionRequest, call: Call
+        self, request: TranscriptionRequest, call: Call, /
     ) -> TranscriptionResponse | Awaitable[TranscriptionResponse]:
         """The text; raises `TranscriptionAdapterError`."""
         ...
@@ -124,7 +124,7 @@ class TranscriptionStreamAdapter(Protocol):
     """Transcribes clips, as a stream of segments."""
 
     def stream_transcribe(
-        self, request: TranscriptionRequest, call: Call
+        self, request: TranscriptionRequest, call: Call, /
     ) -> Iterator[TranscriptionEvent] | AsyncIterator[TranscriptionEvent]:
         """The text segment by segment; raises `TranscriptionAdapterError` only for what it refuses at once."""
         ...
@@ -135,7 +135,7 @@ class ClassificationAdapter(Protocol):
     """Answers typed questions."""
 
     def classify(
-        self, request: ClassificationRequest, call: Call
+        self, request: ClassificationRequest, call: Call, /
     ) -> ClassificationResponse | Awaitable[ClassificationResponse]:
         """An answer of the question's type for each question; raises `ClassificationAdapterError`."""
         ...

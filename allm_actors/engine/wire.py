@@ -78,7 +78,7 @@ class HttpResponse(Protocol):
     status: int
     headers: Mapping[str, str]
 
-    async def pour(self, feed: Callable[[bytes], bool]) -> bool:
+    async def pour(self, feed: Callable[[bytes], bool], /) -> bool:
         """Call `feed` with all data, in the call that brings it, until it returns False. False at the end of the body.
 
         Can be called again for the rest. Raises `AdapterError`, and what `feed` raises.
@@ -89,7 +89,7 @@ class HttpResponse(Protocol):
         """The body as it comes, to be closed. Raises `AdapterError` and nothing else."""
         ...
 
-    async def body(self, limit: int, seconds: float | None = None) -> bytes:
+    async def body(self, limit: int, seconds: float | None = None, /) -> bytes:
         """At most `limit` bytes of the body, read for at most `seconds`; if it breaks off, what came before."""
         ...
 
@@ -101,7 +101,9 @@ class Transport(Protocol):
     `async sleep(seconds)`, which waits between two attempts.
     """
 
-    def open(self, request: HttpRequest, deadlines: Deadlines) -> AbstractAsyncContextManager[HttpResponse]:
+    def open(
+        self, request: HttpRequest, deadlines: Deadlines, /
+    ) -> AbstractAsyncContextManager[HttpResponse]:
         """The response to `request`. Raises `AdapterError` and nothing else."""
         ...
 

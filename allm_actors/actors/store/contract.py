@@ -46,6 +46,7 @@ class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
 
 class Store(Protocol):
     """Stores sessions by name. Every method may raise `StoreError`; no two threads call it at once.
+    Arguments are given by position.
 
     An optional `release(id)` is called when nobody works with that session any more, until it is loaded
     again.
@@ -62,13 +63,13 @@ class Store(Protocol):
     def open(self) -> None:
         """Make the store ready; called before anything else, and again for use after `close`."""
 
-    def load(self, id: str) -> Session | None:
+    def load(self, id: str, /) -> Session | None:
         """The session of that name, or None."""
 
-    def save(self, batch: Sequence[Save]) -> None:
+    def save(self, batch: Sequence[Save], /) -> None:
         """Store all of the batch, or raise and store none of it."""
 
-    def delete(self, id: str) -> None:
+    def delete(self, id: str, /) -> None:
         """Forget the session of that name, if there is one."""
 
     def ids(self) -> list[str]:

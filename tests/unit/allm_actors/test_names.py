@@ -1,11 +1,23 @@
 """Every promised name is there, is loaded late, and is seen by type checkers."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import allm_actors
+from allm_actors.actors.store import Store
+from allm_actors.engine import adapter, behaviours, wire
+
+CONTRACTS = [
+    Store,
+    *(getattr(behaviours, name) for name in behaviours.__all__),
+    *(adapter.Adapter, adapter.Batches, adapter.Scripted, adapter.ToolExecutor, adapter.ToolResultEncoder),
+    *(wire.Transport, wire.HttpResponse),
+]
 
 
 def test_the_list_is_sorted_and_has_every_name_that_has_a_home() -> None:
@@ -31,6 +43,21 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
+def test_who_implements_a_contract_may_name_the_arguments(contract: type) -> None:
+    methods = [
+        value for name, value in vars(contract).items() if name[0] != "_" and inspect.isfunction(value)
+    ]
+    assert methods
+    named = {
+        each.name
+        for method in methods
+        for each in inspect.signature(method).parameters.values()
+        if each.kind is not inspect.Parameter.POSITIONAL_ONLY
+    }
+    assert named <= {"self"}
 
 
 def _names(node: ast.Assign) -> list[str]:
