@@ -8,9 +8,9 @@ Options and their meaning: `docs/reference/options.md`. Times are seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import msgspec
 
@@ -24,6 +24,16 @@ from allm_actors.actors import (
     thread_of,
     turn_spec,
     view_of,
+)
+from allm_actors.actors.options import (
+    ChatOptions,
+    ClassificationOptions,
+    EmbeddingOptions,
+    ImageEditOptions,
+    ImageOptions,
+    ModerationOptions,
+    SpeechOptions,
+    TranscriptionOptions,
 )
 from allm_actors.data import (
     Audio,
@@ -79,7 +89,7 @@ R = TypeVar("R")
 S = TypeVar("S", bound=EventStream[Any, Any])
 
 
-def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
+def generate(engine: Engine, request: Request | Conversation, **options: Unpack[ChatOptions]) -> Response:
     """One model call. A failure after it began is data: `finish_reason == "error"` and `metadata["error"]`.
 
     Takes the options of `chat` that concern a model call. They override the request's own fields, except
@@ -89,42 +99,56 @@ def generate(engine: Engine, request: Request | Conversation, **options: Any) ->
     return _result(stream_generate(engine, request, **options))
 
 
-def stream_generate(engine: Engine, request: Request | Conversation, **options: Any) -> EventStream[Response]:
+def stream_generate(
+    engine: Engine, request: Request | Conversation, **options: Unpack[ChatOptions]
+) -> EventStream[Response]:
     """One model call as events; its result is a `Response`."""
     thread = thread_of(request.messages if isinstance(request, Request) else request)
     wanted = request if isinstance(request, Request) else Request(messages=thread.messages)
     return open_stream(EventStream, "generate", engine, thread, options, request=wanted)
 
 
-def step(engine: Engine, thread: Conversation, **options: Any) -> StepResult:
+def step(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> StepResult:
     """One model call and the tools it asks for. Options and errors: as `chat`, without the options about turns."""
     return _result(stream_step(engine, thread, **options))
 
 
-def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventStream[StepResult]:
+def stream_step(
+    engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]
+) -> EventStream[StepResult]:
     """One model call and its tools as events; its result is a `StepResult`."""
     return open_stream(EventStream, "step", engine, thread_of(thread), options)
 
 
-def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
+def chat(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> ChatResult:
     """Steps until the model has answered, a tool halts, or `max_turns` (8) is reached. Failures are in the result.
 
-    Options, each overriding the engine's: `model`, `tools`, `tool_choice`, `temperature`, `max_tokens`,
-    `response_format`, `response_model`, `context`, `max_turns`, `max_concurrency`, `halt_when`,
-    `on_tool_error`, `api_key`, `retry`, `on_event`; in seconds `tool_timeout`, `request_timeout`,
-    `stream_timeout`. All of them are in docs/reference/options.md. Any other name is passed to the provider
-    unchanged.
+    Options (`allm.ChatOptions`), each overriding the engine's:
+
+        what is asked  `model`, `tools`, `tool_choice`, `temperature`, `max_tokens`, `response_model`,
+                       `max_retries`, `response_format`, `structured_finalize`, `structured_finalize_nudge`,
+                       `prompt_cache`, `metadata`, `request_id`
+        how it runs    `max_turns`, `max_concurrency`, `halt_when`, `mode`, `context`, `session_id`,
+                       `on_tool_error`, `tool_executor`, `tool_result_encoder`
+        what you see   `emit_text_deltas`, `emit_tool_deltas`, `include_raw_chunks`, `on_event`
+        the provider   `api_key`, `adapter_opts`, `retry`
+        in seconds     `tool_timeout`, `request_timeout`, `stream_timeout`, `first_byte_timeout` (also
+                       `receive_timeout`), `connect_timeout` (also `pool_timeout`)
+
+    What they mean is in docs/reference/options.md. Any other name is passed to the provider unchanged.
     Raises: as `generate`.
     """
     return _result(stream(engine, thread, **options))
 
 
-def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream[ChatResult]:
+def stream(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> EventStream[ChatResult]:
     """A whole chat as events, the last of which is `ChatCompleted`; its result is a `ChatResult`."""
     return open_stream(EventStream, "chat", engine, thread_of(thread), options)
 
 
-def generate_image(engine: Engine, prompt: str | ImageRequest, **options: Any) -> ImageResponse:
+def generate_image(
+    engine: Engine, prompt: str | ImageRequest, **options: Unpack[ImageOptions]
+) -> ImageResponse:
     """Images of what `prompt` describes; an `ImageRequest` in its place is sent unchanged.
 
     Options: the fields of an `ImageRequest` when `prompt` is a text, and `api_key`, `adapter_opts`, `retry`,
@@ -136,7 +160,9 @@ def generate_image(engine: Engine, prompt: str | ImageRequest, **options: Any) -
     return response
 
 
-def edit_image(engine: Engine, image: Image | Sequence[Image], prompt: str, **options: Any) -> ImageResponse:
+def edit_image(
+    engine: Engine, image: Image | Sequence[Image], prompt: str, **options: Unpack[ImageEditOptions]
+) -> ImageResponse:
     """An image changed as `prompt` says. A list of images is sent as it is; a mask is given with `mask=`.
 
     Options and errors: as `generate_image`.
@@ -145,13 +171,15 @@ def edit_image(engine: Engine, image: Image | Sequence[Image], prompt: str, **op
     return response
 
 
-def image_variations(engine: Engine, image: Image, **options: Any) -> ImageResponse:
+def image_variations(engine: Engine, image: Image, **options: Unpack[ImageEditOptions]) -> ImageResponse:
     """Variations of this image. Options and errors: as `generate_image`."""
     response: ImageResponse = _whole("image", engine, None, variation_of(image, options))
     return response
 
 
-def embed(engine: Engine, input: str | Sequence[str] | EmbeddingRequest, **options: Any) -> EmbeddingResponse:
+def embed(
+    engine: Engine, input: str | Sequence[str] | EmbeddingRequest, **options: Unpack[EmbeddingOptions]
+) -> EmbeddingResponse:
     """A vector for each text; `.vectors()` has them in the order of the texts.
 
     More texts than the adapter takes at once are sent in several calls, one after the other.
@@ -165,7 +193,9 @@ def embed(engine: Engine, input: str | Sequence[str] | EmbeddingRequest, **optio
 
 
 def moderate(
-    engine: Engine, input: str | ImagePart | Sequence[str | ImagePart] | ModerationRequest, **options: Any
+    engine: Engine,
+    input: str | ImagePart | Sequence[str | ImagePart] | ModerationRequest,
+    **options: Unpack[ModerationOptions],
 ) -> ModerationResponse:
     """A verdict for each text; if the input contains an image, one verdict for the whole input.
 
@@ -175,7 +205,7 @@ def moderate(
     return response
 
 
-def synthesize(engine: Engine, text: str | SpeechRequest, **options: Any) -> SpeechResponse:
+def synthesize(engine: Engine, text: str | SpeechRequest, **options: Unpack[SpeechOptions]) -> SpeechResponse:
     """The text as sound. Options: those of a `SpeechRequest` (`voice`, `format`, `speed`, …), and as `generate_image`.
 
     Raises: as `embed`, with SpeechAdapterError.
@@ -185,7 +215,7 @@ def synthesize(engine: Engine, text: str | SpeechRequest, **options: Any) -> Spe
 
 
 def stream_synthesize(
-    engine: Engine, text: str | SpeechRequest, **options: Any
+    engine: Engine, text: str | SpeechRequest, **options: Unpack[SpeechOptions]
 ) -> CallStream[SpeechResponse, SpeechEvent]:
     """The text as sound while it is made: `SpeechStarted`, `AudioDelta` and `SpeechCompleted`.
 
@@ -196,7 +226,7 @@ def stream_synthesize(
 
 
 def transcribe(
-    engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Any
+    engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Unpack[TranscriptionOptions]
 ) -> TranscriptionResponse:
     """What is said in a clip.
 
@@ -208,7 +238,7 @@ def transcribe(
 
 
 def stream_transcribe(
-    engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Any
+    engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Unpack[TranscriptionOptions]
 ) -> CallStream[TranscriptionResponse, TranscriptionEvent]:
     """What is said in a clip, while it is transcribed: `TranscriptionStarted`, then `PartialTranscript` and
     `CommittedTranscript`, then `TranscriptionCompleted`. Failures: as `stream_synthesize`.
@@ -220,7 +250,7 @@ def classify(
     engine: Engine,
     state: Any | ClassificationRequest,
     questions: dict[str, ClassificationQuestion] | None = None,
-    **options: Any,
+    **options: Unpack[ClassificationOptions],
 ) -> ClassificationResponse:
     """Answers to typed questions about a text (or data), by the ids of the questions.
 
@@ -235,7 +265,7 @@ def open_stream(
     kind: Any,
     engine: Engine,
     thread: Thread,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
     request: Request | None = None,
     earlier: Sequence[Message] = (),
 ) -> S:
@@ -253,6 +283,6 @@ def _result(stream: EventStream[R]) -> R:
         return stream.result()
 
 
-def _whole(name: str, engine: Engine, given: Any, options: dict[str, Any]) -> Any:
+def _whole(name: str, engine: Engine, given: Any, options: Mapping[str, Any]) -> Any:
     with open_call_stream(name, engine, given, options) as stream:
         return stream.result()

@@ -13,9 +13,10 @@ overrides the engine's; the call's overrides both.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, Unpack
 
 from allm_actors.actors import EventStream
+from allm_actors.actors.options import ChatOptions
 from allm_actors.data import ChatResult, Message, Session, StepResult, Thread
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.reducer import StreamReducer
@@ -80,7 +81,7 @@ class SessionStream(EventStream[R_co]):
         return apply(self.session, result), result
 
 
-def start(engine: Engine, messages: Start, **options: Any) -> tuple[Session, ChatResult]:
+def start(engine: Engine, messages: Start, **options: Unpack[ChatOptions]) -> tuple[Session, ChatResult]:
     """A chat that begins with messages, a thread, or a session (which keeps its id and context).
 
     Raises: ValidationError `invalid_session_input` for anything else, and for messages that cannot be sent;
@@ -90,7 +91,7 @@ def start(engine: Engine, messages: Start, **options: Any) -> tuple[Session, Cha
 
 
 def reply(
-    engine: Engine, session: Session, text: str | Message, **options: Any
+    engine: Engine, session: Session, text: str | Message, **options: Unpack[ChatOptions]
 ) -> tuple[Session, ChatResult]:
     """A chat after this user message, which also answers a pending question.
 
@@ -100,7 +101,7 @@ def reply(
 
 
 def continue_(
-    engine: Engine, session: Session, message: str | Message | None = None, **options: Any
+    engine: Engine, session: Session, message: str | Message | None = None, **options: Unpack[ChatOptions]
 ) -> tuple[Session, ChatResult]:
     """Continue a chat: after submitted tool results (`message=None`), or with a message of any role.
 
@@ -109,7 +110,7 @@ def continue_(
     return _finished(stream_continue(engine, session, message, **options))
 
 
-def step(engine: Engine, session: Session, **options: Any) -> tuple[Session, StepResult]:
+def step(engine: Engine, session: Session, **options: Unpack[ChatOptions]) -> tuple[Session, StepResult]:
     """One model call and the tools it asks for.
 
     Raises: SessionStatusError or SessionError where the status forbids it; what `allm.step` raises.
@@ -117,27 +118,31 @@ def step(engine: Engine, session: Session, **options: Any) -> tuple[Session, Ste
     return _finished(stream_step(engine, session, **options))
 
 
-def stream_start(engine: Engine, messages: Start, **options: Any) -> SessionStream[ChatResult]:
+def stream_start(
+    engine: Engine, messages: Start, **options: Unpack[ChatOptions]
+) -> SessionStream[ChatResult]:
     """As `start`, as events."""
     return _open("chat", engine, opened(messages), "start", [], options)
 
 
 def stream_reply(
-    engine: Engine, session: Session, text: str | Message, **options: Any
+    engine: Engine, session: Session, text: str | Message, **options: Unpack[ChatOptions]
 ) -> SessionStream[ChatResult]:
     """As `reply`, as events."""
     return _open("chat", engine, session, "reply", [said_by_user(text)], options)
 
 
 def stream_continue(
-    engine: Engine, session: Session, message: str | Message | None = None, **options: Any
+    engine: Engine, session: Session, message: str | Message | None = None, **options: Unpack[ChatOptions]
 ) -> SessionStream[ChatResult]:
     """As `continue_`, as events."""
     messages = [] if message is None else [spoken(message)]
     return _open("chat", engine, session, "continue", messages, options)
 
 
-def stream_step(engine: Engine, session: Session, **options: Any) -> SessionStream[StepResult]:
+def stream_step(
+    engine: Engine, session: Session, **options: Unpack[ChatOptions]
+) -> SessionStream[StepResult]:
     """As `step`, as events."""
     return _open("step", engine, session, "step", [], options)
 
@@ -153,7 +158,7 @@ def _open(
     session: Session,
     operation: Operation,
     messages: list[Message],
-    options: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> SessionStream[Any]:
     if not isinstance(session, Session):
         raise TypeError(

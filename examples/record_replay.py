@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Unpack
 
 import allm_actors as allm
 from allm_actors.testing import Player, Recorder
@@ -11,11 +12,11 @@ from allm_actors.testing.loopback import LoopbackServer, Reply
 QUESTION = [allm.user("Say something.")]
 
 
-def ask(transport: Recorder | Player, base_url: str, **call: str) -> str:
+def ask(transport: Recorder | Player, base_url: str, **options: Unpack[allm.ChatOptions]) -> str:
     """What the model says through this transport."""
     opts = {"base_url": base_url, "transport": transport}
     engine = allm.Engine(adapter="openai:gpt-4.1-mini", adapter_opts=opts)
-    return allm.unwrap(allm.generate(engine, QUESTION, **call))
+    return allm.unwrap(allm.generate(engine, QUESTION, **options))
 
 
 with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, TypeGuard, get_args
+from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeGuard, Unpack, get_args
 
 from supervisors.errors import BadSpec
 from supervisors.reasons import shown
@@ -31,6 +31,7 @@ __all__ = [
     "Backoff",
     "ChildLike",
     "ChildSpec",
+    "ChildSpecFields",
     "ChildType",
     "DynamicFlags",
     "Flags",
@@ -88,6 +89,22 @@ class Backoff:
         return healthy >= (self.max if self.reset_after is None else self.reset_after)
 
 
+class ChildSpecFields(TypedDict, total=False):
+    """The fields of a `ChildSpec`, for editors and type checkers."""
+
+    id: Hashable
+    start: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    restart: Restart
+    shutdown: ShutdownRule | None
+    type: ChildType | None
+    significant: bool
+    backoff: Backoff | None
+    start_timeout: float
+    crash_on_ask_error: bool | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
     """How one child is started, restarted and stopped.
@@ -113,7 +130,7 @@ class ChildSpec:
     start_timeout: float = math.inf
     crash_on_ask_error: bool | None = None
 
-    def replace(self, **overrides: Any) -> ChildSpec:
+    def replace(self, **overrides: Unpack[ChildSpecFields]) -> ChildSpec:
         """The same spec with other values.
 
         Raises: TypeError for an unknown field.

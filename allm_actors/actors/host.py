@@ -38,7 +38,7 @@ from .stats import HostStats, stats_of
 from .store import Store, StoredSession, store_for
 from .store.actor import ListIds, ListStored
 from .streams.watched import CLOSED, Answer, watched
-from .tree import DISPATCHERS, loop_of, make_system, start_tree
+from .tree import DISPATCHERS, DispatcherName, loop_of, make_system, start_tree
 from .turns.spec import TurnSpec, WhenBusy
 from .turns.turn import new_id
 
@@ -79,7 +79,7 @@ class Host:
         self,
         store: str | Path | Store | None = None,
         *,
-        dispatcher: str = "loop",
+        dispatcher: DispatcherName = "loop",
         idle_timeout: float | None = None,
         max_zombies: int = 64,
         shutdown_timeout: float = 10.0,

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from allm_actors.data import EngineError
 from supervisors import (
@@ -39,11 +39,20 @@ from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK
 from .store import Store
 from .store.actor import store_actor_for
 
-__all__ = ["DISPATCHERS", "NO_LIMIT", "loop_of", "make_system", "refuse_simulated", "start_tree"]
+__all__ = [
+    "DISPATCHERS",
+    "NO_LIMIT",
+    "DispatcherName",
+    "loop_of",
+    "make_system",
+    "refuse_simulated",
+    "start_tree",
+]
 
 NO_LIMIT: Final = sys.maxsize
 
-DISPATCHERS: Final[dict[str, Callable[[], Dispatcher] | None]] = {
+DispatcherName: TypeAlias = Literal["loop", "pool", "threads"]
+DISPATCHERS: Final[dict[DispatcherName, Callable[[], Dispatcher] | None]] = {
     "loop": None,
     "pool": PoolDispatcher,
     "threads": PinnedDispatcher,
@@ -63,7 +72,7 @@ class Crowd(DynamicSupervisor):
     dispatcher: ClassVar[str] = "io"
 
 
-def make_system(dispatcher: str, loop: asyncio.AbstractEventLoop | None) -> System:
+def make_system(dispatcher: DispatcherName, loop: asyncio.AbstractEventLoop | None) -> System:
     """A system with an event loop, `loop` or one of its own, and another for asynchronous tools.
 
     Raises: EngineError in a simulation.

@@ -6,12 +6,22 @@ is as in the facade.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from allm_actors import facade
 from allm_actors.actors import CallStream, EventStream, open_call_stream
+from allm_actors.actors.options import (
+    ChatOptions,
+    ClassificationOptions,
+    EmbeddingOptions,
+    ImageEditOptions,
+    ImageOptions,
+    ModerationOptions,
+    SpeechOptions,
+    TranscriptionOptions,
+)
 from allm_actors.data import (
     Audio,
     ChatResult,
@@ -65,58 +75,68 @@ __all__ = [
 R = TypeVar("R")
 
 
-async def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
+async def generate(
+    engine: Engine, request: Request | Conversation, **options: Unpack[ChatOptions]
+) -> Response:
     """As `allm.generate`."""
     return await _result(stream_generate(engine, request, **options))
 
 
-def stream_generate(engine: Engine, request: Request | Conversation, **options: Any) -> EventStream[Response]:
+def stream_generate(
+    engine: Engine, request: Request | Conversation, **options: Unpack[ChatOptions]
+) -> EventStream[Response]:
     """As `allm.stream_generate`; iterate it with `async for`."""
     return facade.stream_generate(engine, request, **options)
 
 
-async def step(engine: Engine, thread: Conversation, **options: Any) -> StepResult:
+async def step(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> StepResult:
     """As `allm.step`."""
     return await _result(stream_step(engine, thread, **options))
 
 
-def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventStream[StepResult]:
+def stream_step(
+    engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]
+) -> EventStream[StepResult]:
     """As `allm.stream_step`; iterate it with `async for`."""
     return facade.stream_step(engine, thread, **options)
 
 
-async def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
+async def chat(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> ChatResult:
     """As `allm.chat`."""
     return await _result(stream(engine, thread, **options))
 
 
-def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream[ChatResult]:
+def stream(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> EventStream[ChatResult]:
     """As `allm.stream`; iterate it with `async for`."""
     return facade.stream(engine, thread, **options)
 
 
-async def generate_image(engine: Engine, prompt: str | ImageRequest, **options: Any) -> ImageResponse:
+async def generate_image(
+    engine: Engine, prompt: str | ImageRequest, **options: Unpack[ImageOptions]
+) -> ImageResponse:
     """As `allm.generate_image`."""
     response: ImageResponse = await _whole("image", engine, prompt, options)
     return response
 
 
 async def edit_image(
-    engine: Engine, image: Image | Sequence[Image], prompt: str, **options: Any
+    engine: Engine, image: Image | Sequence[Image], prompt: str, **options: Unpack[ImageEditOptions]
 ) -> ImageResponse:
     """As `allm.edit_image`."""
     response: ImageResponse = await _whole("image", engine, prompt, edit_of(image, options))
     return response
 
 
-async def image_variations(engine: Engine, image: Image, **options: Any) -> ImageResponse:
+async def image_variations(
+    engine: Engine, image: Image, **options: Unpack[ImageEditOptions]
+) -> ImageResponse:
     """As `allm.image_variations`."""
     response: ImageResponse = await _whole("image", engine, None, variation_of(image, options))
     return response
 
 
 async def embed(
-    engine: Engine, input: str | Sequence[str] | EmbeddingRequest, **options: Any
+    engine: Engine, input: str | Sequence[str] | EmbeddingRequest, **options: Unpack[EmbeddingOptions]
 ) -> EmbeddingResponse:
     """As `allm.embed`."""
     response: EmbeddingResponse = await _whole("embed", engine, input, options)
@@ -124,28 +144,32 @@ async def embed(
 
 
 async def moderate(
-    engine: Engine, input: str | ImagePart | Sequence[str | ImagePart] | ModerationRequest, **options: Any
+    engine: Engine,
+    input: str | ImagePart | Sequence[str | ImagePart] | ModerationRequest,
+    **options: Unpack[ModerationOptions],
 ) -> ModerationResponse:
     """As `allm.moderate`."""
     response: ModerationResponse = await _whole("moderate", engine, input, options)
     return response
 
 
-async def synthesize(engine: Engine, text: str | SpeechRequest, **options: Any) -> SpeechResponse:
+async def synthesize(
+    engine: Engine, text: str | SpeechRequest, **options: Unpack[SpeechOptions]
+) -> SpeechResponse:
     """As `allm.synthesize`."""
     response: SpeechResponse = await _whole("speech", engine, text, options)
     return response
 
 
 def stream_synthesize(
-    engine: Engine, text: str | SpeechRequest, **options: Any
+    engine: Engine, text: str | SpeechRequest, **options: Unpack[SpeechOptions]
 ) -> CallStream[SpeechResponse, SpeechEvent]:
     """As `allm.stream_synthesize`; iterate it with `async for`."""
     return facade.stream_synthesize(engine, text, **options)
 
 
 async def transcribe(
-    engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Any
+    engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Unpack[TranscriptionOptions]
 ) -> TranscriptionResponse:
     """As `allm.transcribe`."""
     response: TranscriptionResponse = await _whole("transcribe", engine, audio, options)
@@ -153,7 +177,7 @@ async def transcribe(
 
 
 def stream_transcribe(
-    engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Any
+    engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Unpack[TranscriptionOptions]
 ) -> CallStream[TranscriptionResponse, TranscriptionEvent]:
     """As `allm.stream_transcribe`; iterate it with `async for`."""
     return facade.stream_transcribe(engine, audio, **options)
@@ -163,7 +187,7 @@ async def classify(
     engine: Engine,
     state: Any | ClassificationRequest,
     questions: dict[str, ClassificationQuestion] | None = None,
-    **options: Any,
+    **options: Unpack[ClassificationOptions],
 ) -> ClassificationResponse:
     """As `allm.classify`."""
     response: ClassificationResponse = await _whole("classify", engine, state, asking(questions, options))
@@ -175,6 +199,6 @@ async def _result(stream: EventStream[R]) -> R:
         return await stream
 
 
-async def _whole(name: str, engine: Engine, given: Any, options: dict[str, Any]) -> Any:
+async def _whole(name: str, engine: Engine, given: Any, options: Mapping[str, Any]) -> Any:
     async with open_call_stream(name, engine, given, options) as stream:
         return await stream

@@ -6,8 +6,9 @@ Rule of this file: nothing is implemented twice. What asks no model at once (`su
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar, Unpack
 
+from allm_actors.actors.options import ChatOptions
 from allm_actors.data import ChatResult, Message, Session, StepResult
 from allm_actors.engine.engine import Engine
 from allm_actors.session import (
@@ -44,26 +45,30 @@ __all__ = [
 R = TypeVar("R", bound=ChatResult | StepResult)
 
 
-async def start(engine: Engine, messages: Start, **options: Any) -> tuple[Session, ChatResult]:
+async def start(
+    engine: Engine, messages: Start, **options: Unpack[ChatOptions]
+) -> tuple[Session, ChatResult]:
     """As `allm.session.start`."""
     return await _finished(stream_start(engine, messages, **options))
 
 
 async def reply(
-    engine: Engine, session: Session, text: str | Message, **options: Any
+    engine: Engine, session: Session, text: str | Message, **options: Unpack[ChatOptions]
 ) -> tuple[Session, ChatResult]:
     """As `allm.session.reply`."""
     return await _finished(stream_reply(engine, session, text, **options))
 
 
 async def continue_(
-    engine: Engine, session: Session, message: str | Message | None = None, **options: Any
+    engine: Engine, session: Session, message: str | Message | None = None, **options: Unpack[ChatOptions]
 ) -> tuple[Session, ChatResult]:
     """As `allm.session.continue_`."""
     return await _finished(stream_continue(engine, session, message, **options))
 
 
-async def step(engine: Engine, session: Session, **options: Any) -> tuple[Session, StepResult]:
+async def step(
+    engine: Engine, session: Session, **options: Unpack[ChatOptions]
+) -> tuple[Session, StepResult]:
     """As `allm.session.step`."""
     return await _finished(stream_step(engine, session, **options))
 

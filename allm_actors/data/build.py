@@ -9,15 +9,15 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
 from .encoding import json_text
-from .media.images import ImageRequest
+from .media.images import Image, ImageRequest
 from .messages import Message, Part, TextPart
 from .predicates import all_of
-from .requests import Request
+from .requests import ModelRef, Request
 from .schemas import docstrings
 from .schemas.handlers import called, context_of, handler_of
 from .schemas.normal import normalized
@@ -50,6 +50,41 @@ class ToolOptions(TypedDict, total=False):
     timeout: float | None
     isolation: Isolation
     effect: Effect
+    metadata: dict[str, Any]
+
+
+class RequestOptions(TypedDict, total=False):
+    """The fields of a `Request`, as `request` takes them; a `model` may also be a `ModelRef`."""
+
+    messages: Iterable[Message] | Thread | str
+    model: str | ModelRef | None
+    tools: list[Tool]
+    tool_choice: str | tuple[str, str] | Mapping[str, Any] | None
+    temperature: float | None
+    max_tokens: int | None
+    response_format: str | Mapping[str, Any] | None
+    stream: bool
+    structured_finalize: bool
+    prompt_cache: dict[str, Any] | None
+    options: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class ImageRequestOptions(TypedDict, total=False):
+    """The fields of an `ImageRequest`, as `image_request` takes them; a `model` may also be a `ModelRef`."""
+
+    operation: Literal["generate", "edit", "variation"]
+    model: str | ModelRef | None
+    prompt: str | None
+    n: int
+    size: tuple[int, int] | list[int] | str | None
+    quality: str | None
+    style: str | None
+    background: str | None
+    response_format: Literal["binary", "base64", "url"]
+    input_images: list[Image]
+    mask: Image | None
+    options: dict[str, Any]
     metadata: dict[str, Any]
 
 
@@ -104,28 +139,32 @@ def utf8_parts(parts: list[Part]) -> list[Part]:
     ]
 
 
-def request(messages: Iterable[Message] | Thread | str | None = None, /, **options: Any) -> Request:
+def request(
+    messages: Iterable[Message] | Thread | str | None = None, /, **options: Unpack[RequestOptions]
+) -> Request:
     """A request of messages; options are the fields of `Request`. A text is one user message.
 
     Raises TypeError for what holds no messages, or messages that are given twice, and for an unknown option, naming the
     nearest one. Whether each item is a valid message is for `validate` to say.
     """
     _check_options("request", Request, options)
-    given = _once("request", "messages", messages, options)
+    fields: dict[str, Any] = {**options}
+    given = _once("request", "messages", messages, fields)
     if isinstance(given, Thread):
         given = given.messages
-    return Request(messages=[user(given)] if isinstance(given, str) else _messages(given), **options)
+    return Request(messages=[user(given)] if isinstance(given, str) else _messages(given), **fields)
 
 
-def image_request(prompt: str | None = None, /, **options: Any) -> ImageRequest:
+def image_request(prompt: str | None = None, /, **options: Unpack[ImageRequestOptions]) -> ImageRequest:
     """A request for images; options are the fields of `ImageRequest`. A positional prompt wins over `prompt=`.
 
     Raises TypeError for a prompt that is no text, and for an unknown option, naming the nearest one.
     """
     _check_options("image_request", ImageRequest, options)
-    named = options.pop("prompt", None)
+    fields: dict[str, Any] = {**options}
+    named = fields.pop("prompt", None)
     given = named if prompt is None else prompt
-    return ImageRequest(prompt=None if given is None else _text("image_request", given), **options)
+    return ImageRequest(prompt=None if given is None else _text("image_request", given), **fields)
 
 
 @overload

@@ -229,7 +229,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"a {type(value).__name__}"
 
 
-def edit_of(image: Image | Sequence[Image], options: dict[str, Any]) -> dict[str, Any]:
+def edit_of(image: Image | Sequence[Image], options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that make an image request an edit of these images.
 
     Raises TypeError for what is no image, and if the options give an operation or images themselves.
@@ -240,12 +240,12 @@ def edit_of(image: Image | Sequence[Image], options: dict[str, Any]) -> dict[str
     return _changing("edit", [_checked(each) for each in images], options)
 
 
-def variation_of(image: Image, options: dict[str, Any]) -> dict[str, Any]:
+def variation_of(image: Image, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that make an image request a variation of this image. Raises TypeError, as `edit_of` does."""
     return _changing("variation", [_checked(image)], options)
 
 
-def _changing(operation: str, images: list[Image], options: dict[str, Any]) -> dict[str, Any]:
+def _changing(operation: str, images: list[Image], options: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("operation", "input_images"):
         if options.get(name) is not None:
             raise TypeError(
@@ -255,7 +255,7 @@ def _changing(operation: str, images: list[Image], options: dict[str, Any]) -> d
     return {**options, "operation": operation, "input_images": images}
 
 
-def asking(questions: Any, options: dict[str, Any]) -> dict[str, Any]:
+def asking(questions: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options with these questions; without any, because a whole request has its own, the options unchanged."""
     return options if questions is None else {**options, "questions": questions}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from itertools import count
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import msgspec
 
@@ -34,7 +34,7 @@ from allm_actors.engine.places import (
 )
 from allm_actors.engine.secret import secret_option
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "EngineOptions"]
 
 _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
 _MODEL_OF = {
@@ -53,6 +53,38 @@ _INSTEAD = {
     "name": "a session has one: host.session(name, engine)",
 }
 _MAIN = ("adapter", "model", "tools", "params", "context", "adapter_opts", "retry", "metadata")
+
+
+class EngineOptions(TypedDict, total=False):
+    """The fields of an `Engine`, as it takes them by name; for editors and type checkers."""
+
+    id: int | None
+    adapter: str | Adapter | None
+    model: str | ModelRef | None
+    tools: Iterable[Tool]
+    params: Mapping[str, Any] | None
+    context: Mapping[str, Any] | None
+    adapter_opts: Mapping[str, Any] | None
+    retry: Any
+    image_adapter: str | Any | None
+    image_model: str | ModelRef | None
+    embed_adapter: str | Any | None
+    embed_model: str | ModelRef | None
+    moderation_adapter: str | Any | None
+    moderation_model: str | ModelRef | None
+    speech_adapter: str | Any | None
+    speech_model: str | ModelRef | None
+    transcription_adapter: str | Any | None
+    transcription_model: str | ModelRef | None
+    classification_adapter: str | Any | None
+    classification_model: str | ModelRef | None
+    tool_executor: ToolExecutor | None
+    tool_result_encoder: ToolResultEncoder | ToolResultEncoderFunction | None
+    metadata: Mapping[str, Any] | None
+
+
+class _NoOthers(TypedDict):
+    """What a type checker lets through besides the fields; at run time a wrong name gets an error that says more."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -121,7 +153,7 @@ class Engine:
         classification_adapter: str | Any | None = None,
         classification_model: str | ModelRef | None = None,
         id: int | None = None,
-        **unknown: Any,
+        **unknown: Unpack[_NoOthers],
     ) -> None:
         if unknown:
             raise TypeError(_unknown_field(next(iter(unknown))))
@@ -176,15 +208,15 @@ class Engine:
         """This engine with another model."""
         return self._with(model=model)
 
-    def merge(self, **options: Any) -> Self:
+    def merge(self, **options: Unpack[EngineOptions]) -> Self:
         """This engine with `options` over its fields: mappings are merged, tools of the same name replaced in place.
 
         `adapter="groq:openai/gpt-oss-120b"` replaces the model, too; `adapter="groq"` keeps it.
         """
-        merged = dict(options)
+        merged: dict[str, Any] = {**options}
         for name in _MAPPINGS:
             if name in options:
-                merged[name] = {**getattr(self, name), **_mapping(name, options[name])}
+                merged[name] = {**getattr(self, name), **_mapping(name, merged[name])}
         if "tools" in options:
             merged["tools"] = merge_tools(self.tools, _tools(options["tools"]))
         return self._with(**merged)

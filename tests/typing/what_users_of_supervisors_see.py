@@ -47,3 +47,11 @@ def of_a_stop(wait: bool) -> None:
     assert_type(ref.stop(timeout=1.0), bool)
     assert_type(ref.stop(block=False), sup.Future[bool])
     assert_type(ref.stop(block=wait), bool | sup.Future[bool])
+
+
+def of_a_spec() -> None:
+    """It has fields with names."""
+    spec = sup.child(Keeper, "here")
+    assert_type(spec.replace(restart="transient", shutdown=1.0), sup.ChildSpec)
+    spec.replace(restrt="transient")  # type: ignore[call-arg]
+    spec.replace(restart="always")  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ Each `assert_type` is a promise. Each `type: ignore` is a mistake that a checker
 """
 
 from dataclasses import dataclass
-from typing import assert_never, assert_type
+from typing import Any, Unpack, assert_never, assert_type
 
 import allm_actors as allm
 from allm_actors import Textdelta  # type: ignore[attr-defined]  # noqa: F401
@@ -141,3 +141,43 @@ def of_an_engine() -> None:
     """What it takes."""
     engine = allm.Engine("fake", tool_executor=Counting())
     allm.chatt(engine)  # type: ignore[attr-defined]
+    engine.merge(model="m", embed_adapter="openai")
+    engine.merge(modle="m")  # type: ignore[call-arg]
+    allm.Engine("openai", modle="m")  # type: ignore[call-arg]
+    allm.Engine("openai", api_key="sk-1")  # type: ignore[call-arg]
+    allm.Host(dispatcher="fibres")  # type: ignore[arg-type]
+
+
+def asked(engine: allm.Engine, **options: Unpack[allm.ChatOptions]) -> allm.ChatResult:
+    """A function of the user's that passes options on."""
+    return allm.chat(engine, [allm.user("Hi")], **options)
+
+
+def of_options(
+    engine: allm.Engine, handle: allm.SessionHandle, picture: allm.Image, some: dict[str, Any]
+) -> None:
+    """Every call knows its options."""
+    said = [allm.user("Hi")]
+    allm.chat(engine, said, tools=(), retry=False, on_event=print, api_key=lambda: "k", response_model=Cat)
+    allm.chat(
+        engine, said, on_tool_error=lambda call, error: "halt", halt_when=lambda step: not step.response
+    )
+    allm.chat(engine, said, reasoning_effort="low", stream_timeout=None)
+    allm.generate(engine, allm.request("Hi", model=allm.ModelRef(id="m")), tool_choice=("tool", "t"), **some)
+    allm.generate_image(engine, "a cat", size="auto", input_images=[picture])
+    allm.synthesize(engine, "Hi", format="mp3", options={"seed": 1})
+    asked(engine, max_turns=3)
+    kept: allm.ChatOptions = {"max_turns": 3, "temperature": 0.5}
+    handle.reply("Hi", **kept)
+    allm.chat(engine, said, temprature=1)  # type: ignore[call-arg]
+    allm.chat(engine, said, max_turns="3")  # type: ignore[arg-type]
+    allm.chat(engine, said, mode="automatic")  # type: ignore[arg-type]
+    allm.chat(engine, said, on_tool_error="stop")  # type: ignore[arg-type]
+    allm.chat(engine, said, tools=["t"])  # type: ignore[list-item]
+    allm.session.reply(engine, handle.value, "Hi", max_turn=3)  # type: ignore[call-arg]
+    handle.step(max_turn=3)  # type: ignore[call-arg]
+    allm.embed(engine, "Hi", dimension=3)  # type: ignore[call-arg]
+    allm.edit_image(engine, picture, "a hat", operation="edit")  # type: ignore[call-arg]
+    allm.request("Hi", temprature=1)  # type: ignore[call-arg]
+    allm.image_request("a cat", num=2)  # type: ignore[call-arg]
+    assert handle.status != "idel"  # type: ignore[comparison-overlap]

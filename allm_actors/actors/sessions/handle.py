@@ -7,10 +7,11 @@ and starts it where there is none, so it works across crashes, restarts and idle
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, NoReturn, Protocol, Self
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, NoReturn, Protocol, Self, Unpack
 from weakref import WeakValueDictionary
 
+from allm_actors.actors.options import ChatOptions
 from allm_actors.actors.ports import SESSIONS
 from allm_actors.actors.protocol import Cancel, Fork, Ready, Recover, ReplaceMessages, SubmitToolResults
 from allm_actors.actors.streams.channel import Channel
@@ -18,7 +19,7 @@ from allm_actors.actors.streams.stream import Turn
 from allm_actors.actors.streams.watched import watched
 from allm_actors.actors.turns.spec import Begin, TurnSpec, WhenBusy
 from allm_actors.actors.turns.turn import needs_its_loop, turn_spec, view_of
-from allm_actors.data import ChatResult, Message, Session, SessionError, StepResult, ToolCall
+from allm_actors.data import ChatResult, Message, Session, SessionError, SessionStatus, StepResult, ToolCall
 from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.keys import either
@@ -127,7 +128,7 @@ class SessionHandle:
         return snapshot(self._shown())
 
     @property
-    def status(self) -> str:
+    def status(self) -> SessionStatus:
         """The status of `value`."""
         return self._shown().status
 
@@ -146,16 +147,18 @@ class SessionHandle:
         """Whether a turn of this session runs now in this host, whoever began it."""
         return self._setup.cell.inside.turn is not None
 
-    def reply(self, message: str | Message, **options: Any) -> Turn[ChatResult]:
+    def reply(self, message: str | Message, **options: Unpack[ChatOptions]) -> Turn[ChatResult]:
         """Add a user message and let the model answer, tools included."""
         return self._begin("chat", "reply", [_stored(said_by_user(message))], options)
 
-    def continue_(self, message: str | Message | None = None, **options: Any) -> Turn[ChatResult]:
+    def continue_(
+        self, message: str | Message | None = None, **options: Unpack[ChatOptions]
+    ) -> Turn[ChatResult]:
         """Go on: after submitted tool results, after an interruption, or with another message."""
         said = [] if message is None else [_stored(spoken(message))]
         return self._begin("chat", "continue", said, options)
 
-    def step(self, **options: Any) -> Turn[StepResult]:
+    def step(self, **options: Unpack[ChatOptions]) -> Turn[StepResult]:
         """One model call and its tools; the turn's result is a `StepResult`."""
         return self._begin("step", "step", [], options)
 
@@ -251,7 +254,7 @@ class SessionHandle:
         return None
 
     def _begin(
-        self, kind: Kind, operation: Operation, messages: list[Message], options: dict[str, Any]
+        self, kind: Kind, operation: Operation, messages: list[Message], options: Mapping[str, Any]
     ) -> Turn[Any]:
         # An option of None counts as not given; above all `api_key=None` must not override the session's key.
         options = {**options, "api_key": either(options.get("api_key"), self._api_key)}
