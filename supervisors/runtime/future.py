@@ -141,7 +141,7 @@ class Future(pykka.Future[T], Generic[T]):
         if self._done:
             self._run_callbacks()
 
-    def get(self, *, timeout: float | None = None) -> Any:
+    def get(self, *, timeout: float | None = None) -> T:
         """Wait for the value.
 
         Units: seconds. Raises: the stored exception; `pykka.Timeout`; `CallingSelf`, `Deadlock` when waiting could
@@ -154,7 +154,7 @@ class Future(pykka.Future[T], Generic[T]):
         if self._exc_info is not None:
             _type, exc, traceback = self._exc_info
             raise exc.with_traceback(traceback)
-        return self._value
+        return self._value  # type: ignore[return-value] # done: it is there
 
     def map(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
         """Pykka's `map`; awaiting the result does not block the event loop."""
@@ -192,7 +192,7 @@ class Future(pykka.Future[T], Generic[T]):
                 yield from settled
             finally:  # a wait that was cancelled leaves nothing behind
                 self._forget(tell)
-        return cast(T, self.get())
+        return self.get()
 
     __iter__ = __await__
 

@@ -9,7 +9,7 @@ Source: Elixir `Task`: `await/2`, `yield/2`, `shutdown/2`.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, Literal, final
+from typing import Any, Generic, Literal, Self, final
 
 import pykka
 
@@ -19,13 +19,13 @@ from supervisors.reasons import KILLED, SHUTDOWN, Crash, Reason
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
 from supervisors.runtime.signals import Letter
-from supervisors.task.work import Ended, Job, Returned, TaskResult
+from supervisors.task.work import Ended, Job, Returned, TaskResult, V_co
 
 __all__ = ["Task"]
 
 
 @final
-class Task:
+class Task(Generic[V_co]):
     """One function that runs, or has run. `ref` is its process; the messages about it carry the same ref.
 
     An owner that is a process and does not wait is sent `TaskResult(ref, value)` and then `Down`, or only `Down` with
@@ -38,7 +38,7 @@ class Task:
         self.ref = ref
         self._owner = owner
         self._letter = Letter()
-        self._answer: Future[Any] = Future(ref, ref.dispatcher)
+        self._answer: Future[V_co] = Future(ref, ref.dispatcher)
         if owner is not None and link:
             owner.link(ref)
         self._mref: MonitorRef | None = None if owner is None else owner.monitor(ref)
@@ -60,11 +60,11 @@ class Task:
         """Whether it has ended, or has a result. Thread: any."""
         return self._answer.done()
 
-    def add_done_callback(self, callback: Callable[[Task], object]) -> None:
+    def add_done_callback(self, callback: Callable[[Self], object]) -> None:
         """Call `callback(task)` once it is done, or now. Thread: the task's; it must not block."""
         self._answer.add_done_callback(lambda _: callback(self))
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, V_co]:
         """`await_` inside an event loop, which goes on meanwhile."""
         self._only_for_the_owner()
         try:
@@ -72,7 +72,7 @@ class Task:
         finally:
             self._forget()
 
-    def await_(self, timeout: float | None = 5.0) -> Any:
+    def await_(self, timeout: float | None = 5.0) -> V_co:
         """Wait for the result.
 
         Units: seconds. Raises: `ProcessDown` with the reason if there is none, its `__cause__` the exception
@@ -85,7 +85,7 @@ class Task:
         finally:
             self._forget()
 
-    def yield_(self, timeout: float | None = 5.0) -> Returned | Ended | None:
+    def yield_(self, timeout: float | None = 5.0) -> Returned[V_co] | Ended | None:
         """Wait for the outcome; None after `timeout` seconds, and it can be called again."""
         self._only_for_the_owner()
         try:
@@ -97,7 +97,7 @@ class Task:
         self._forget()
         return self.outcome()
 
-    def shutdown(self, timeout: float | Literal["brutal_kill"] | None = 5.0) -> Returned | Ended | None:
+    def shutdown(self, timeout: float | Literal["brutal_kill"] | None = 5.0) -> Returned[V_co] | Ended | None:
         """Stop the task: ask it to end, and kill it after `timeout` seconds. Returns None if that ended it.
 
         Else it returns the outcome that came first, `Returned` or `Ended`, also if somebody else has stopped
@@ -112,7 +112,7 @@ class Task:
         outcome = self.outcome()
         return None if isinstance(outcome, Ended) and outcome.reason in ours else outcome
 
-    def outcome(self) -> Returned | Ended:
+    def outcome(self) -> Returned[V_co] | Ended:
         """How it went; waits if it is not `done`. Thread: any."""
         try:
             return Returned(self._answer.get())

@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from supervisors.errors import BadSpec
 from supervisors.process import Process
@@ -33,6 +33,10 @@ from supervisors.task.work import Ended, Job, Returned, Work, callers, current_p
 
 __all__ = ["TaskSupervisor", "TaskSupervisorRef"]
 
+P = ParamSpec("P")
+I = TypeVar("I")  # noqa: E741 - an item
+T = TypeVar("T")
+
 
 class TaskSupervisorRef(DynamicSupervisorRef):
     """The handle of a supervisor of tasks. Each call that starts a task waits until it exists, not until it is done.
@@ -42,11 +46,11 @@ class TaskSupervisorRef(DynamicSupervisorRef):
 
     __slots__ = ()
 
-    def async_(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
+    def async_(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
         """Start a task linked to the calling process, if any: if one crashes, so does the other."""
         return self._begin(_job(function, args, kwargs), current_process(), link=True)
 
-    def async_nolink(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
+    def async_nolink(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
         """Start a task that is not linked: if it crashes, the calling process is told, and lives on."""
         return self._begin(_job(function, args, kwargs), current_process(), link=False)
 
@@ -59,15 +63,15 @@ class TaskSupervisorRef(DynamicSupervisorRef):
 
     def async_stream(
         self,
-        function: Callable[[Any], Any],
-        items: Iterable[Any],
+        function: Callable[[I], T],
+        items: Iterable[I],
         *,
         max_concurrency: int | None = None,
         ordered: bool = True,
         timeout: float | None = 5.0,
         on_timeout: OnTimeout = "exit",
         zip_input_on_exit: bool = False,
-    ) -> Iterator[Returned | Ended]:
+    ) -> Iterator[Returned[T] | Ended]:
         """`function(item)` for each item, at most `max_concurrency` (None: one for each CPU) at a time.
 
         Yields `Returned(value)`, or, if a task crashes, `Ended(reason)`; with `zip_input_on_exit`,
@@ -94,10 +98,10 @@ class TaskSupervisorRef(DynamicSupervisorRef):
         )
         return stream.results()
 
-    def _begin(self, job: Job, owner: Process | None, *, link: bool) -> Task:
+    def _begin(self, job: Job, owner: Process | None, *, link: bool) -> Task[Any]:
         asker = current_process()
         spec = child(Work, None, None if asker is None else asker.ref, _chain(asker))
-        task = Task(cast("Ref[Any]", super().start_child(spec)), owner, link=link)
+        task: Task[Any] = Task(cast("Ref[Any]", super().start_child(spec)), owner, link=link)
         task.begin(job)
         return task
 

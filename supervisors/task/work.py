@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, final
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, final
 
 from supervisors.errors import ReplyError
 from supervisors.process import Down, Process
@@ -19,15 +19,22 @@ from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
 from supervisors.spec import EMPTY, Restart
 
-__all__ = ["Ended", "Job", "Returned", "TaskResult", "Work", "callers", "current_process"]
+__all__ = ["Ended", "Job", "Returned", "TaskResult", "V_co", "Work", "callers", "current_process"]
+
+if TYPE_CHECKING:  # `Task` alone is a task of anything
+    import typing_extensions
+
+    V_co = typing_extensions.TypeVar("V_co", covariant=True, default=Any)
+else:
+    V_co = TypeVar("V_co", covariant=True)
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(Generic[V_co]):
     """The function returned this."""
 
-    value: Any
+    value: V_co
 
 
 @final

@@ -55,3 +55,22 @@ def of_a_spec() -> None:
     assert_type(spec.replace(restart="transient", shutdown=1.0), sup.ChildSpec)
     spec.replace(restrt="transient")  # type: ignore[call-arg]
     spec.replace(restart="always")  # type: ignore[arg-type]
+
+
+def length(text: str) -> int:
+    """A task's work."""
+    return len(text)
+
+
+def of_tasks(owned: sup.Task, texts: list[str]) -> None:
+    """A task knows what its function takes and returns."""
+    tasks = sup.TaskSupervisor.start_link()
+    assert_type(tasks.async_(length, "four"), sup.Task[int])
+    assert_type(tasks.async_nolink(length, "four").await_(), int)
+    assert_type(tasks.async_(length, text="four").yield_(), sup.Returned[int] | sup.Ended | None)
+    for result in tasks.async_stream(length, texts):
+        assert_type(result, sup.Returned[int] | sup.Ended)
+    tasks.async_(length, 4)  # type: ignore[arg-type]
+    tasks.async_stream(length, [4])  # type: ignore[arg-type]
+    owned = tasks.async_(length, "four")
+    owned.await_()
