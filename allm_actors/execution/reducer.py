@@ -7,7 +7,7 @@ part of an answer stays in the thread, and each of its calls has an answer. Only
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 import msgspec
 
@@ -19,8 +19,15 @@ from .tools import repair
 
 __all__ = ["StreamReducer"]
 
+if TYPE_CHECKING:  # one of a mode that is not known
+    import typing_extensions
 
-class StreamReducer:
+    R_co = typing_extensions.TypeVar("R_co", covariant=True, default=ChatResult | StepResult)
+else:
+    R_co = TypeVar("R_co", covariant=True)
+
+
+class StreamReducer(Generic[R_co]):
     """Folds the events of a turn into the session after it.
 
     `session` is the one that the turn began with: the stream's `session`, which has the user's new message.
@@ -30,6 +37,12 @@ class StreamReducer:
 
     __slots__ = ("_fold", "_mode", "_over", "_session", "_stepped")
 
+    @overload
+    def __init__(
+        self: StreamReducer[ChatResult], session: Session, mode: Literal["chat"] = "chat"
+    ) -> None: ...
+    @overload
+    def __init__(self, session: Session, mode: Literal["chat", "step"]) -> None: ...
     def __init__(self, session: Session, mode: Literal["chat", "step"] = "chat") -> None:
         if mode not in ("chat", "step"):
             raise ValueError(f"mode must be 'chat' or 'step'; got: {mode!r}")
@@ -38,15 +51,18 @@ class StreamReducer:
         self._fold = Fold(session.thread)
         self._stepped = self._over = False
 
-    def apply(self, event: Event) -> StreamReducer:
+    def apply(self, event: Event) -> Self:
         """Take one event. Returns this reducer."""
         self._fold.apply(event)
         self._stepped = self._stepped or isinstance(event, StepCompleted)
         self._over = self._over or isinstance(event, ChatCompleted)
         return self
 
-    def finish(self) -> tuple[Session, ChatResult | StepResult]:
+    def finish(self) -> tuple[Session, R_co]:
         """The session after the events so far, and the result. Can be called again, also after more events."""
+        return self._finished()
+
+    def _finished(self) -> tuple[Session, Any]:
         if self._mode == "chat":
             result = self._chat_result()
             return apply_chat_result(self._session, result), result

@@ -75,6 +75,12 @@ def of_a_session(host: allm.Host, engine: allm.Engine, session: allm.Session) ->
     assert_type(
         allm.session.stream_reply(engine, session, "Hi").finish(), tuple[allm.Session, allm.ChatResult]
     )
+    reducer = allm.session.StreamReducer(session)
+    for event in allm.session.stream_reply(engine, session, "Hi"):
+        reducer.apply(event)
+    assert_type(reducer.finish(), tuple[allm.Session, allm.ChatResult])
+    stepped = allm.session.StreamReducer(session, "step")
+    assert_type(stepped.finish(), tuple[allm.Session, allm.ChatResult | allm.StepResult])
 
 
 def of_what_waits_on_a_thread(host: allm.Host, handle: allm.SessionHandle) -> None:
