@@ -149,7 +149,7 @@ class Application:
         if not (is_number(deadline) and deadline >= 0):
             raise BadSpec("invalid_deadline", deadline, f"deadline must be seconds >= 0, not {deadline!r}")
         self._deadline = deadline
-        self.system = System() if system is None else system
+        self.system: System = System() if system is None else system
         self.reason: Reason = None
         # The `put` of a SimpleQueue is reentrant: signal handlers call it.
         self._events: SimpleQueue[_Event] = SimpleQueue()

@@ -200,7 +200,7 @@ class StartError(SupervisorError):
         super().__init__(f"{who} did not start: {shown(reason)}")
         self.reason = reason
         self.spec = spec
-        self.__cause__ = _exception_in(reason)
+        self.__cause__: BaseException | None = _exception_in(reason)
 
 
 @final
@@ -237,7 +237,7 @@ class ProcessDown(SupervisorError, ActorDeadError):
             f"{who} not found{where}" if reason is NOPROC else f"{who} is down: {shown(reason)}"
         )  # Pykka's words
         self.reason = reason
-        self.ref = ref
+        self.ref: Any = ref
 
 
 class ForeignProcess(ProcessDown):
@@ -284,7 +284,7 @@ class Deadlock(SupervisorError):
 
     def __init__(self, cycle: Sequence[Any] = ()) -> None:
         super().__init__("waiting would deadlock: " + " -> ".join(str(ref) for ref in cycle))
-        self.cycle = tuple(cycle)
+        self.cycle: tuple[Any, ...] = tuple(cycle)
 
 
 class Stuck(Deadlock):
@@ -295,7 +295,7 @@ class Stuck(Deadlock):
 
     def __init__(self, waits: Sequence[tuple[Any, Any]]) -> None:
         super().__init__([who for who, _ in waits])
-        self.waits = tuple(waits)
+        self.waits: tuple[tuple[Any, Any], ...] = tuple(waits)
 
     def __str__(self) -> str:
         return "nothing can make progress any more: " + "; ".join(

@@ -53,9 +53,13 @@ __all__ = [
 ]
 
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
+"""When a child is restarted: always, after a crash, or never."""
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
+"""Which other children are restarted with one that ended: none, all, or those that were started after it."""
 AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
+"""Whether a supervisor ends when its significant children have ended by themselves: the first, or all of them."""
 ChildType: TypeAlias = Literal["worker", "supervisor"]
+"""What kind of process a child is."""
 ShutdownRule: TypeAlias = Literal["brutal_kill"] | float
 """How a child is stopped: killed, or asked, and killed after so many seconds; `math.inf`: never killed."""
 

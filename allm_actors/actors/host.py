@@ -106,7 +106,7 @@ class Host:
         self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # alive while anyone holds one
         self._looking = threading.RLock()
         self._pid = os.getpid()
-        self.transport = HttpxTransport()
+        self.transport: HttpxTransport = HttpxTransport()
 
     # Life.
 

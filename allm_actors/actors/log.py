@@ -27,7 +27,7 @@ class _Log:
         return getattr(_logger(), name)
 
 
-log = cast("structlog.stdlib.BoundLogger", _Log())
+log: structlog.stdlib.BoundLogger = cast("structlog.stdlib.BoundLogger", _Log())
 
 
 @cache

@@ -43,8 +43,10 @@ class Ports:
         io_loop: Callable[[], asyncio.AbstractEventLoop | None],
         max_zombies: int,
     ) -> None:
-        self.system, self.transport, self.io_loop = system, transport, io_loop
-        self.watch = LoopWatch(system)
+        self.system: System = system
+        self.transport: Transport = transport
+        self.io_loop: Callable[[], asyncio.AbstractEventLoop | None] = io_loop
+        self.watch: LoopWatch = LoopWatch(system)
         self._max_zombies = max_zombies
 
     def whereis(self, name: Hashable) -> ProcessRef[Any] | None:

@@ -139,7 +139,7 @@ class EngineError(AllmError):
 
     kind = "engine error"
     fields: ClassVar[tuple[str, ...]] = ("provider",)
-    reasons = frozenset(
+    reasons: ClassVar[frozenset[str]] = frozenset(
         {
             "missing_adapter",
             "missing_stream_adapter",
@@ -169,7 +169,7 @@ class AdapterError(AllmError):
 
     kind = "adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms", "request_id")
-    reasons = frozenset(
+    reasons: ClassVar[frozenset[str]] = frozenset(
         {
             "rate_limited",
             "authentication_failed",
@@ -209,6 +209,7 @@ class AdapterError(AllmError):
         return signed
 
     def default_message(self) -> str:
+        """What is printed when no message was given."""
         return (
             f"{self.kind} ({self.provider}): {self.reason}"
             if self.provider
@@ -225,7 +226,7 @@ class ImageAdapterError(AdapterError):
 
     kind = "image adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
-    reasons = _UNSCRIPTED | {"unsupported_operation"}
+    reasons: ClassVar[frozenset[str]] = _UNSCRIPTED | {"unsupported_operation"}
 
 
 class EmbeddingAdapterError(AdapterError):
@@ -235,7 +236,7 @@ class EmbeddingAdapterError(AdapterError):
 
     kind = "embedding adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
-    reasons = (_UNSCRIPTED - {"content_filter"}) | {"batch_too_large"}
+    reasons: ClassVar[frozenset[str]] = (_UNSCRIPTED - {"content_filter"}) | {"batch_too_large"}
 
 
 class ModerationAdapterError(AdapterError):
@@ -243,7 +244,7 @@ class ModerationAdapterError(AdapterError):
 
     kind = "moderation adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
-    reasons = (_UNSCRIPTED - {"content_filter"}) | {"batch_too_large"}
+    reasons: ClassVar[frozenset[str]] = (_UNSCRIPTED - {"content_filter"}) | {"batch_too_large"}
 
 
 class SpeechAdapterError(AdapterError):
@@ -251,7 +252,7 @@ class SpeechAdapterError(AdapterError):
 
     kind = "speech adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
-    reasons = _UNSCRIPTED - {"content_filter"}
+    reasons: ClassVar[frozenset[str]] = _UNSCRIPTED - {"content_filter"}
 
 
 class TranscriptionAdapterError(AdapterError):
@@ -259,7 +260,7 @@ class TranscriptionAdapterError(AdapterError):
 
     kind = "transcription adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
-    reasons = _UNSCRIPTED
+    reasons: ClassVar[frozenset[str]] = _UNSCRIPTED
 
 
 class ClassificationAdapterError(AdapterError):
@@ -267,7 +268,7 @@ class ClassificationAdapterError(AdapterError):
 
     kind = "classification adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
-    reasons = _UNSCRIPTED - {"content_filter", "unsupported_feature"}
+    reasons: ClassVar[frozenset[str]] = _UNSCRIPTED - {"content_filter", "unsupported_feature"}
 
 
 class StreamError(AllmError):
@@ -275,7 +276,9 @@ class StreamError(AllmError):
 
     kind = "stream error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "event_index")
-    reasons = frozenset({"adapter_error", "cancelled", "timeout", "malformed_event", "unknown"})
+    reasons: ClassVar[frozenset[str]] = frozenset(
+        {"adapter_error", "cancelled", "timeout", "malformed_event", "unknown"}
+    )
     provider: str | None
     event_index: int | None
 
@@ -285,7 +288,7 @@ class ToolError(AllmError):
 
     kind = "tool error"
     fields: ClassVar[tuple[str, ...]] = ("tool_name", "tool_call_id")
-    reasons = frozenset(
+    reasons: ClassVar[frozenset[str]] = frozenset(
         {"handler_raised", "handler_exit", "timeout", "invalid_return", "not_found", "encoding_failed"}
         | {"invalid_arguments", "interrupted"}
     )
@@ -293,6 +296,7 @@ class ToolError(AllmError):
     tool_call_id: str | None
 
     def default_message(self) -> str:
+        """What is printed when no message was given."""
         return (
             f"{self.kind} ({self.tool_name}): {self.reason}"
             if self.tool_name
@@ -308,7 +312,7 @@ class ValidationError(AllmError):
 
     kind = "validation failed"
     fields: ClassVar[tuple[str, ...]] = ("errors",)
-    reasons = frozenset(
+    reasons: ClassVar[frozenset[str]] = frozenset(
         {
             "invalid_request",
             "invalid_message",
@@ -349,7 +353,7 @@ class SessionError(AllmError):
 
     kind = "session error"
     fields: ClassVar[tuple[str, ...]] = ("provider",)
-    reasons = frozenset(
+    reasons: ClassVar[frozenset[str]] = frozenset(
         {
             "session_in_error_state",
             "invalid_status_for_operation",
@@ -365,7 +369,7 @@ class SessionError(AllmError):
 class SessionBusy(SessionError):
     """Another turn of this session is running, and `when_busy` says not to wait."""
 
-    reasons = frozenset({"busy", "queue_full"})
+    reasons: ClassVar[frozenset[str]] = frozenset({"busy", "queue_full"})
 
 
 class StoreError(AllmError):
@@ -373,7 +377,7 @@ class StoreError(AllmError):
 
     kind = "store error"
     fields: ClassVar[tuple[str, ...]] = ("path",)
-    reasons = frozenset(
+    reasons: ClassVar[frozenset[str]] = frozenset(
         {"not_a_store", "newer_schema", "unavailable", "corrupt", "locked", "unencodable", "conflict"}
         | {"unconfirmed"}
     )
@@ -385,7 +389,9 @@ class UnwrapError(AllmError):
 
     kind = "unwrap error"
     fields: ClassVar[tuple[str, ...]] = ("finish_reason",)
-    reasons = frozenset({"structured_content", "empty_stop_response", "non_stop_finish"})
+    reasons: ClassVar[frozenset[str]] = frozenset(
+        {"structured_content", "empty_stop_response", "non_stop_finish"}
+    )
     finish_reason: str | None
 
 
@@ -394,7 +400,7 @@ class SessionStatusError(AllmError, ValueError):
 
     kind = "session status"
     fields: ClassVar[tuple[str, ...]] = ("operation", "status")
-    reasons = frozenset({"illegal_for_status"})
+    reasons: ClassVar[frozenset[str]] = frozenset({"illegal_for_status"})
     operation: str | None
     status: str | None
 

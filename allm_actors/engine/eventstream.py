@@ -49,7 +49,7 @@ class EventStreamDecoder:
     __slots__ = ("_held", "_needed", "_size", "broken", "max_frame_bytes")
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self.max_frame_bytes = max_frame_bytes
+        self.max_frame_bytes: int = max_frame_bytes
         self.broken: str | None = None
         self._held: list[bytes] = []  # of the unfinished frame
         self._size = 0

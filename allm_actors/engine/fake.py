@@ -46,7 +46,7 @@ class Counter:
     __slots__ = ("_lock", "value")
 
     def __init__(self, value: int = 0) -> None:
-        self.value = value
+        self.value: int = value
         self._lock = threading.Lock()
 
     def take(self) -> int:

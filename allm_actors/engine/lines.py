@@ -17,8 +17,8 @@ class LineDecoder:
     __slots__ = ("_held", "_size", "max_line_bytes", "overflowed")
 
     def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
-        self.max_line_bytes = max_line_bytes
-        self.overflowed = False
+        self.max_line_bytes: int = max_line_bytes
+        self.overflowed: bool = False
         self._held: list[bytes] = []  # of the unfinished line
         self._size = 0
 

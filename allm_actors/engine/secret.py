@@ -102,7 +102,7 @@ class Remembered:
 
     def __init__(self, source: Callable[[], Any]) -> None:
         self._source = source
-        self.asking = False
+        self.asking: bool = False
         self.said: tuple[Secret, ...] = ()
 
     def __call__(self) -> Any:

@@ -50,8 +50,8 @@ class SseDecoder:
     )
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self.max_event_bytes = max_event_bytes
-        self.overflowed = False
+        self.max_event_bytes: int = max_event_bytes
+        self.overflowed: bool = False
         self._at_start = True  # a byte order mark may still come
         self._general = False  # a CR was seen
         self._after_cr = False  # the last byte was a CR: an LF that follows belongs to it

@@ -50,7 +50,7 @@ class Recorder:
         redact: Redact | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         if self.path.exists() and not overwrite:
             raise FileExistsError(
                 f"{self.path} already exists, and may hold a recording; pass overwrite=True to replace it, or "

@@ -99,14 +99,15 @@ class Schedule:
     def __init__(
         self, host: SimHost, engine: Engine, options: dict[str, Any], proof: Proof, *, crash: bool, own: bool
     ) -> None:
-        self.host, self.proof = host, proof
-        self.wild = Wild(host.seed)
-        self.dice = self.wild.dice("user")
-        self.deaths = 0
+        self.host: SimHost = host
+        self.proof: Proof = proof
+        self.wild: Wild = Wild(host.seed)
+        self.dice: random.Random = self.wild.dice("user")
+        self.deaths: int = 0
         self.crashed: list[str] = []
-        self.options = drawn_options(self.wild, engine, options, host.sleep, own_handlers=own)
-        self.engine = wild_engine(self.wild, engine, host.sleep, own_handlers=own)
-        self.slowest = max(
+        self.options: dict[str, Any] = drawn_options(self.wild, engine, options, host.sleep, own_handlers=own)
+        self.engine: Engine = wild_engine(self.wild, engine, host.sleep, own_handlers=own)
+        self.slowest: float = max(
             _limits(
                 [*(tool.timeout for tool in engine.tools), self._said("tool_timeout", DEFAULT_TOOL_TIMEOUT)]
             )

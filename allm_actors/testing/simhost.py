@@ -101,8 +101,8 @@ class SimHost(Host):
             store, idle_timeout=idle_timeout, max_zombies=max_zombies, shutdown_timeout=shutdown_timeout
         )
         self._given_sim = sim is not None
-        self.sim = sim if sim is not None else Sim(seed, faults=faults, replay=replay, **options)
-        self.seed = self.sim.seed
+        self.sim: Sim = sim if sim is not None else Sim(seed, faults=faults, replay=replay, **options)
+        self.seed: int = self.sim.seed
         self._numbers = itertools.count(1)
         self._collects = False
         self._world = ExitStack()

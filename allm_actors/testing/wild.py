@@ -238,7 +238,7 @@ class WildStream:
 
     def __init__(self, model: WildModel, sleep: Callable[[float], object]) -> None:
         self._model, self._sleep = model, sleep
-        self.name = model.name
+        self.name: str = model.name
         self.requires_structured_finalize = model.requires_structured_finalize
 
     def stream(self, request: Request, call: Call) -> Iterator[Event]:

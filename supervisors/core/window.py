@@ -18,8 +18,8 @@ class RestartWindow:
     __slots__ = ("_times", "max_restarts", "max_seconds")
 
     def __init__(self, max_restarts: int, max_seconds: float) -> None:
-        self.max_restarts = max_restarts
-        self.max_seconds = max_seconds
+        self.max_restarts: int = max_restarts
+        self.max_seconds: float = max_seconds
         self._times: deque[float] = deque()
 
     def __len__(self) -> int:

@@ -71,7 +71,7 @@ class CommandFailed(SupervisorError):
             f"cannot run {command!r}: {error.strerror} ({where!r}); is it installed, on the PATH and executable?"
         )
         self.command = command
-        self.errno = error.errno
+        self.errno: int | None = error.errno
 
 
 class PortRefused(ReplyError):

@@ -33,7 +33,7 @@ class DaemonThread(threading.Thread):
         self._role = allocate_lock()
         self._word = allocate_lock()  # released by the thread when it begins
         self._word.acquire()
-        self.began = False
+        self.began: bool = False
         if hasattr(self, "_started"):
             self._started = _Unwaited()
 

@@ -109,9 +109,9 @@ class Worker:
         self.box: Mailbox | None = None
         self.zombie: Zombie | None = None
         self.thread: DaemonThread | None = None
-        self.wake = allocate_lock()
+        self.wake: threading.Lock = allocate_lock()
         self.wake.acquire()
-        self.blocked = False
+        self.blocked: bool = False
 
     def run(self, box: Mailbox, budget: int) -> None:
         """Run `box` for up to `budget` messages: one activation."""

@@ -47,8 +47,8 @@ class Wait:
     __slots__ = ("_lock", "future", "target")
 
     def __init__(self, target: Ref[Any] | None, future: Future[Any] | None = None) -> None:
-        self.target = target
-        self.future = future
+        self.target: Ref[Any] | None = target
+        self.future: Future[Any] | None = future
         self._lock = allocate_lock()
         self._lock.acquire()
 
@@ -77,7 +77,7 @@ class Future(pykka.Future[T], Generic[T]):
     _get_hook: Any = None
     _get_hook_result: Any = _Unset()
     _sources: tuple[pykka.Future[Any], ...] = ()
-    late = 0
+    late: int = 0
     handed_on = False
     """Whether the process that was asked has left the answer for later: then anybody may give it."""
 
@@ -91,8 +91,8 @@ class Future(pykka.Future[T], Generic[T]):
         self._done = False
         self._exc_info: Any = None
         self._callbacks: Callbacks = [] if callbacks is None else callbacks
-        self.target = target
-        self.host = host
+        self.target: Ref[Any] | None = target
+        self.host: Dispatcher | None = host
 
     def __repr__(self) -> str:
         return f"<Future {'done' if self._done else 'pending'}>"

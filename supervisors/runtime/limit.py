@@ -92,7 +92,7 @@ class Limit:
     __slots__ = ("_clock", "_lock", "_since", "_waiting", "config")
 
     def __init__(self, config: MailboxConfig, clock: Clock) -> None:
-        self.config = config
+        self.config: MailboxConfig = config
         self._clock = clock
         self._since: deque[float] = deque()
         self._lock = RLock()  # reentrant: a finalizer may run while it is held

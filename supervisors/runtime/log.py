@@ -62,4 +62,4 @@ def _show(failure: BaseException) -> None:
             traceback.print_exception(failure)
 
 
-log = _Log()
+log: _Log = _Log()

@@ -114,7 +114,7 @@ class LoopDispatcher(Dispatcher):
 
     def again(self, box: Mailbox) -> None:
         """See `Dispatcher.again`."""
-        self.doubtful = True
+        self.doubtful: bool = True
         with suppress(RuntimeError):
             self._armed.release()  # an exception may have struck between taking it and waking the loop
         with suppress(RuntimeError, OSError):

@@ -77,11 +77,11 @@ class Mailbox:
         self.owner: Owner | None = None
         self.dispatcher: Dispatcher | None = None
         self.limit: Limit | None = None
-        self.most = 0
-        self.fresh = True
-        self.closed = False
-        self.drained = False
-        self.emptying = False
+        self.most: int = 0
+        self.fresh: bool = True
+        self.closed: bool = False
+        self.drained: bool = False
+        self.emptying: bool = False
 
     def __len__(self) -> int:
         """How many user messages wait."""

@@ -73,16 +73,16 @@ class Ref(pykka.ActorRef[A]):
     actor_inbox: Mailbox  # type: ignore[assignment]
 
     def __init__(self, actor_class: type[A], inbox: Any, system: System) -> None:
-        self.actor_class = actor_class
+        self.actor_class: type[A] = actor_class
         self.actor_inbox = inbox
-        self.system = system
-        self.number = system.next_number()
+        self.system: System = system
+        self.number: int = system.next_number()
         self.name: Hashable = None
         self.label: str | None = None  # the last one, of a process that did not end cleanly
         self.parent: Ref[Any] | None = None
-        self.linked = False
-        self.killed = False
-        self.buried = False
+        self.linked: bool = False
+        self.killed: bool = False
+        self.buried: bool = False
         self.heir: Callable[[object], object] | None = None
         self.holdings: list[Callable[[Ref[Any]], object]] | None = None
         self.reason: Reason = ALIVE

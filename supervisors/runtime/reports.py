@@ -132,7 +132,7 @@ class DeadLetters(_Feed[DeadLetter]):
         self._clock = clock
         self._reports = reports
         self._logged_at = 0.0
-        self.count = 0
+        self.count: int = 0
 
     def add(self, message: Any, to: Any, sender: Ref[Any] | None, why: str) -> None:
         """Count a dead letter and publish it; the `dead_letter` report of it does not have the message."""

@@ -92,7 +92,7 @@ class _Running(threading.local):
     interrupt: KeyboardInterrupt | None = None
 
 
-running = _Running()
+running: _Running = _Running()
 
 
 class _Uninterrupted:

@@ -91,9 +91,9 @@ class MonitorRef:
     __slots__ = ("active", "owner", "target")
 
     def __init__(self, owner: Ref[Any], target: Ref[Any] | None) -> None:
-        self.owner = owner
-        self.target = target
-        self.active = True
+        self.owner: Ref[Any] = owner
+        self.target: Ref[Any] | None = target
+        self.active: bool = True
 
 
 @final
@@ -122,8 +122,8 @@ class From(Signal):
     __slots__ = ("_owed", "future", "message")
 
     def __init__(self, message: Any, future: Future[Any]) -> None:
-        self.message = message
-        self.future = future
+        self.message: Any = message
+        self.future: Future[Any] = future
         self._owed: Owed | None = None
 
     @property
@@ -169,7 +169,7 @@ class Link:
     __slots__ = ("active",)
 
     def __init__(self) -> None:
-        self.active = True
+        self.active: bool = True
 
 
 @final

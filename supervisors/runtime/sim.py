@@ -64,7 +64,7 @@ class Sim:
         real_patience: float = 30.0,
     ) -> None:
         self.seed = seed
-        self.clock = VirtualClock()
+        self.clock: VirtualClock = VirtualClock()
         self._choices = Choices(seed, replay)
         self._mishaps = Mishaps(faults, self._choices)
         self._dispatcher = SimDispatcher(

@@ -55,10 +55,10 @@ class SimDispatcher(Dispatcher):
         max_steps: int,
         real_patience: float,
     ) -> None:
-        self.timers = VirtualTimers(clock, mishaps.lateness)
+        self.timers: VirtualTimers = VirtualTimers(clock, mishaps.lateness)
         self.system_lock: Any = threading.RLock()  # a thread is not interrupted while it holds this
         self.trespass: OutsideSimulation | None = None
-        self.broken = False
+        self.broken: bool = False
         self._choices = choices
         self._clock = clock
         self._mishaps = mishaps

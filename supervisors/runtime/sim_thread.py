@@ -42,16 +42,16 @@ class SimThread:
     )
 
     def __init__(self, name: str, *, outside: bool) -> None:
-        self.name = name
-        self.outside = outside  # it runs the scenario or a client, and is no worker
-        self.thread = threading.current_thread()
-        self.baton = allocate_lock()
+        self.name: str = name
+        self.outside: bool = outside  # it runs the scenario or a client, and is no worker
+        self.thread: threading.Thread = threading.current_thread()
+        self.baton: threading.Lock = allocate_lock()
         self.baton.acquire()
         self.task: Mailbox | TimerRef | None = None
         self.box: Mailbox | None = None
         self.zombie: Zombie | None = None
         self.lock: Any = None
-        self.deadline = math.inf
+        self.deadline: float = math.inf
         self.wait: Wait | None = None
         self.process: Mortal | None = None
         self.error: BaseException | None = None

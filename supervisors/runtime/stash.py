@@ -28,7 +28,7 @@ class Stash:
 
     def __init__(self) -> None:
         self._items: deque[Any] = deque()
-        self.wanted = False
+        self.wanted: bool = False
 
     def __len__(self) -> int:
         return len(self._items)

@@ -75,15 +75,16 @@ class System:
         self, *, dispatcher: Dispatcher | None = None, clock: Clock | None = None, max_zombies: int = 8
     ) -> None:
         _check(dispatcher, clock, max_zombies)
-        self.lock = threading.RLock()  # reentrant: a finalizer may run, and stop something, while it is held
+        # Reentrant: a finalizer may run, and stop something, while it is held.
+        self.lock: threading.RLock = threading.RLock()
         self.clock: Clock = clock if clock is not None else RealClock()
-        self.timers = Timers(self.clock)
-        self.names = Names()
-        self.groups = Groups()
-        self.reports = Reports()
-        self.dead_letters = DeadLetters(self.clock, self.reports)
-        self.zombies = Zombies(max_zombies, self.reports, self._escalate)
-        self.stopped = False
+        self.timers: Timers = Timers(self.clock)
+        self.names: Names = Names()
+        self.groups: Groups = Groups()
+        self.reports: Reports = Reports()
+        self.dead_letters: DeadLetters = DeadLetters(self.clock, self.reports)
+        self.zombies: Zombies = Zombies(max_zombies, self.reports, self._escalate)
+        self.stopped: bool = False
         self._forks = _forks
         self._forced = dispatcher
         if dispatcher is not None:

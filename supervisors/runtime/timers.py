@@ -82,9 +82,9 @@ class TimerRef:
     def __init__(self, timers: Timers, due: float, period: float | None = None) -> None:
         self._timers = timers
         self._action: Callable[[], object] | None = None
-        self.due = due
-        self.period = period
-        self.seq = 0
+        self.due: float = due
+        self.period: float | None = period
+        self.seq: int = 0
         self.owned: dict[TimerRef, None] | None = None
 
     def __lt__(self, other: TimerRef) -> bool:
@@ -246,7 +246,7 @@ class RealClock:
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    monotonic = staticmethod(time.monotonic)
+    monotonic: staticmethod[[], float] = staticmethod(time.monotonic)
     """Seconds since some moment in the past."""
 
     def drive(self, timers: Timers) -> None:

@@ -30,7 +30,7 @@ class Zombie:
 
     def __init__(self, zombies: Zombies, ref: Ref[Any]) -> None:
         self._zombies = zombies
-        self.ref = ref
+        self.ref: Ref[Any] = ref
         self.thread: Thread | None = None
         self._calls: list[tuple[str, int, str, None]] = []
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import lru_cache
-from typing import Any, cast, overload
+from typing import Any, ClassVar, cast, overload
 
 from supervisors.core.dynamic import DynamicChildren
 from supervisors.core.steps import Report
@@ -98,7 +98,7 @@ class DynamicSupervisorRef(SupervisionRef):
 class DynamicSupervisor(Supervision):
     """A process that starts children on demand, each on its own, and stops them all at once at its end."""
 
-    ref_type = DynamicSupervisorRef
+    ref_type: ClassVar[type[Ref[Any]]] = DynamicSupervisorRef
 
     @overload
     @classmethod

@@ -16,7 +16,7 @@ The rule of this file: only the interface. The ref turns each call into one requ
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, cast, overload
+from typing import Any, ClassVar, cast, overload
 
 from supervisors.core.entry import Child
 from supervisors.core.static import StaticChildren
@@ -105,7 +105,7 @@ class SupervisorRef(SupervisionRef):
 class Supervisor(Supervision):
     """A process that starts its children in order, restarts them by their specs, and stops them in reverse order."""
 
-    ref_type = SupervisorRef
+    ref_type: ClassVar[type[Ref[Any]]] = SupervisorRef
 
     @overload
     @classmethod

@@ -35,7 +35,7 @@ class Task(Generic[V_co]):
     __slots__ = ("_answer", "_letter", "_mref", "_owner", "ref")
 
     def __init__(self, ref: Ref[Any], owner: Process | None, *, link: bool) -> None:
-        self.ref = ref
+        self.ref: Ref[Any] = ref
         self._owner = owner
         self._letter = Letter()
         self._answer: Future[V_co] = Future(ref, ref.dispatcher)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 from supervisors.errors import BadSpec
 from supervisors.process import Process
@@ -109,7 +109,7 @@ class TaskSupervisorRef(DynamicSupervisorRef):
 class TaskSupervisor(DynamicSupervisor):
     """A dynamic supervisor of tasks; `start_link` takes what that of `DynamicSupervisor` takes."""
 
-    ref_type = TaskSupervisorRef
+    ref_type: ClassVar[type[Ref[Any]]] = TaskSupervisorRef
 
     @classmethod
     def start_link(cls, *args: Any, **kwargs: Any) -> TaskSupervisorRef:

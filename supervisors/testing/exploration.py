@@ -35,8 +35,8 @@ class ScenarioFailed(AssertionError):
         self, seed: int, error: BaseException, choices: Sequence[int], trace: Sequence[Choice]
     ) -> None:
         self.seed = seed
-        self.choices = list(choices)
-        self.trace = list(trace)
+        self.choices: list[int] = list(choices)
+        self.trace: list[Choice] = list(trace)
         super().__init__(
             f"seed {seed}: {type(error).__name__}: {str(error) or _line_of(error)}\n"
             f"{_told(self.trace)}\n"

@@ -36,7 +36,7 @@ class Changes:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._owed: Callable[[], object] | None = None  # an answer to give after the reload
-        self.under_way = False
+        self.under_way: bool = False
 
     def submit(self, asked: From, results: Sequence[tuple[str, Any]]) -> Any:
         """Answer pending calls. Raises what the session's status refuses."""

@@ -29,8 +29,8 @@ class Cell:
 
     def __init__(self, value: Session) -> None:
         self._value = value
-        self.inside = Inside(value.id)
-        self.loads = 0
+        self.inside: Inside = Inside(value.id)
+        self.loads: int = 0
         self.holder: int | None = None
         self._noted: Checkpoint | None = None
 
@@ -92,7 +92,7 @@ class OpenTurns:
     __slots__ = ("cell", "open")
 
     def __init__(self, cell: Cell) -> None:
-        self.cell = cell
+        self.cell: Cell = cell
         self.open: dict[str, TurnSpec] = {}
 
     def abandon(self, reason: object) -> None:

@@ -32,7 +32,7 @@ class Database:
     """The file, and the connection to it; see `SQLiteStore` for what it refuses, and for how long it waits."""
 
     def __init__(self, path: str | Path, *, patience: float, read_only: bool) -> None:
-        self.path = str(path)
+        self.path: str = str(path)
         if self.path != ":memory:":
             self.path = self._absolute(path)
         self._patience = min(patience, _LONGEST)

@@ -43,7 +43,7 @@ class SQLiteStore:
 
     def __init__(self, path: str | Path, *, patience: float = 5.0, read_only: bool = False) -> None:
         self._database = Database(path, patience=patience, read_only=read_only)
-        self.path = self._database.path
+        self.path: str = self._database.path
         self._seen: dict[str, int] = {}  # by session: the revision that we loaded or saved last
 
     def open(self) -> None:

@@ -16,9 +16,9 @@ class Window:
     __slots__ = ("_starved", "limit", "sent", "taken")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.sent = 0
-        self.taken = 0
+        self.limit: int = limit
+        self.sent: int = 0
+        self.taken: int = 0
         self._starved = False
 
     def send(self, count: int = 1) -> None:

@@ -45,7 +45,7 @@ class JsonSoFar:
     def __init__(self) -> None:
         self.root: Any = NOTHING
         self.open: list[Container] = []
-        self.changes = 0
+        self.changes: int = 0
         self._mode = "start"
         self._key: str | None = None
         self._pieces: list[str] = []

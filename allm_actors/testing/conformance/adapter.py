@@ -33,7 +33,7 @@ __all__ = ["AdapterSuite"]
 class AdapterSuite(HistoryLaws):
     """Subclass it, and implement `stage`; without `requests` and `sent` in the `Stage`, some laws are skipped."""
 
-    patience = 0.3
+    patience: float = 0.3
     """The `request_timeout` of the laws about time, in seconds; raise it if your provider needs longer to start."""
 
     def test_an_answer_comes_back(self) -> None:

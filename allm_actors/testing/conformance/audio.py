@@ -242,7 +242,7 @@ class TranscriptionSuite(StreamedSuite):
         "prompt": ("with the pirate Schellenursli", "schellenursli"),
         "language": ("haw", "haw"),
     }
-    clip = Audio.from_bytes(b"Good morning.", "audio/mpeg")
+    clip: Audio = Audio.from_bytes(b"Good morning.", "audio/mpeg")
     """A clip that your provider understands."""
 
     def ask(self, engine: Engine, **options: Any) -> Any:

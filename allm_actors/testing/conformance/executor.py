@@ -54,7 +54,7 @@ class ExecutorSuite(Bounded):
     """Subclass it, and implement `executor`."""
 
     if_it_hangs = "Look at what your executor waits for: a lock that it holds, or a thread that never ends"
-    patience = 5.0
+    patience: float = 5.0
     """Seconds to wait for what should take only a moment."""
 
     def executor(self) -> ToolExecutor | None:

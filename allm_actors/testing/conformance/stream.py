@@ -58,7 +58,7 @@ class StreamSuite(Bounded):
 
     if_it_hangs = IF_AN_ADAPTER_HANGS
 
-    patience = 0.3
+    patience: float = 0.3
     """The timeout of the laws about time, in seconds; more, if your provider needs that long to be asked."""
 
     def stage(self, scene: Scene) -> AbstractContextManager[Stage]:
