@@ -233,9 +233,8 @@ class Engine:
         return hash((Engine, self.id))
 
     def __repr__(self) -> str:
-        if not hasattr(
-            self, "metadata"
-        ):  # refused: what shows the variables of a traceback sees it without fields
+        # What shows the variables of a traceback sees a refused engine without its fields.
+        if not hasattr(self, "metadata"):
             return "<Engine that was not made>"
         name: Any = self.adapter
         if not isinstance(name, str | None):
