@@ -33,6 +33,12 @@ __all__ = [
 
 
 _OWN_FAULT = frozenset({"unencodable", "conflict", "corrupt"})  # of one session, not of the store
+_OF_A_VALUE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+)  # what a store raises over a value that it did not expect
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +246,8 @@ class StoreActor(Process):
             if batch:
                 self._ask("save", [save for save, _ in batch])
         except StoreError as error:
-            if error.reason in _OWN_FAULT and len(batch) > 1:
+            own_fault = error.reason in _OWN_FAULT or isinstance(error.__cause__, _OF_A_VALUE)
+            if own_fault and len(batch) > 1:
                 return False
             for request in requests:
                 request.fail(error)

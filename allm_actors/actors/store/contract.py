@@ -102,7 +102,9 @@ def line_of(name: str, save: Save) -> StoredSession:
 
 
 def name_of(session: Session) -> str:
-    """The name to store the session under. Raises StoreError where it has none."""
-    if session.id is None:
-        raise StoreError("unavailable", message="a session without an id cannot be stored; give it a name")
-    return session.id
+    """The name to store the session under. Raises StoreError (`unencodable`) where it has none."""
+    id: object = session.id  # constructors check nothing
+    if not isinstance(id, str):
+        found = "without an id" if id is None else f"whose id is of the type {type(id).__name__}"
+        raise StoreError("unencodable", message=f"a session {found} cannot be stored; give it a name")
+    return id

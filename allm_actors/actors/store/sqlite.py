@@ -10,12 +10,13 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeGuard, get_args
 
 import msgspec
 
-from allm_actors.data import Message, Session, StoreError, Thread
+from allm_actors.data import Message, Session, SessionStatus, StoreError, Thread
 from allm_actors.data.codec import from_msgpack, to_msgpack
-from allm_actors.data.predicates import all_of
+from allm_actors.data.predicates import all_of, one_of
 
 from .contract import Save, StoredSession, line_of, name_of
 from .database import Database
@@ -188,13 +189,22 @@ class SQLiteStore:
                 raise self._database.error("newer_schema", advice) from error
             advice = f"holds a session {id!r} that cannot be decoded ({type(error).__name__}: {error})"
             raise self._database.error("corrupt", advice) from error
-        if not isinstance(session, Session) or not all_of(messages, Message):
-            raise self._database.error(
-                "corrupt", f"holds something other than a session under the name {id!r}"
-            )
+        if not _is_session(session, id) or not all_of(messages, Message):
+            raise self._database.error("corrupt", f"holds something other than session {id!r} under its name")
         return msgspec.structs.replace(
             session, thread=msgspec.structs.replace(session.thread, messages=messages)
         )
+
+
+def _is_session(value: Any, id: str) -> TypeGuard[Session]:
+    # The bytes may have come from anywhere, and an odd id or status would fail the saves that share its transaction.
+    return (
+        isinstance(value, Session)
+        and value.id == id
+        and type(value.thread) is Thread
+        and one_of(value.status, get_args(SessionStatus))
+        and all(isinstance(each, dict) for each in (value.thread.metadata, value.context, value.metadata))
+    )
 
 
 def _header(session: Session) -> Session:

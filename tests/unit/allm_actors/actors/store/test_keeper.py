@@ -150,20 +150,29 @@ def test_what_is_asked_of_a_session_comes_after_its_saves(about: Callable[[str],
 class Picky(Counting):
     """Refuses one session, for a fault of its own."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__()
-        self.reason = reason
+        self.error = error
 
     def save(self, batch: Sequence[Save]) -> None:
         if any(save.session.id == "bad" for save in batch):
-            raise StoreError(self.reason)
+            raise self.error
         super().save(batch)
 
 
-@pytest.mark.parametrize("reason", ["conflict", "corrupt", "unencodable"])
-def test_the_fault_of_one_session_does_not_fail_the_others(reason: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (StoreError("conflict"), "conflict"),
+        (StoreError("corrupt"), "corrupt"),
+        (StoreError("unencodable"), "unencodable"),
+        (TypeError("unhashable"), "unhashable"),
+        (KeyError("odd"), "odd"),
+    ],
+)
+def test_the_fault_of_one_session_does_not_fail_the_others(error: Exception, reason: str) -> None:
     with Sim(0):
-        keeper = StoreActor.start(Picky(reason))
+        keeper = StoreActor.start(Picky(error))
         saves = [keeper.ask(Save(Session(id=id)), block=False) for id in ("a", "bad", "b")]
         assert keeper.ask(ListIds()) == ["a", "b"]
         with pytest.raises(StoreError, match=reason):

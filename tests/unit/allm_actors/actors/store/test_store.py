@@ -166,6 +166,43 @@ def test_a_session_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (1, "t"),
+        (1, None),
+        (1, {}),
+        (1, []),
+        (2, 1.5),
+        (2, {None: [CODES[Message], "user", "a"]}),
+        (2, {None: [CODES[Thread], [], {None: [CODES[Message], "user", "a"]}]}),
+        (3, "asleep"),
+        (3, []),
+        (7, {None: [CODES[Message], "user", "a"]}),
+        (8, 3),
+    ],
+)
+def test_a_header_that_is_well_formed_and_no_session_is_corrupt(
+    tmp_path: Path, place: int, value: object
+) -> None:
+    fields: list[object] = [CODES[Session], "s", {None: [CODES[Thread], []]}, "idle", [], None, None, {}, {}]
+    with contextlib.closing(SQLiteStore(tmp_path / "s.db")) as store:
+        store.open()
+        store.save([Save(session("a"))])
+        for damaged in (False, True):
+            if damaged:
+                fields[place] = value
+            header = msgspec.msgpack.encode([SCHEMA_VERSION, {None: fields}])
+            with contextlib.closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as db:
+                db.execute("UPDATE sessions SET header = ?", [header])
+            if not damaged:
+                assert store.load("s") == session("a")
+        with pytest.raises(StoreError, match="'s'") as refused:
+            store.load("s")
+
+    assert refused.value.reason == "corrupt"
+
+
+@pytest.mark.parametrize(
     ("table", "body", "advice"),
     [
         ("messages", [SCHEMA_VERSION + 1, {None: [CODES[Message], "user", "a"]}], "upgrade"),
