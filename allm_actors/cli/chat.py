@@ -27,6 +27,7 @@ from .trouble import line
 
 __all__ = ["perform"]
 
+_CALL = 2000  # characters of a call that a person is asked to answer
 _HELP = """\
   /tree       show the supervision tree
   /session    show this session: its status and its messages
@@ -172,7 +173,8 @@ class Chat:
     def _answer_calls(self) -> None:
         """Calls of manual tools are answered by the person."""
         for call in self._session.pending_tool_calls:
-            answer = self._ask(f"{cut(call_text(call.name, call.arguments), self._terminal.width - 4)} = ")
+            # Not on one line: an argument behind the end of it would be answered for unseen.
+            answer = self._ask(f"{cut(call_text(call.name, call.arguments), _CALL)} = ")
             self._session.submit_tool_result(call.id, answer)
         self._turn(lambda: self._session.continue_(**turn_options(self._options)))
 

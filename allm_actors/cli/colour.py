@@ -8,11 +8,12 @@ Source: https://no-color.org; https://force-color.org; ECMA-48, "SGR, Select Gra
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Literal, TextIO
 
-__all__ = ["Paint", "Style", "harmless", "harmless_name", "wants_colour"]
+__all__ = ["Paint", "Style", "escaped", "harmless", "harmless_name", "wants_colour"]
 
 Style = Literal["bold", "dim", "italic", "red", "green", "yellow", "blue", "magenta", "cyan"]
 
@@ -27,8 +28,9 @@ _CODES: Mapping[Style, int] = {
     "magenta": 35,
     "cyan": 36,
 }
-# Everything a terminal acts on instead of showing it: C0 without tab and newline, DEL, and C1.
-_ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Everything a terminal acts on instead of showing it: C0 without tab and newline, DEL, C1, and what turns the direction
+# of the text after it, so that it reads otherwise than it is. Source: https://www.unicode.org/reports/tr9, 2.
+_ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Paint:
@@ -63,6 +65,13 @@ def harmless(text: str) -> str:
 def harmless_name(text: str) -> str:
     """The same on one line: a name with a line end in it would look like two."""
     return harmless(text).translate({9: 0x2409, 10: 0x240A})
+
+
+def escaped(text: str) -> str:
+    """A text of JSON with every character that cannot be seen as `\\uXXXX`: it still means the same."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c < "\x7f" else json.dumps(c)[1:-1] for c in text)
 
 
 def _picture(found: re.Match[str]) -> str:

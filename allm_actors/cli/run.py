@@ -21,6 +21,7 @@ from allm_actors.execution.tools import RESERVED_HALTS
 from allm_actors.facade import stream
 
 from .arguments import Options
+from .colour import escaped
 from .equipment import begin, engine_for, set_up_log, store_of, turn_options
 from .terminal import Terminal
 from .transcript import call_text
@@ -153,7 +154,7 @@ def _say_json(result: ChatResult, terminal: Terminal) -> bool:
         if answer := result.text() or result.pending_question:  # it was paid for, so do not lose it
             terminal.note(answer)
         return False
-    terminal.say(text)
+    terminal.say(escaped(text))
     return True
 
 

@@ -18,17 +18,20 @@ from allm_actors.data import (
     Event,
     Session,
     TextDelta,
+    ToolCallCompleted,
     ToolExecutionCompleted,
     ToolExecutionStarted,
     ToolHalt,
     ToolResultEncoded,
 )
 
-from .colour import harmless
+from .colour import escaped, harmless
 from .terminal import Terminal
 from .trouble import is_empty, line, shortcoming
 
 __all__ = ["Transcript", "call_text", "count_text", "cut"]
+
+_NAME = 64  # columns, as much as the name of a tool may have; that of an unknown one is the model's
 
 
 class Transcript:
@@ -48,6 +51,10 @@ class Transcript:
             case TextDelta(delta=delta):
                 self._terminal.tell(delta)
                 self._mid_line = not delta.endswith("\n")
+            case ToolCallCompleted(
+                id=id, name=name
+            ):  # a call of an unknown tool is answered, but never started
+                self._names[id] = name
             case ToolExecutionStarted(id=id, name=name, arguments=arguments):
                 self._names[id], self._started[id] = name, time.monotonic()
                 self._line(
@@ -107,7 +114,7 @@ class Transcript:
     def _answer(self, id: str, content: str) -> None:
         started = self._started.pop(id, None)
         took = _seconds(started)
-        name = self._names.get(id, id)
+        name = cut(self._names.get(id, id), _NAME)
         mark = self._paint("✗ ", "red") if id in self._failed else self._paint("✓ ", "green")
         room = self._terminal.width - len(name) - len(took) - 6
         self._line(f"{mark}{name}  {self._paint(cut(content, room), 'dim')}{self._paint(took, 'dim')}")
@@ -119,8 +126,13 @@ class Transcript:
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:
-    """A call as a programmer would write it: `get_weather(city="Lisbon")`."""
-    given = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
+    """A call as a programmer would write it: `get_weather(city="Lisbon")`.
+
+    It reads as what it is: the name of an argument that is no name is quoted, and what cannot be seen is escaped.
+    """
+    given = ", ".join(
+        f"{key if str(key).isidentifier() else _json(key)}={_json(value)}" for key, value in arguments.items()
+    )
     return f"{name}({given})"
 
 
@@ -134,6 +146,10 @@ def cut(text: str, room: int) -> str:
     """The text on one line of at most `room` columns, with an ellipsis where something is missing."""
     flat = harmless(" ".join(text.split()))
     return flat if len(flat) <= max(room, 20) else f"{flat[: max(room, 20) - 1]}…"
+
+
+def _json(value: Any) -> str:
+    return escaped(json.dumps(value, ensure_ascii=False))
 
 
 def _seconds(started: float | None) -> str:

@@ -1,10 +1,11 @@
 """Who wants colour gets it, everybody else the same text without it, and no text steers the terminal."""
 
 import io
+import json
 
 import pytest
 
-from allm_actors.cli.colour import Paint, harmless, harmless_name, wants_colour
+from allm_actors.cli.colour import Paint, escaped, harmless, harmless_name, wants_colour
 
 
 class Screen(io.StringIO):
@@ -41,11 +42,18 @@ def test_nothing_is_added_where_nothing_is_wanted(text: str, styles: tuple[str, 
 
 def test_control_characters_are_shown_instead_of_obeyed() -> None:
     assert harmless("\x1b]0;title\x07 a\r\x7f\x9b b") == "␛]0;title␇ a␍␡\ufffd b"
+    assert harmless("a\u202etxt.exe\u2066") == "a\ufffdtxt.exe\ufffd"
 
 
 def test_lines_and_tabs_and_letters_stay_as_they_are() -> None:
-    assert harmless("one\n\ttwo 水 é 🙂") == "one\n\ttwo 水 é 🙂"
+    assert harmless("one\n\ttwo 水 é 👩\u200d🔬") == "one\n\ttwo 水 é 👩\u200d🔬"
 
 
 def test_a_name_is_on_one_line_and_of_one_piece() -> None:
     assert harmless_name("one\n\ttwo\x1b") == "one␊␉two␛"
+
+
+def test_what_cannot_be_seen_is_escaped_in_json() -> None:
+    text = '{"é": "\u202e\u200b\x9b\u2028\U000e0041",\n "b": 1}'
+    assert escaped(text) == '{"é": "\\u202e\\u200b\\u009b\\u2028\\udb40\\udc41",\n "b": 1}'
+    assert json.loads(escaped(text)) == json.loads(text)

@@ -19,6 +19,7 @@ from allm_actors.data import (
     StepResult,
     TextDelta,
     Thread,
+    ToolCallCompleted,
     ToolExecutionCompleted,
     ToolExecutionStarted,
     ToolHalt,
@@ -59,6 +60,13 @@ def test_a_tool_that_failed_is_marked() -> None:
         ToolResultEncoded("c0", '{"error":"no table"}'),
     )
     assert lines[1].startswith('  ✗ get_tides  {"error":"no table"}')
+
+
+def test_a_call_of_an_unknown_tool_has_its_name_and_cannot_steer_the_terminal() -> None:
+    answer = ToolResultEncoded("id\x1b]0;x\x07", "unknown tool")
+    called = ToolCallCompleted(answer.id, "nope\n\x1b[2J", {})
+    assert printed(called, answer)[0] == ["  ✓ nope ␛[2J  unknown tool"]
+    assert printed(answer)[0] == ["  ✓ id␛]0;x␇  unknown tool"], "an adapter may leave the call out"
 
 
 def test_a_failed_turn_says_why_on_stderr() -> None:
@@ -118,6 +126,11 @@ def test_messages_are_counted() -> None:
 
 def test_a_call_is_written_as_a_programmer_would() -> None:
     assert call_text("f", {"a": "é", "b": [1, True]}) == 'f(a="é", b=[1, true])'
+
+
+def test_a_call_cannot_be_written_so_that_it_reads_as_another() -> None:
+    assert call_text("pay", {'to="bob", note': "x"}) == 'pay("to=\\"bob\\", note"="x")'
+    assert call_text("rm", {"path": "a\u202etxt.exe"}) == 'rm(path="a\\u202etxt.exe")'
 
 
 def test_what_is_long_is_cut_to_one_line() -> None:
