@@ -63,6 +63,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.capabilities import asking, edit_of, variation_of
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.secret import sealed
 
 __all__ = [
     "chat",
@@ -96,6 +97,7 @@ def generate(engine: Engine, request: Request | Conversation, **options: Unpack[
     `model`.
     Raises: TypeError, ValueError, ValidationError, EngineError; AdapterError for a scripted refusal.
     """
+    options = sealed(options)
     return _result(stream_generate(engine, request, **options))
 
 
@@ -103,6 +105,7 @@ def stream_generate(
     engine: Engine, request: Request | Conversation, **options: Unpack[ChatOptions]
 ) -> EventStream[Response]:
     """One model call as events; its result is a `Response`."""
+    options = sealed(options)
     thread = thread_of(request.messages if isinstance(request, Request) else request)
     wanted = request if isinstance(request, Request) else Request(messages=thread.messages)
     return open_stream(EventStream, "generate", engine, thread, options, request=wanted)
@@ -110,6 +113,7 @@ def stream_generate(
 
 def step(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> StepResult:
     """One model call and the tools it asks for. Options and errors: as `chat`, without the options about turns."""
+    options = sealed(options)
     return _result(stream_step(engine, thread, **options))
 
 
@@ -117,6 +121,7 @@ def stream_step(
     engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]
 ) -> EventStream[StepResult]:
     """One model call and its tools as events; its result is a `StepResult`."""
+    options = sealed(options)
     return open_stream(EventStream, "step", engine, thread_of(thread), options)
 
 
@@ -138,11 +143,13 @@ def chat(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -
     What they mean is in docs/reference/options.md. Any other name is passed to the provider unchanged.
     Raises: as `generate`.
     """
+    options = sealed(options)
     return _result(stream(engine, thread, **options))
 
 
 def stream(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> EventStream[ChatResult]:
     """A whole chat as events, the last of which is `ChatCompleted`; its result is a `ChatResult`."""
+    options = sealed(options)
     return open_stream(EventStream, "chat", engine, thread_of(thread), options)
 
 
@@ -156,6 +163,7 @@ def generate_image(
     Raises: TypeError, ValueError, EngineError, ValidationError (the model's `ModelRef` declares that it
     cannot), ImageAdapterError, StreamError when the host stops.
     """
+    options = sealed(options)
     response: ImageResponse = _whole("image", engine, prompt, options)
     return response
 
@@ -167,12 +175,14 @@ def edit_image(
 
     Options and errors: as `generate_image`.
     """
+    options = sealed(options)
     response: ImageResponse = _whole("image", engine, prompt, edit_of(image, options))
     return response
 
 
 def image_variations(engine: Engine, image: Image, **options: Unpack[ImageEditOptions]) -> ImageResponse:
     """Variations of this image. Options and errors: as `generate_image`."""
+    options = sealed(options)
     response: ImageResponse = _whole("image", engine, None, variation_of(image, options))
     return response
 
@@ -188,6 +198,7 @@ def embed(
     Raises: as `generate_image`, with ValidationError for what cannot be sent, and EmbeddingAdapterError, whose metadata
     says how many texts were done.
     """
+    options = sealed(options)
     response: EmbeddingResponse = _whole("embed", engine, input, options)
     return response
 
@@ -201,6 +212,7 @@ def moderate(
 
     Raises: as `embed`, with ModerationAdapterError.
     """
+    options = sealed(options)
     response: ModerationResponse = _whole("moderate", engine, input, options)
     return response
 
@@ -210,6 +222,7 @@ def synthesize(engine: Engine, text: str | SpeechRequest, **options: Unpack[Spee
 
     Raises: as `embed`, with SpeechAdapterError.
     """
+    options = sealed(options)
     response: SpeechResponse = _whole("speech", engine, text, options)
     return response
 
@@ -222,6 +235,7 @@ def stream_synthesize(
     A failure after the stream began is a final `ErrorEvent`, and `result()` raises it: half a clip is no
     response.
     """
+    options = sealed(options)
     return open_call_stream("speech", engine, text, options, streamed=True)
 
 
@@ -233,6 +247,7 @@ def transcribe(
     Options: those of a `TranscriptionRequest` (`language`, `prompt`, …), and as `generate_image`.
     Raises: as `embed`, with TranscriptionAdapterError.
     """
+    options = sealed(options)
     response: TranscriptionResponse = _whole("transcribe", engine, audio, options)
     return response
 
@@ -243,6 +258,7 @@ def stream_transcribe(
     """What is said in a clip, while it is transcribed: `TranscriptionStarted`, then `PartialTranscript` and
     `CommittedTranscript`, then `TranscriptionCompleted`. Failures: as `stream_synthesize`.
     """
+    options = sealed(options)
     return open_call_stream("transcribe", engine, audio, options, streamed=True)
 
 
@@ -256,6 +272,7 @@ def classify(
 
     Raises: as `embed`, with ClassificationAdapterError.
     """
+    options = sealed(options)
     response: ClassificationResponse = _whole("classify", engine, state, asking(questions, options))
     return response
 

@@ -19,6 +19,7 @@ from allm_actors.actors import EventStream
 from allm_actors.actors.options import ChatOptions
 from allm_actors.data import ChatResult, Message, Session, StepResult, Thread
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.secret import sealed
 from allm_actors.execution.reducer import StreamReducer
 from allm_actors.execution.sessions import (
     Operation,
@@ -87,6 +88,7 @@ def start(engine: Engine, messages: Start, **options: Unpack[ChatOptions]) -> tu
     Raises: ValidationError `invalid_session_input` for anything else, and for messages that cannot be sent;
     SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
     """
+    options = sealed(options)
     return _finished(stream_start(engine, messages, **options))
 
 
@@ -97,6 +99,7 @@ def reply(
 
     Raises: SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
     """
+    options = sealed(options)
     return _finished(stream_reply(engine, session, text, **options))
 
 
@@ -107,6 +110,7 @@ def continue_(
 
     Raises: SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
     """
+    options = sealed(options)
     return _finished(stream_continue(engine, session, message, **options))
 
 
@@ -115,6 +119,7 @@ def step(engine: Engine, session: Session, **options: Unpack[ChatOptions]) -> tu
 
     Raises: SessionStatusError or SessionError where the status forbids it; what `allm.step` raises.
     """
+    options = sealed(options)
     return _finished(stream_step(engine, session, **options))
 
 
@@ -122,6 +127,7 @@ def stream_start(
     engine: Engine, messages: Start, **options: Unpack[ChatOptions]
 ) -> SessionStream[ChatResult]:
     """As `start`, as events."""
+    options = sealed(options)
     return _open("chat", engine, opened(messages), "start", [], options)
 
 
@@ -129,6 +135,7 @@ def stream_reply(
     engine: Engine, session: Session, text: str | Message, **options: Unpack[ChatOptions]
 ) -> SessionStream[ChatResult]:
     """As `reply`, as events."""
+    options = sealed(options)
     return _open("chat", engine, session, "reply", [said_by_user(text)], options)
 
 
@@ -136,6 +143,7 @@ def stream_continue(
     engine: Engine, session: Session, message: str | Message | None = None, **options: Unpack[ChatOptions]
 ) -> SessionStream[ChatResult]:
     """As `continue_`, as events."""
+    options = sealed(options)
     messages = [] if message is None else [spoken(message)]
     return _open("chat", engine, session, "continue", messages, options)
 
@@ -144,6 +152,7 @@ def stream_step(
     engine: Engine, session: Session, **options: Unpack[ChatOptions]
 ) -> SessionStream[StepResult]:
     """As `step`, as events."""
+    options = sealed(options)
     return _open("step", engine, session, "step", [], options)
 
 

@@ -22,6 +22,7 @@ from allm_actors.data.predicates import is_count, one_of
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.kinds import check_source, is_seconds
+from allm_actors.engine.secret import Secret
 from allm_actors.engine.threads import begun_on_thread, on_thread, running_loop
 from supervisors import SHUTDOWN, Future, ProcessRef, System
 
@@ -247,6 +248,7 @@ class Host:
         On the event loop of a host entered with `async with` it returns at once; `await host.session(…)` gives the
         handle when the session is loaded, and raises the errors above if it cannot be.
         """
+        api_key = Secret(api_key) if isinstance(api_key, str) else api_key  # as `sealed`
         check_id(id)
         _check_session(engine, when_busy, queue_limit, system, api_key)
         with self._looking:  # two cells for one session would show different values

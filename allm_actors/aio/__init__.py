@@ -48,6 +48,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.capabilities import asking, edit_of, variation_of
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.secret import sealed
 from allm_actors.facade import Conversation
 
 from . import session
@@ -79,6 +80,7 @@ async def generate(
     engine: Engine, request: Request | Conversation, **options: Unpack[ChatOptions]
 ) -> Response:
     """As `allm.generate`."""
+    options = sealed(options)
     return await _result(stream_generate(engine, request, **options))
 
 
@@ -86,11 +88,13 @@ def stream_generate(
     engine: Engine, request: Request | Conversation, **options: Unpack[ChatOptions]
 ) -> EventStream[Response]:
     """As `allm.stream_generate`; iterate it with `async for`."""
+    options = sealed(options)
     return facade.stream_generate(engine, request, **options)
 
 
 async def step(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> StepResult:
     """As `allm.step`."""
+    options = sealed(options)
     return await _result(stream_step(engine, thread, **options))
 
 
@@ -98,16 +102,19 @@ def stream_step(
     engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]
 ) -> EventStream[StepResult]:
     """As `allm.stream_step`; iterate it with `async for`."""
+    options = sealed(options)
     return facade.stream_step(engine, thread, **options)
 
 
 async def chat(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> ChatResult:
     """As `allm.chat`."""
+    options = sealed(options)
     return await _result(stream(engine, thread, **options))
 
 
 def stream(engine: Engine, thread: Conversation, **options: Unpack[ChatOptions]) -> EventStream[ChatResult]:
     """As `allm.stream`; iterate it with `async for`."""
+    options = sealed(options)
     return facade.stream(engine, thread, **options)
 
 
@@ -115,6 +122,7 @@ async def generate_image(
     engine: Engine, prompt: str | ImageRequest, **options: Unpack[ImageOptions]
 ) -> ImageResponse:
     """As `allm.generate_image`."""
+    options = sealed(options)
     response: ImageResponse = await _whole("image", engine, prompt, options)
     return response
 
@@ -123,6 +131,7 @@ async def edit_image(
     engine: Engine, image: Image | Sequence[Image], prompt: str, **options: Unpack[ImageEditOptions]
 ) -> ImageResponse:
     """As `allm.edit_image`."""
+    options = sealed(options)
     response: ImageResponse = await _whole("image", engine, prompt, edit_of(image, options))
     return response
 
@@ -131,6 +140,7 @@ async def image_variations(
     engine: Engine, image: Image, **options: Unpack[ImageEditOptions]
 ) -> ImageResponse:
     """As `allm.image_variations`."""
+    options = sealed(options)
     response: ImageResponse = await _whole("image", engine, None, variation_of(image, options))
     return response
 
@@ -139,6 +149,7 @@ async def embed(
     engine: Engine, input: str | Sequence[str] | EmbeddingRequest, **options: Unpack[EmbeddingOptions]
 ) -> EmbeddingResponse:
     """As `allm.embed`."""
+    options = sealed(options)
     response: EmbeddingResponse = await _whole("embed", engine, input, options)
     return response
 
@@ -149,6 +160,7 @@ async def moderate(
     **options: Unpack[ModerationOptions],
 ) -> ModerationResponse:
     """As `allm.moderate`."""
+    options = sealed(options)
     response: ModerationResponse = await _whole("moderate", engine, input, options)
     return response
 
@@ -157,6 +169,7 @@ async def synthesize(
     engine: Engine, text: str | SpeechRequest, **options: Unpack[SpeechOptions]
 ) -> SpeechResponse:
     """As `allm.synthesize`."""
+    options = sealed(options)
     response: SpeechResponse = await _whole("speech", engine, text, options)
     return response
 
@@ -165,6 +178,7 @@ def stream_synthesize(
     engine: Engine, text: str | SpeechRequest, **options: Unpack[SpeechOptions]
 ) -> CallStream[SpeechResponse, SpeechEvent]:
     """As `allm.stream_synthesize`; iterate it with `async for`."""
+    options = sealed(options)
     return facade.stream_synthesize(engine, text, **options)
 
 
@@ -172,6 +186,7 @@ async def transcribe(
     engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Unpack[TranscriptionOptions]
 ) -> TranscriptionResponse:
     """As `allm.transcribe`."""
+    options = sealed(options)
     response: TranscriptionResponse = await _whole("transcribe", engine, audio, options)
     return response
 
@@ -180,6 +195,7 @@ def stream_transcribe(
     engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Unpack[TranscriptionOptions]
 ) -> CallStream[TranscriptionResponse, TranscriptionEvent]:
     """As `allm.stream_transcribe`; iterate it with `async for`."""
+    options = sealed(options)
     return facade.stream_transcribe(engine, audio, **options)
 
 
@@ -190,6 +206,7 @@ async def classify(
     **options: Unpack[ClassificationOptions],
 ) -> ClassificationResponse:
     """As `allm.classify`."""
+    options = sealed(options)
     response: ClassificationResponse = await _whole("classify", engine, state, asking(questions, options))
     return response
 

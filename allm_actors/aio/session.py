@@ -11,6 +11,7 @@ from typing import TypeVar, Unpack
 from allm_actors.actors.options import ChatOptions
 from allm_actors.data import ChatResult, Message, Session, StepResult
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.secret import sealed
 from allm_actors.session import (
     SessionStream,
     Start,
@@ -49,6 +50,7 @@ async def start(
     engine: Engine, messages: Start, **options: Unpack[ChatOptions]
 ) -> tuple[Session, ChatResult]:
     """As `allm.session.start`."""
+    options = sealed(options)
     return await _finished(stream_start(engine, messages, **options))
 
 
@@ -56,6 +58,7 @@ async def reply(
     engine: Engine, session: Session, text: str | Message, **options: Unpack[ChatOptions]
 ) -> tuple[Session, ChatResult]:
     """As `allm.session.reply`."""
+    options = sealed(options)
     return await _finished(stream_reply(engine, session, text, **options))
 
 
@@ -63,6 +66,7 @@ async def continue_(
     engine: Engine, session: Session, message: str | Message | None = None, **options: Unpack[ChatOptions]
 ) -> tuple[Session, ChatResult]:
     """As `allm.session.continue_`."""
+    options = sealed(options)
     return await _finished(stream_continue(engine, session, message, **options))
 
 
@@ -70,6 +74,7 @@ async def step(
     engine: Engine, session: Session, **options: Unpack[ChatOptions]
 ) -> tuple[Session, StepResult]:
     """As `allm.session.step`."""
+    options = sealed(options)
     return await _finished(stream_step(engine, session, **options))
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "keys_of",
     "let_go_of_frames",
     "scrub",
+    "sealed",
     "secret_option",
     "secrets_of",
     "without_key",
@@ -141,6 +142,14 @@ class FunctionLeft(Exception):
 
 class AdapterFailed(Exception):
     """An adapter's exception, as text from which the key was removed."""
+
+
+def sealed(options: dict[str, Any]) -> dict[str, Any]:
+    """A call's options with the key as a `Secret`. Each function that takes options begins with it: when the call
+    fails, what prints a traceback with its variables finds no key in ours.
+    """
+    key = options.get("api_key")
+    return {**options, "api_key": Secret(key)} if isinstance(key, str) else options
 
 
 def keys_of(source: Any) -> tuple[Secret, ...]:

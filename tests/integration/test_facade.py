@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import inspect
 import itertools
 import logging
 import os
@@ -18,6 +19,7 @@ import pytest
 import structlog
 
 import allm_actors as allm
+from allm_actors import aio, facade
 from allm_actors.actors import default_host
 from allm_actors.data import (
     AdapterError,
@@ -35,7 +37,7 @@ from allm_actors.data import (
 from allm_actors.engine import keys
 from allm_actors.engine.fake import FakeAdapter
 from allm_actors.testing import Counter, script
-from allm_actors.testing.exchanges import chat_completions
+from allm_actors.testing.exchanges import chat_completions, refusal
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.integration.stage import until
 
@@ -732,6 +734,64 @@ def test_an_adapter_that_fails_before_it_begins_says_where_and_holds_no_key(erro
     assert held == []
 
 
+def calls_with_options():
+    """All public functions that take a call's options."""
+    for module in (facade, aio, allm.session, aio.session):
+        for name in module.__all__:
+            given = getattr(module, name)
+            if inspect.isfunction(given) and "options" in inspect.signature(given).parameters:
+                yield pytest.param(given, id=f"{module.__name__}.{name}")
+
+
+def key_in_frames(error):
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    return [frame.name for frame in frames if KEY in repr(frame.locals) and "/allm_actors/" in frame.filename]
+
+
+@pytest.mark.parametrize("call", list(calls_with_options()))
+def test_a_call_that_is_refused_has_no_key_in_a_frame_of_the_library(call):
+    needed = [
+        each
+        for each in inspect.signature(call).parameters.values()
+        if each.kind is each.POSITIONAL_OR_KEYWORD and each.default is each.empty
+    ]
+
+    async def awaited():
+        return await call(*[None for _ in needed], api_key=KEY)
+
+    with pytest.raises((TypeError, allm.AllmError)) as refused:
+        asyncio.run(awaited())
+    assert key_in_frames(refused.value) == []
+
+
+def test_a_call_that_fails_has_no_key_in_a_frame_of_the_library():
+    with LoopbackServer(lambda _: refusal(401, "no")) as server:
+        engine = allm.Engine(embed_adapter="openai:m", adapter_opts={"base_url": server.url}, retry=False)
+        for call in (allm.embed, lambda *args, **given: asyncio.run(aio.embed(*args, **given))):
+            with pytest.raises(allm.AllmError) as failed:
+                call(engine, "x", api_key=KEY)
+            assert key_in_frames(failed.value) == []
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda _, session: session.reply(3, api_key=KEY),
+        lambda _, session: session.continue_(3, api_key=KEY),
+        lambda _, session: session.step(mode="walk", api_key=KEY),
+        lambda host, _: host.session("t", fake(), when_busy="never", api_key=KEY),
+    ],
+    ids=["reply", "continue_", "step", "session"],
+)
+def test_a_session_that_refuses_has_no_key_in_a_frame_of_the_library(ask):
+    with allm.Host() as host:
+        session = host.session("s", fake(), api_key=KEY)
+        assert KEY not in repr(vars(session))
+        with pytest.raises((TypeError, ValueError)) as refused:
+            ask(host, session)
+    assert key_in_frames(refused.value) == []
+
+
 @pytest.mark.parametrize(
     ("error", "said"), [(KeyError("model"), "KeyError: 'model'"), (MemoryError(), "MemoryError")], ids=repr
 )
@@ -789,7 +849,7 @@ class Talkative:
         return False
 
     def say(self, _request, call):
-        key = call.api_key() if callable(call.api_key) else call.api_key
+        key = call.api_key() if callable(call.api_key) else call.api_key.reveal()
         if self._at_once:
             self._tale(key)
         return self._events(key)

@@ -24,6 +24,7 @@ from allm_actors.actors.protocol import Fork
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
 from allm_actors.data import ChatCompleted, TextDelta
 from allm_actors.engine.script import stage
+from allm_actors.engine.secret import Secret
 from allm_actors.execution.tools import AWAITING_USER
 from allm_actors.testing import SimHost, script
 from supervisors import exit as exit_process
@@ -780,7 +781,7 @@ def test_a_fork_asks_with_the_key_of_the_session_it_was_made_of(any_host):
 
     keys = []
     any_host.session("s", allm.Engine(adapter=Keyed()), api_key="sk-its-own").fork("t").reply("hi").result()
-    assert keys == ["sk-its-own"]
+    assert keys == [Secret("sk-its-own")]
 
 
 @pytest.mark.parametrize("full", [True, False])

@@ -23,6 +23,7 @@ from allm_actors.data import ChatResult, Message, Session, SessionError, Session
 from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.keys import either
+from allm_actors.engine.secret import sealed
 from allm_actors.execution.options import Kind
 from allm_actors.execution.sessions import Operation, opened, said_by_user, spoken
 from supervisors import Future
@@ -149,17 +150,20 @@ class SessionHandle:
 
     def reply(self, message: str | Message, **options: Unpack[ChatOptions]) -> Turn[ChatResult]:
         """Add a user message and let the model answer, tools included."""
+        options = sealed(options)
         return self._begin("chat", "reply", [_stored(said_by_user(message))], options)
 
     def continue_(
         self, message: str | Message | None = None, **options: Unpack[ChatOptions]
     ) -> Turn[ChatResult]:
         """Go on: after submitted tool results, after an interruption, or with another message."""
+        options = sealed(options)
         said = [] if message is None else [_stored(spoken(message))]
         return self._begin("chat", "continue", said, options)
 
     def step(self, **options: Unpack[ChatOptions]) -> Turn[StepResult]:
         """One model call and its tools; the turn's result is a `StepResult`."""
+        options = sealed(options)
         return self._begin("step", "step", [], options)
 
     def submit_tool_result(self, id: str, content: Any) -> Session:
