@@ -3,7 +3,8 @@
 Rule of this file: total, and nothing is validated, because an unfinished value would fail. A field that is
 missing, or does not fit yet, has its default, or None; a TypedDict leaves it out. `__init__`, `__post_init__`
 and validators do not run, except a Struct's `__post_init__`, which cannot be bypassed: if it raises, there is
-no value yet. A part that is complete is built once, and shared by the later values.
+no value yet. A part that is complete is built once, and shared by the later values: so is an item of a list behind
+which there is another one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -31,7 +32,7 @@ _LONGEST_FENCE = 40  # characters, with the name of its language
 class PartialValue:
     """A value of `model` that is still being written. Thread: not safe to share."""
 
-    __slots__ = ("_beginning", "_json", "_made", "_model", "_open")
+    __slots__ = ("_beginning", "_final", "_json", "_kept", "_leaves", "_made", "_model", "_open")
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -39,6 +40,12 @@ class PartialValue:
         self._beginning: str | None = ""  # the text so far, while it may be the start of a Markdown fence
         self._made: dict[int, Any] = {}  # by the `id` of a container that is complete
         self._open: set[int] = set()
+        self._final: dict[int, list[Any]] = {}  # by the `id` of an open list: its items but the last
+        # By the `id` of an open object: by key, a value that is no container, and what was made of it and of the key.
+        self._leaves: dict[int, dict[str, tuple[Any, Any, Any]]] = {}
+        self._kept: dict[
+            int, Any
+        ] = {}  # the containers, one of which a repeated key may drop: its `id` stays its own
 
     def feed(self, text: str) -> bool:
         """Take more of the text. Returns whether the value has changed."""
@@ -69,9 +76,12 @@ class PartialValue:
             return _leaf(value, annotation)
         if id(value) in self._made:
             return self._made[id(value)]
+        self._kept[id(value)] = value
         made = self._container(value, annotation)
         if id(value) not in self._open:
             self._made[id(value)] = made
+            self._final.pop(id(value), None)
+            self._leaves.pop(id(value), None)
         return made
 
     def _container(self, value: dict[str, Any] | list[Any], annotation: Any) -> Any:
@@ -86,10 +96,27 @@ class PartialValue:
                 fields = tuple(field._replace(type=filled(field.type, variables)) for field in fields)
             return _instance(origin, fields, self._known(fields, value))
         if isinstance(value, list):
-            items = [self._make(item, of) for item, of in zip(value, _items(value, arguments), strict=True)]
-            return _collected(origin, items)
+            return _collected(origin, self._items(value, arguments))
         keyed, of = arguments if len(arguments) == 2 else (Any, Any)
-        return {_key(key, keyed): self._make(item, of) for key, item in value.items()}
+        return dict(self._entries(value, keyed, of))
+
+    def _items(self, value: list[Any], arguments: tuple[Any, ...]) -> list[Any]:
+        if not value:
+            return []
+        final, newest = self._final.setdefault(id(value), []), len(value) - 1
+        for place in range(len(final), newest):
+            final.append(self._make(value[place], _type_at(arguments, place)))
+        return [*final, self._make(value[newest], _type_at(arguments, newest))]
+
+    def _entries(self, value: dict[str, Any], keyed: Any, of: Any) -> Iterator[tuple[Any, Any]]:
+        leaves = self._leaves.setdefault(id(value), {})
+        for key, item in value.items():
+            known = leaves.get(key)
+            if known is None or known[0] is not item:
+                known = item, _key(key, keyed), self._make(item, of)
+                if not isinstance(item, (dict, list)):
+                    leaves[key] = known
+            yield known[1:]
 
     def _known(self, fields: tuple[_Field, ...], value: dict[str, Any] | list[Any]) -> dict[str, Any]:
         if isinstance(value, list):
@@ -168,10 +195,10 @@ def _leaf(value: Any, annotation: Any) -> Any:
         return None
 
 
-def _items(value: list[Any], arguments: tuple[Any, ...]) -> list[Any]:
+def _type_at(arguments: tuple[Any, ...], place: int) -> Any:
     if len(arguments) == 1 or (len(arguments) == 2 and arguments[1] is Ellipsis):
-        return [arguments[0]] * len(value)
-    return [*arguments, *[Any] * len(value)][: len(value)]
+        return arguments[0]
+    return arguments[place] if place < len(arguments) else Any
 
 
 def _fields_of(cls: Any) -> tuple[_Field, ...] | None:

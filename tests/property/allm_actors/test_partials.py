@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import allm_actors as allm
 from allm_actors.data import Message, MessageCompleted, MessageStarted, TextCompleted, TextDelta
+from allm_actors.data.schemas import partial
+from allm_actors.data.schemas.convert import convert
 from allm_actors.data.schemas.incremental import NOTHING, JsonSoFar
 from allm_actors.data.schemas.partial import PartialValue
 from allm_actors.data.schemas.structured import parse
@@ -158,3 +161,28 @@ def _counted(rule, looks):
         return after
 
     return counted
+
+
+@given(st.sampled_from([list[int], tuple[int, ...], dict[str, int], Any]), st.integers(2, 40), st.booleans())
+def test_a_part_is_converted_once_and_not_for_each_value_that_shows_it(model, count, nested):
+    converted = []
+    numbers = {str(n): n for n in range(count)} if model == dict[str, int] else list(range(count))
+    text = json.dumps([numbers] if nested else numbers)
+    value = PartialValue(list[model] if nested else model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partial, "convert", lambda *args: converted.append(args) or convert(*args))
+        values = [value.value() for character in text if value.feed(character)]
+    assert len(values) >= count
+    assert len(converted) <= 3 * count
+    assert values[-1] == convert(json.loads(text), list[model] if nested else model)
+
+
+@given(cut(written(st.lists(st.tuples(texts, plain), max_size=6))), st.sampled_from([Any, dict[str, Any]]))
+def test_a_key_that_is_repeated_has_its_last_value(pieces, model):
+    pairs = json.loads("".join(pieces))
+    text = "{" + ", ".join(f"{json.dumps(key)}: {json.dumps(item)}" for key, item in pairs * 2) + "}"
+    value = PartialValue(model)
+    for character in text:
+        value.feed(character)
+        value.value()
+    assert value.value() == json.loads(text)
