@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["CHOICE_WORDS", "forced_names", "named_choice"]
+__all__ = ["CHOICE_WORDS", "forbids_calls", "forced_names", "named_choice"]
 
 CHOICE_WORDS: Final = ("auto", "none", "required")
 """The choices that name no tool."""
@@ -32,6 +32,19 @@ def forced_names(choice: Any) -> frozenset[str]:
         case _:
             pass
     return frozenset(name for name in names if isinstance(name, str))
+
+
+def forbids_calls(choice: Any) -> bool:
+    """Whether a `tool_choice` says, in any known provider's shape, that no tool may be called."""
+    match choice:
+        case "none" | {"type": "none"}:
+            return True
+        case {"mode": str(mode)}:
+            return mode.upper() == "NONE"
+        case {"function_calling_config": dict(inner)} | {"functionCallingConfig": dict(inner)}:
+            return forbids_calls(inner)
+        case _:
+            return False
 
 
 def named_choice(choice: Any) -> Any:

@@ -734,6 +734,27 @@ def test_an_adapter_that_fails_before_it_begins_says_where_and_holds_no_key(erro
     assert held == []
 
 
+@pytest.mark.parametrize("in_engine", [False, True])
+@pytest.mark.parametrize("way", [allm.chat, allm.step])
+def test_a_tool_that_the_caller_has_forbidden_does_not_run(way, in_engine):
+    ran = []
+
+    @allm.tool
+    def transfer(amount: int) -> str:
+        """Transfer money."""
+        ran.append(amount)
+        return "done"
+
+    choice = {"tool_choice": "none"}
+    engine = fake(calls("transfer", amount=1000), HELLO, tools=[transfer])
+    if in_engine:
+        engine = engine.merge(params=choice)
+    result = way(engine, HI, **({} if in_engine else choice))
+    answer = result.thread.messages[2]
+    assert (answer.tool_call_id, ran) == ("c0", [])
+    assert "there are no tools to call" in answer.content
+
+
 def calls_with_options():
     """All public functions that take a call's options."""
     for module in (facade, aio, allm.session, aio.session):

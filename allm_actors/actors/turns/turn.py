@@ -23,6 +23,7 @@ from allm_actors.data import AdapterError, AllmError, Message, ModelRef, Request
 from allm_actors.data.compact import with_help
 from allm_actors.data.rules.validate import validate
 from allm_actors.data.schemas.structured import response_format_of
+from allm_actors.data.tool_choice import forbids_calls
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.isolated import address_of
@@ -255,7 +256,10 @@ def _rules(
         on_tool_error=policy if isinstance(policy, str) else "function",
         custom_encoder=resolve_field(engine, given, "tool_result_encoder") is not None,
         halt_when="halt_when" in given,
-        tools={tool.name: tool for tool in with_help(resolve_tools(engine, given))},
+        # A call that the caller has forbidden is answered as one of an unknown tool: a server may send it all the same.
+        tools={}
+        if forbids_calls(params.get("tool_choice"))
+        else {tool.name: tool for tool in with_help(resolve_tools(engine, given))},
         structured_finalize=kind == "chat"
         and params.get("structured_finalize") is True
         and params.get("response_format") is not None,

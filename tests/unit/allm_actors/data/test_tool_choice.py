@@ -2,7 +2,7 @@
 
 import pytest
 
-from allm_actors.data.tool_choice import forced_names, named_choice
+from allm_actors.data.tool_choice import forbids_calls, forced_names, named_choice
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,18 @@ def test_a_choice_of_one_tool_is_its_name_if_it_says_nothing_else(choice):
 @pytest.mark.parametrize("choice", [None, "auto", ("tool", 5), {"type": "tool"}, {"mode": "ANY"}])
 def test_any_other_choice_stays_as_it_is(choice):
     assert named_choice(choice) is choice
+
+
+@pytest.mark.parametrize(
+    ("choice", "forbids"),
+    [
+        ("none", True),
+        ({"type": "none"}, True),
+        ({"mode": "NONE"}, True),
+        ({"functionCallingConfig": {"mode": "none"}}, True),
+        ({"function_calling_config": {"mode": "ANY"}}, False),
+        *[(choice, False) for choice in (None, "auto", "nothing", ("tool", "none"), {"type": "tool"}, {}, 7)],
+    ],
+)
+def test_a_choice_of_no_tool_forbids_calls(choice, forbids):
+    assert forbids_calls(choice) is forbids
