@@ -227,6 +227,9 @@ WRONG: dict[str, Callable[[], object]] = {
     "data of another kind": lambda: allm.from_json('{"__type__": "ALLM.Message", "data": []}'),
     "a word that is not known": lambda: _message_with("role", "robot"),
     "a field of another kind": lambda: _message_with("metadata", 5),
+    "a file, which was refused": lambda: allm.from_json(
+        allm.to_json(Image.from_file("/etc/passwd")), files=False
+    ),
     "bytes that are no Base64": lambda: allm.from_json(
         '{"__type__": "ALLM.Image", "data": {"source": {"type": "binary", "value": "%"}}}'
     ),

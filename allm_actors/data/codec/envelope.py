@@ -24,6 +24,7 @@ from allm_actors.data.depth import DEEPEST_WRITTEN, is_deeper
 from allm_actors.data.encoding import json_bytes
 from allm_actors.data.errors import ValidationError
 
+from .files import check_no_files
 from .foreign import Unencodable, refusal
 from .lowering import lower, sayable
 from .misreading import Misread
@@ -52,24 +53,30 @@ def to_json(value: Any) -> str:
         raise refusal(value, null_is_default=True) from None
 
 
-def from_json(text: str | bytes, as_: type[Any] | str | None = None) -> Any:
+def from_json(text: str | bytes, as_: type[Any] | str | None = None, *, files: bool = True) -> Any:
     """The value in JSON text; `as_` (a class or a tag) is the type of an object without a tag; a tag always wins.
 
     A tagged object of an unknown type comes back as a dict, so that newer data can be passed on.
+    An image, a document or a clip may name a file, which is read on this machine when it is sent: for text that
+    others wrote pass `files=False`, which refuses those, and check that the value is of the type that you expect.
     Raises TypeError for what is no text, and ValidationError (`invalid_request`), whose message says where and what, as
     in `$.messages[2].role is 'robot'`, and whose `errors` is one of `("json", "malformed")`, `("data", "missing")`,
     `("data", "malformed_struct")`, `("format", "missing_type_tag")`, `("format", "unknown_type_tag")`,
-    `("_unknown", "atom_decode_failed")`, `(["source"], "invalid_base64")`, `([field], "malformed_struct")`.
+    `("_unknown", "atom_decode_failed")`, `(["source"], "invalid_base64")`, `([field], "malformed_struct")`,
+    `(["source"], "file_refused")`.
     """
     if not isinstance(text, (str, bytes, bytearray)):
         raise TypeError(f"from_json takes JSON text, got {type(text).__name__}")
     try:
-        return raise_top(_tree(text), as_)
+        value = raise_top(_tree(text), as_)
     except Misread as misread:
         message = f"invalid JSON for from_json: {misread}"
         raise ValidationError("invalid_request", misread.failures, message=message) from None
     except RecursionError:
         raise _malformed("it is nested too deeply") from None
+    if not files:
+        check_no_files(value)
+    return value
 
 
 def _text(tree: Any) -> str:

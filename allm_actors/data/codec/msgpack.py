@@ -19,6 +19,7 @@ from allm_actors.data.encoding import msgpack_bytes
 from allm_actors.data.errors import StoreError
 from allm_actors.data.utf8 import is_utf8
 
+from .files import check_no_files
 from .foreign import Unencodable, getter, plain, refusal
 from .misreading import UNREADABLE, found, place, why
 from .shapes import Shape, shape_of, shape_of_code
@@ -43,12 +44,12 @@ def to_msgpack(value: Any) -> bytes:
         raise refusal(value) from None
 
 
-def from_msgpack(data: bytes) -> Any:
+def from_msgpack(data: bytes, *, files: bool = True) -> Any:
     """The value that `to_msgpack` wrote; equal to it in every type.
 
     Raises TypeError for what is no bytes, and StoreError: `newer_schema` for what a later version wrote, or a program
     that has registered more types; `corrupt` for anything else that cannot be read. The message says where and what,
-    as in `$.messages[2]`.
+    as in `$.messages[2]`. With `files=False`, ValidationError for a file as a source, as from `from_json`.
     """
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"from_msgpack takes bytes, got {type(data).__name__}")
@@ -61,11 +62,14 @@ def from_msgpack(data: bytes) -> Any:
     if head[0] > SCHEMA_VERSION:
         raise _newer(f"they have schema version {head[0]}, this version reads up to {SCHEMA_VERSION}")
     try:
-        return _unpack(head[1])
+        value = _unpack(head[1])
     except RecursionError:
         raise _corrupt("they are nested too deeply") from None
     except UNREADABLE as error:
         raise _located(head[1], error) from None
+    if not files:
+        check_no_files(value)
+    return value
 
 
 def _located(tree: Any, error: Exception) -> StoreError:

@@ -9,7 +9,9 @@ from allm_actors.data import (
     AdapterError,
     AllmError,
     AskUser,
+    Audio,
     ChatResult,
+    Document,
     EmbeddingRequest,
     ErrorEvent,
     Image,
@@ -554,3 +556,39 @@ def test_a_value_that_contains_itself_is_refused():
     loop["loop"] = loop
     with pytest.raises(TypeError, match=r"Ok.value\['loop'\] cannot be encoded: it contains itself"):
         to_json(Ok(loop))
+
+
+PASSWD = Image.from_file("/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (PASSWD, "$.source"),
+        (Image(source=["file", "/etc/passwd"]), "$.source"),
+        (Audio(source=("file", "/etc/passwd")), "$.source"),
+        (
+            Session(thread=Thread(messages=[Message(role="user", content=[ImagePart(image=PASSWD)])])),
+            "$.thread.messages[0].content[0].image.source",
+        ),
+        (
+            Message(role="tool", content="", metadata={"of": [{"a": (Document(source=PASSWD.source),)}]}),
+            "$.metadata.of[0].a[0].source",
+        ),
+        (AdapterError("unknown", metadata={"sent": PASSWD}), "$.metadata.sent.source"),
+    ],
+)
+def test_a_file_of_this_machine_is_read_only_by_those_who_trust_the_text(value, place):
+    for write, read in ((to_json, from_json), (to_msgpack, from_msgpack)):
+        written = write(value)
+        assert type(read(written)) is type(value)
+        with pytest.raises(ValidationError) as refused:
+            read(written, files=False)
+        assert str(refused.value).startswith(f"{place} is a file of this machine")
+        assert refused.value.errors == [(["source"], "file_refused")]
+
+
+def test_what_names_no_file_is_read_without_files_too():
+    for value in (Image.from_url("https://example.org/file"), Message(role="user", content="file")):
+        assert from_json(to_json(value), files=False) == value
+        assert from_msgpack(to_msgpack(value), files=False) == value
