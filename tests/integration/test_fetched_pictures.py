@@ -340,6 +340,7 @@ def test_a_transport_of_ones_own_is_asked_as_it_is():
             for address in ("192.0.0.192", "192.88.99.1", "168.63.129.16", "::8.8.8.8", "fec0::1")
         ],
         *[(address, False) for address in ("::ffff:0:808:808", "64:ff9b:1::808:808")],
+        *[(address, False) for address in ("3fff::1", "3fff:fff:ffff::1", "5f00::1", "100:0:0:1::1")],
     ],
 )
 def test_which_addresses_are_public(address, public):

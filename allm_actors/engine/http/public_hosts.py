@@ -25,6 +25,9 @@ _NOT_FOR_EVERYBODY: Final = (
     IPv6Network("::/96"),  # IPv4 as IPv6, in deprecated forms
     IPv6Network("::ffff:0:0:0/96"),
     IPv6Network("64:ff9b:1::/48"),  # local NAT64
+    IPv6Network("100:0:0:1::/64"),  # dummies; Python learnt of this and the next two late, or not at all
+    IPv6Network("3fff::/20"),  # documentation
+    IPv6Network("5f00::/16"),  # segment routing
     IPv6Network("fec0::/10"),  # site-local
 )
 
