@@ -1122,6 +1122,22 @@ def test_which_stack_a_request_takes():
     assert server.requests[2].headers["authorization"].startswith("Basic ")
 
 
+def test_no_cookie_of_a_server_is_kept():
+    server = LoopbackServer([Reply(headers={"set-cookie": "a=1; Path=/"}, body=b"1")] * 2)
+
+    async def main():
+        transport = HttpxTransport(own=False)
+        for _ in range(2):
+            await fetch(transport, server.url)
+        kept = len(transport._stacks[asyncio.get_running_loop()].client().cookies.jar)
+        await transport.aclose()
+        return kept
+
+    with server:
+        assert asyncio.run(main()) == 0
+    assert not any("cookie" in request.headers for request in server.requests)
+
+
 def test_without_its_parser_everything_takes_the_other_stack(monkeypatch):
     monkeypatch.setattr(door, "find_spec", lambda _name: None)
     server = LoopbackServer([Reply(body=b"1")])

@@ -25,6 +25,7 @@ import threading
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -196,6 +197,9 @@ class HttpxTransport:
     def _make_client(self) -> httpx.AsyncClient:
         import httpx
 
+        no_cookies = CookieJar(
+            DefaultCookiePolicy(allowed_domains=())
+        )  # they are never sent, so none is kept
         limits = httpx.Limits(
             max_connections=self._max_connections,
             max_keepalive_connections=_MOST_IDLE,
@@ -208,6 +212,7 @@ class HttpxTransport:
             follow_redirects=False,
             trust_env=True,
             limits=limits,
+            cookies=no_cookies,
         )
 
 
