@@ -44,6 +44,7 @@ PATIENCE: Final = 30.0
 """How many seconds an `api_key=` function may take."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LINE_END = re.compile(r"\r\n?|\n")
 _lock = threading.Lock()
 _runtime: dict[str, Secret] = {}
 _config: dict[str, Secret] = {}
@@ -162,10 +163,10 @@ def either(first: KeySource, second: KeySource) -> KeySource:
 
 def parse_dotenv(text: str) -> dict[str, str]:
     """The assignments of a `.env` file: `KEY=VALUE` lines, without `export `, the space around either, and one pair of
-    double quotes.
+    double quotes. A line ends where a file's does, and not at the other characters at which `str.splitlines` splits.
     """
     found = {}
-    for line in text.splitlines():
+    for line in _LINE_END.split(text):
         name, equals, value = line.strip().removeprefix("export ").partition("=")
         if equals and _NAME.fullmatch(name.strip()):
             value = value.strip()

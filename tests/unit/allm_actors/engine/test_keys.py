@@ -235,7 +235,8 @@ def test_a_dotenv_is_read_once(tmp_path, before):
 def test_the_dotenv_grammar():
     text = (
         "# A=comment\n\nexport A=1\r\n B = spaced \nC=\"quo ted\"\nD='single'\nE=a=b#c\n1F=no\nG\nH=\n"
-        'I="\nJ=""\nA_B2=last\nK = " in "\n  export L=1\nM=first\nM=second\nN="half'
+        'I="\nJ=""\nA_B2=last\nK = " in "\n  export L=1\nM=first\nM=second\rN="half\r\n'
+        "O=a\u2028P=no\nQ=b\x0bc\x85d"
     )
     assert keys.parse_dotenv(text) == {
         "A": "1",
@@ -251,6 +252,8 @@ def test_the_dotenv_grammar():
         "L": "1",
         "M": "second",
         "N": '"half',
+        "O": "a\u2028P=no",
+        "Q": "b\x0bc\x85d",
     }
 
 
