@@ -565,6 +565,23 @@ def test_what_is_not_http2_is_malformed():
     assert "did not answer with valid HTTP" in error.message
 
 
+def test_a_flood_of_frames_without_data_ends_the_answer():
+    async def answer(stream):
+        ping = b"\0\0\x08\x06\0\0\0\0\0anybody?"
+        while not stream.peer.transport.is_closing():
+            stream.peer.transport.write(ping * 100)
+            await asyncio.sleep(0)
+
+    server = Http2Server(answer)
+
+    async def scenario(made):
+        return await ask(server, made)
+
+    error = failure(run(server, scenario))
+    assert error.reason == "malformed_response"
+    assert "1000 frames in a row without data" in error.message
+
+
 # What was not read may be sent again.
 
 

@@ -195,6 +195,7 @@ class Http2Connection(asyncio.Protocol):
     def _begin(self, request: Outgoing) -> Http2Exchange:
         number = self._h2.get_next_available_stream_id()
         self._h2.send_headers(number, _fields(request), end_stream=not request.body)
+        self._sieve.sent(0)
         self._exchanges[number] = exchange = Http2Exchange(self, number, request.body)
         self._push_out(exchange)
         self._flush()
@@ -208,6 +209,7 @@ class Http2Connection(asyncio.Protocol):
                 return
             piece, exchange.unsent = exchange.unsent[:room], exchange.unsent[room:]
             self._h2.send_data(exchange.id, bytes(piece), end_stream=not exchange.unsent)
+            self._sieve.sent(room)
 
     def _flush(self) -> None:
         if self._transport is not None and (data := self._h2.data_to_send()):
