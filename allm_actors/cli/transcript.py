@@ -51,9 +51,7 @@ class Transcript:
             case TextDelta(delta=delta):
                 self._terminal.tell(delta)
                 self._mid_line = not delta.endswith("\n")
-            case ToolCallCompleted(
-                id=id, name=name
-            ):  # a call of an unknown tool is answered, but never started
+            case ToolCallCompleted(id=id, name=name):  # one of an unknown tool is answered, but never started
                 self._names[id] = name
             case ToolExecutionStarted(id=id, name=name, arguments=arguments):
                 self._names[id], self._started[id] = name, time.monotonic()

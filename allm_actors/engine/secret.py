@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import is_
 from traceback import clear_frames
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from allm_actors.data import AllmError
@@ -35,6 +35,7 @@ __all__ = [
     "without_keys",
 ]
 
+Options = TypeVar("Options", bound=Mapping[str, Any])
 _CREDENTIALS = r"authorization|cookie|.*(?:key|token|secret|auth|pass|credential|signature|jwt).*"
 CREDENTIAL_HEADERS: Final = re.compile(_CREDENTIALS)
 # `CREDENTIAL_HEADERS`, and headers that tell who requested what.
@@ -144,12 +145,12 @@ class AdapterFailed(Exception):
     """An adapter's exception, as text from which the key was removed."""
 
 
-def sealed(options: dict[str, Any]) -> dict[str, Any]:
+def sealed(options: Options) -> Options:
     """A call's options with the key as a `Secret`. Each function that takes options begins with it: when the call
     fails, what prints a traceback with its variables finds no key in ours.
     """
     key = options.get("api_key")
-    return {**options, "api_key": Secret(key)} if isinstance(key, str) else options
+    return cast("Options", {**options, "api_key": Secret(key)}) if isinstance(key, str) else options
 
 
 def keys_of(source: Any) -> tuple[Secret, ...]:

@@ -33,12 +33,8 @@ __all__ = [
 
 
 _OWN_FAULT = frozenset({"unencodable", "conflict", "corrupt"})  # of one session, not of the store
-_OF_A_VALUE = (
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-)  # what a store raises over a value that it did not expect
+# What a store raises over a value that it did not expect.
+_OF_A_VALUE = (TypeError, ValueError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,16 +250,15 @@ def _rules(
     rules = {name: params[name] for name in _RULES if name in params}
     if rules.get("max_concurrency") is None:
         rules["max_concurrency"] = _at_once()
+    # A call that the caller has forbidden is answered as one of an unknown tool: a server may send it all the same.
+    may_run = [] if forbids_calls(params.get("tool_choice")) else with_help(resolve_tools(engine, given))
     return Options(
         kind=kind,
         request_id=request_id,
         on_tool_error=policy if isinstance(policy, str) else "function",
         custom_encoder=resolve_field(engine, given, "tool_result_encoder") is not None,
         halt_when="halt_when" in given,
-        # A call that the caller has forbidden is answered as one of an unknown tool: a server may send it all the same.
-        tools={}
-        if forbids_calls(params.get("tool_choice"))
-        else {tool.name: tool for tool in with_help(resolve_tools(engine, given))},
+        tools={tool.name: tool for tool in may_run},
         structured_finalize=kind == "chat"
         and params.get("structured_finalize") is True
         and params.get("response_format") is not None,

@@ -43,9 +43,8 @@ class PartialValue:
         self._final: dict[int, list[Any]] = {}  # by the `id` of an open list: its items but the last
         # By the `id` of an open object: by key, a value that is no container, and what was made of it and of the key.
         self._leaves: dict[int, dict[str, tuple[Any, Any, Any]]] = {}
-        self._kept: dict[
-            int, Any
-        ] = {}  # the containers, one of which a repeated key may drop: its `id` stays its own
+        # The containers, one of which a repeated key may drop: its `id` stays its own.
+        self._kept: dict[int, Any] = {}
 
     def feed(self, text: str) -> bool:
         """Take more of the text. Returns whether the value has changed."""

@@ -24,9 +24,8 @@ MAX_EMPTY_FRAMES = 1000
 _HEAD_BYTES = 9
 _DATA, _GOAWAY = 0, 7
 _PADDED = 8  # a flag
-_BYTES_OF_AN_ANSWER = (
-    256  # a server may open its windows, by two frames, for each piece of a request that it reads
-)
+# A server may open its windows, by two frames, for each piece of a request that it reads.
+_BYTES_OF_AN_ANSWER = 256
 _OF_A_STREAM = 2**31 - 1  # the first bit is reserved
 
 

@@ -197,9 +197,8 @@ class HttpxTransport:
     def _make_client(self) -> httpx.AsyncClient:
         import httpx
 
-        no_cookies = CookieJar(
-            DefaultCookiePolicy(allowed_domains=())
-        )  # they are never sent, so none is kept
+        # They are never sent, so none is kept.
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         limits = httpx.Limits(
             max_connections=self._max_connections,
             max_keepalive_connections=_MOST_IDLE,
