@@ -206,7 +206,7 @@ def _clone(value: Any, memo: dict[int, Any]) -> Any:
     if kind in _PLAIN:
         return value
     fields = _fields(kind)
-    if not fields and kind is not list and kind is not dict:
+    if not fields and kind not in (list, dict, set):
         return value
     made = memo.get(id(value))
     if made is not None:
