@@ -1407,6 +1407,17 @@ def test_a_session_is_deleted_with_what_is_stored_of_it(any_host):
     assert shape(any_host.session("s", fake(says("new"))).reply("hi").result().thread) == ["U hi", "A new"]
 
 
+def test_many_may_delete_one_session_at_once():
+    async def main():
+        async with allm.Host() as host:
+            for _ in range(5):
+                await host.session("s", fake(says("one"))).reply("hi")
+                await asyncio.gather(*(host.delete_session("s") for _ in range(32)))
+                assert await host.session_ids() == []
+
+    asyncio.run(main())
+
+
 def test_a_session_is_deleted_on_the_callers_loop(tmp_path):
     async def main():
         async with allm.Host(store=tmp_path / "s.db") as host:

@@ -12,7 +12,7 @@ from typing import Any
 from allm_actors.actors.ports import SESSIONS, Ports
 from allm_actors.actors.protocol import Change, Forget
 from allm_actors.data import AllmError, SessionError
-from supervisors import ChildSpec, Crash, Future, Process, ProcessDown
+from supervisors import NORMAL, ChildSpec, Crash, Future, Process, ProcessDown
 
 from .session import SessionActor
 from .setup import SessionSetup
@@ -83,15 +83,19 @@ class _Request:
         error = answer.error
         if error is None:
             self.answer.set(answer.get())
-        elif isinstance(error, ProcessDown) and tries > 1 and _may_come_again(self._message, error.reason):
-            self.offer(tries - 1)
-        else:
-            self.answer.fail(_cause_of(error, self._id))
+            return
+        if isinstance(error, ProcessDown) and _may_come_again(self._message, error.reason):
+            # One that has done its work, for somebody else, is no sign that nobody can be reached.
+            left = tries if error.reason is NORMAL else tries - 1
+            if left > 0:
+                self.offer(left)
+                return
+        self.answer.fail(_cause_of(error, self._id))
 
     def _started(self, tries: int, start: Future[Any]) -> None:
         error = start.error
         if error is None:
-            self.offer(tries - 1)
+            self.offer(tries if start.get() is None else tries - 1)  # None: somebody else was quicker
         elif isinstance(error, ProcessDown):
             self._ports.when_whole(partial(self._whole, tries))
         else:
