@@ -17,6 +17,7 @@ from allm_actors.data import AudioDelta, SpeechCompleted, SpeechStarted
 from allm_actors.engine import Delay
 from allm_actors.testing.exchanges import chat_completions
 from allm_actors.testing.loopback import LoopbackServer, Reply, Request
+from tests.integration.stage import until
 
 tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
 MANY = [f"t{number}" for number in range(30)]
@@ -167,6 +168,46 @@ def test_a_plain_generator_is_closed_in_its_own_context(kind: type[Attaching], h
 
     mine.run(leave)
     assert adapter.saw == ["attached", "me"]
+
+
+class Opening:
+    """Is left while it blocks before there is anything to read."""
+
+    name = "opening"
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.begun, self.may, self.read = threading.Event(), threading.Event(), threading.Event()
+
+    def stream(self, _request: Any, _call: Any) -> Any:
+        self.begun.set()
+        self.may.wait(20)
+        return self.answer(self)
+
+    def events(self) -> Iterator[Any]:
+        self.read.set()
+        yield allm.MessageStarted()
+
+    async def awaited(self) -> AsyncIterator[Any]:
+        self.read.set()
+        yield allm.MessageStarted()
+
+
+@pytest.mark.parametrize("answer", [Opening.events, Opening.awaited])
+def test_what_is_opened_after_its_reader_was_killed_is_not_read(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = Opening(answer)
+    with allm.Host() as host, ThreadPoolExecutor() as pool:
+        result = pool.submit(host.session("s", allm.Engine(adapter)).reply("hi").result)
+        assert adapter.begun.wait(20)
+        (worker,) = (ref for ref in host.system.processes() if "AdapterActor" in repr(ref))
+        worker.kill()
+        assert result.result(20).halted_reason == "error"
+        adapter.may.set()
+        until(lambda: host.stats().hanging == 0)
+    assert not adapter.read.is_set()
+    assert "on_kill" not in caplog.text
 
 
 class Speaking:

@@ -208,7 +208,12 @@ class AdapterActor(Process):
         opened, failure = self._opened, None
         self._context = contextvars.Context() if job.context is None else job.context.copy()
         if opened is None:
-            opened, failure = self._context.run(try_open_call, job.adapter, job.request, job.call)
+            with self._inside:
+                opened, failure = self._context.run(try_open_call, job.adapter, job.request, job.call)
+        if self._over:  # killed while the adapter blocked
+            self._opened = opened
+            self._close_script()
+            return
         if isinstance(failure, AllmError | TypeError | ValueError):
             self._refuse(failure)
         if failure is not None:
@@ -217,11 +222,11 @@ class AdapterActor(Process):
 
     def _close(self) -> None:
         """Close what is open. Thread: its own, or its killer's."""
+        self._over = True
         pump, self._pump = self._pump, None
         if pump is not None:
             pump.cancel(self.system, self.label())
         else:
-            self._over = True
             self._close_script()
 
     def _close_script(self) -> None:
@@ -257,7 +262,8 @@ class AdapterActor(Process):
             batches = opened if callable(getattr(self._job.adapter, "batches", None)) else _one_by_one(opened)
             pump = self._pump = Pump(self._job, self._job.loop, batches, self._pump_ended)
             self._opened = None  # the pump closes it
-            pump.start()
+            if not self._over:  # else we were killed just now, perhaps before there was a pump to cancel
+                pump.start()
         else:
             self._script = opened
             self._play(opened)
