@@ -288,8 +288,8 @@ def test_what_was_refused_is_raised_on_a_thread_beside_the_loop(path: Path) -> N
     run(main())
 
 
-@pytest.mark.parametrize("awaited", [False, True])
-def test_what_was_refused_and_never_awaited_is_told_to_the_loop(path: Path, awaited: bool) -> None:
+@pytest.mark.parametrize("awaited", [False, True, "given up"])
+def test_what_was_refused_and_never_awaited_is_told_to_the_loop(path: Path, awaited: bool | str) -> None:
     told: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -297,7 +297,12 @@ def test_what_was_refused_and_never_awaited_is_told_to_the_loop(path: Path, awai
         async with allm.Host(store=path) as host:
             chat = await host.session("s", fake())
             answer = chat.submit_tool_result("c9", "no")
-            if awaited:
+            if awaited == "given up":
+                waiting = asyncio.ensure_future(_awaiting(answer))
+                await asyncio.sleep(0)  # it has begun to wait
+                waiting.cancel()
+                await chat.submit_tool_result("c1", "refunded")
+            elif awaited:
                 with pytest.raises(allm.SessionError):
                     await answer
             else:
@@ -350,3 +355,7 @@ def test_in_a_host_with_a_loop_of_its_own_it_may_be_awaited_and_need_not(path: P
 
     with allm.Host(store=path) as host:
         run(main(host))
+
+
+async def _awaiting(answer: Any) -> None:
+    await answer

@@ -95,6 +95,12 @@ class Answer(Watched[T]):
         self._seen = True
         return super().get(timeout=timeout)
 
+    def __await__(self) -> Generator[Any, None, T]:
+        self._seen = True  # also if the wait is given up
+        return super().__await__()
+
+    __iter__ = __await__
+
     def __del__(self) -> None:
         error = None if self._seen else super().error
         if error is not None and self._loop is not None:
