@@ -13,6 +13,7 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.testing import script
+from supervisors import exit as kill
 from tests.integration.stage import until
 
 ENDLESS, SOON = 1e6, 10.0
@@ -20,26 +21,28 @@ GO = [allm.user("go")]
 
 
 class Shop:
-    """A tool that holds a lock until it has rolled back, which takes until somebody else wants the lock, or 0.1 s."""
+    """A tool that holds a lock until it has rolled back, which takes until somebody else wants the lock, or for
+    `patience` seconds."""
 
     def __init__(self) -> None:
         self.trace: list[str] = []
         self.begun, self.over = threading.Event(), threading.Event()
         self.held = False
+        self.patience = 0.1
 
     async def order(self, _arguments: dict[str, Any]) -> str:
         if self.held:
             self.trace.append("found the lock held")
             self.wanted.set()
             return "locked"
-        self.held, self.wanted = True, asyncio.Event()
+        self.held, self.wanted, self.loop = True, asyncio.Event(), asyncio.get_running_loop()
         self.begun.set()
         try:
             await asyncio.sleep(ENDLESS)
             return "ordered"
         finally:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.wanted.wait(), 0.1)
+                await asyncio.wait_for(self.wanted.wait(), self.patience)
             self.held = False
             self.trace.append("rolled back")
 
@@ -115,6 +118,23 @@ def test_the_next_turn_begins_when_the_cancelled_tool_has_cleaned_up(
         session.cancel()
         assert second.result(SOON).halted_reason == "cancelled"
     assert shop.trace == ["rolled back", "rolled back"]
+
+
+def test_a_turn_whose_end_is_stored_has_it_although_its_session_dies_meanwhile(
+    shop: Shop, pool: ThreadPoolExecutor
+) -> None:
+    shop.patience = SOON
+    with allm.Host() as host:
+        session = host.session("ada", shop.engine(shop.order))
+        result = pool.submit(session.reply("go").result)
+        assert shop.begun.wait(SOON)
+        session.cancel()
+        until(lambda: [each.halted_reason for each in host.stored_sessions()] == ["cancelled"])
+        assert not result.done()
+        kill(host.system.whereis(("sessions", "ada")), "kill")
+        assert result.result(SOON).halted_reason == "cancelled"
+        shop.loop.call_soon_threadsafe(shop.wanted.set)
+        until(lambda: shop.trace == ["rolled back"])
 
 
 def test_a_host_is_left_when_the_tools_of_its_own_loop_have_cleaned_up(shop: Shop) -> None:

@@ -52,10 +52,10 @@ class Changes:
         # What is equal need not be the same: 1 is True.
         return self._take_over(asked, session, rewritten=True)
 
-    def fork(self, asked: From, id: str, in_turn: Callable[[], bool]) -> Any:
+    def fork(self, asked: From, id: str, will_save: Callable[[], bool]) -> Any:
         """Store a copy under a name that is free. Raises SessionError for one that is not.
 
-        A conflict is left to the turn, if the session is `in_turn` then: its next save meets with it, too.
+        A conflict is left to the running turn, if it `will_save` then: its next save meets with it, too.
         """
         if self._ledger.ref.system.whereis((SESSIONS, id)) is not None:
             raise _taken(id)
@@ -68,7 +68,7 @@ class Changes:
             if stored:
                 asked.reply(copy)
                 return
-            if not in_turn():
+            if not will_save():
                 self._lose(error)
             self.tell(lambda: asked.fail(error or _taken(id)))
 

@@ -272,7 +272,7 @@ class SessionActor(Process):
                 self.stash()
             case Fork(id):
                 message.begun = True
-                answer = self._changes.fork(self._asker(), id, lambda: self._run is not None)
+                answer = self._changes.fork(self._asker(), id, self._will_save)
                 self._in_use()
                 return answer
             case Forget():
@@ -320,6 +320,11 @@ class SessionActor(Process):
             elif self._run is not None:
                 self._hurry(self._run)
                 self._run.advance()
+
+    def _will_save(self) -> bool:
+        """Whether a turn runs whose end is not stored yet."""
+        run, outlets = self._run, self._outlets
+        return run is not None and outlets is not None and run.spec.id not in outlets.settled
 
     def _hurry(self, run: TurnRun) -> None:
         # If a queued turn is being waited for, the running one must not wait for its reader: they may be one thread.
@@ -444,7 +449,7 @@ class SessionActor(Process):
 
     def _forget(self, spec: TurnSpec) -> None:
         if self._outlets is not None:
-            self._outlets.open.pop(spec.id, None)
+            self._outlets.forget(spec.id)
 
     def _over(self, run: TurnRun) -> None:
         self._run = None
@@ -524,6 +529,8 @@ class SessionActor(Process):
 
         def done(error: StoreError | None = None) -> None:
             # The turn is over when its coroutines are: until then they may hold what the next one needs.
+            if self._outlets is not None:
+                self._outlets.settled[run.spec.id] = lambda: then(error)
             run.crew.when_gone(lambda: end(error))
 
         def end(error: StoreError | None) -> None:

@@ -6,6 +6,8 @@ reader; `OpenTurns` ends those that a dead session owed an end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from allm_actors.actors.inside import Inside
@@ -87,21 +89,36 @@ class SessionSetup(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class OpenTurns:
-    """The channels of a session's open turns. Outlives the actor, and ends them when it dies."""
+    """The channels of a session's open turns. Outlives the actor, and ends them when it dies.
 
-    __slots__ = ("cell", "open")
+    `settled` has, by the ids of turns whose end is stored but not told yet, what tells it.
+    """
+
+    __slots__ = ("cell", "open", "settled")
 
     def __init__(self, cell: Cell) -> None:
         self.cell: Cell = cell
         self.open: dict[str, TurnSpec] = {}
+        self.settled: dict[str, Callable[[], object]] = {}
+
+    def forget(self, id: str) -> None:
+        """That turn has its end."""
+        self.open.pop(id, None)
+        self.settled.pop(id, None)
 
     def abandon(self, reason: object) -> None:
-        """The actor is dead: end every open turn with an error that says so. Thread: the one it died on."""
+        """The actor is dead: end every open turn, with an error that says so if its end is not stored.
+
+        Thread: the one it died on.
+        """
         inside = self.cell.inside
         if inside.turn in self.open:  # else it is a turn of our successor
             inside.turn = None
         while self.open:
-            _, spec = self.open.popitem()
+            id, spec = self.open.popitem()
+            if (tell := self.settled.pop(id, None)) is not None:
+                tell()
+                continue
             if spec.operation is not None and not spec.channel.accepted:
                 spec.channel.end(error=unadmitted(reason))
                 continue
