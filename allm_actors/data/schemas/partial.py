@@ -14,7 +14,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -26,13 +26,14 @@ __all__ = ["PartialValue"]
 
 _FENCE = "```"
 _QUALIFIERS = frozenset({"Required", "NotRequired", "ReadOnly"})  # of `typing` and of `typing_extensions`
+_GROWING: Final = object()  # in place of a value that is not complete
 _LONGEST_FENCE = 40  # characters, with the name of its language
 
 
 class PartialValue:
     """A value of `model` that is still being written. Thread: not safe to share."""
 
-    __slots__ = ("_beginning", "_final", "_json", "_kept", "_leaves", "_made", "_model", "_open")
+    __slots__ = ("_beginning", "_entries_of", "_final", "_json", "_kept", "_made", "_model", "_open")
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -41,8 +42,8 @@ class PartialValue:
         self._made: dict[int, Any] = {}  # by the `id` of a container that is complete
         self._open: set[int] = set()
         self._final: dict[int, list[Any]] = {}  # by the `id` of an open list: its items but the last
-        # By the `id` of an open object: by key, a value that is no container, and what was made of it and of the key.
-        self._leaves: dict[int, dict[str, tuple[Any, Any, Any]]] = {}
+        # By the `id` of an open object: by key, a value that is complete, and what was made of the key and of it.
+        self._entries_of: dict[int, dict[str, tuple[Any, Any, Any]]] = {}
         # The containers, one of which a repeated key may drop: its `id` stays its own.
         self._kept: dict[int, Any] = {}
 
@@ -80,7 +81,7 @@ class PartialValue:
         if id(value) not in self._open:
             self._made[id(value)] = made
             self._final.pop(id(value), None)
-            self._leaves.pop(id(value), None)
+            self._entries_of.pop(id(value), None)
         return made
 
     def _container(self, value: dict[str, Any] | list[Any], annotation: Any) -> Any:
@@ -108,14 +109,14 @@ class PartialValue:
         return [*final, self._make(value[newest], _type_at(arguments, newest))]
 
     def _entries(self, value: dict[str, Any], keyed: Any, of: Any) -> Iterator[tuple[Any, Any]]:
-        leaves = self._leaves.setdefault(id(value), {})
+        entries = self._entries_of.setdefault(id(value), {})
         for key, item in value.items():
-            known = leaves.get(key)
-            if known is None or known[0] is not item:
-                known = item, _key(key, keyed), self._make(item, of)
-                if not isinstance(item, (dict, list)):
-                    leaves[key] = known
-            yield known[1:]
+            entry = entries.get(key)
+            if entry is None or entry[0] is not item:
+                said = _key(key, keyed) if entry is None else entry[1]
+                entry = item, said, self._make(item, of)
+                entries[key] = (_GROWING, said, None) if id(item) in self._open else entry
+            yield entry[1:]
 
     def _known(self, fields: tuple[_Field, ...], value: dict[str, Any] | list[Any]) -> dict[str, Any]:
         if isinstance(value, list):
