@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from math import ceil, floor, isfinite
+from decimal import Decimal
+from enum import Enum
+from math import ceil, floor, inf, isfinite
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
@@ -36,6 +38,12 @@ _TIGHTER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     **dict.fromkeys(("gt", "ge", "min_length"), max),
     **dict.fromkeys(("lt", "le", "max_length"), min),
 }
+_ALWAYS: Final[Mapping[str, float]] = {
+    "gt": -inf,
+    "ge": -inf,
+    "lt": inf,
+    "le": inf,
+}  # they hold of every number
 _LIBRARIES = frozenset({"annotated_types", "pydantic"})
 _BASES = frozenset({"BaseMetadata", "GroupedMetadata", "PydanticMetadata", "Representation"})
 # What their other rules have: validators and predicates a function, all else the name of an option of pydantic's.
@@ -114,8 +122,8 @@ def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta
             held |= {name: held.get(name, True) and holds for name, holds in each.items()}
         return rebuilt(annotation, made), held
     kind = _kind(annotation)
-    if kind is type(None):
-        return annotation, held
+    if _is_closed(kind, arguments):
+        return annotation, dict.fromkeys(bounds, True)
     known = _BOUNDS.get(kind) if isinstance(kind, type) else None
     if known is None:
         return annotation, dict.fromkeys(bounds, False)
@@ -132,6 +140,13 @@ def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta
     return annotation, held
 
 
+def _is_closed(kind: Any, arguments: tuple[Any, ...]) -> bool:
+    """Whether the values of a type are told one by one, or their number is: a bound says nothing more."""
+    if kind is tuple:
+        return bool(arguments) and arguments[-1] is not Ellipsis
+    return kind in (type(None), bool, Literal) or (isinstance(kind, type) and issubclass(kind, Enum))
+
+
 def _kind(annotation: Any) -> Any:
     plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     while hasattr(plain, "__supertype__"):  # a NewType
@@ -146,6 +161,8 @@ def _meta(kind: Any, name: str, value: Any) -> msgspec.Meta:
 
 
 def _whole(name: str, value: float) -> int | float:
+    if name == "multiple_of" and float(value).is_integer():
+        return int(value)
     return _WHOLE[name](value) if name in _WHOLE and isfinite(value) else value
 
 
@@ -161,6 +178,8 @@ def _found(extras: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
         if is_rule and (_has_another_rule(each) or set(_names_of(each)) - set(said)):
             raise _lost(each)
         for name, value in said.items():
+            if _ALWAYS.get(name) == value:
+                continue
             if is_rule and name not in _TIGHTER and found.get(name, value) != value:
                 raise _lost(each)
             found[name] = _TIGHTER.get(name, _last)(found.get(name, value), value)
@@ -186,11 +205,17 @@ def _pieces(extras: tuple[Any, ...]) -> Iterator[Any]:
 
 def _said(bound: Any) -> dict[str, Any]:
     said = {name: getattr(bound, name, None) for name in (*_NUMBERS, *_LENGTHS)}
-    numbers = {name: value for name, value in said.items() if type(value) in (int, float)}
+    numbers = {name: number for name, value in said.items() if (number := _number(value)) is not None}
     pattern = getattr(bound, "pattern", None)
     if isinstance(pattern, re.Pattern) and pattern.flags == re.UNICODE:
         pattern = pattern.pattern
     return numbers | ({"pattern": pattern} if isinstance(pattern, str) else {})
+
+
+def _number(value: Any) -> int | float | None:
+    if isinstance(value, Decimal) and Decimal(float(value)) == value:
+        return float(value)
+    return value if type(value) in (int, float) else None
 
 
 def _is_rule(piece: Any) -> bool:
@@ -213,7 +238,8 @@ def _names_of(piece: Any) -> list[str]:
 
 
 def _has_another_rule(piece: Any) -> bool:
-    if hasattr(piece, "tz") or getattr(piece, "allow_inf_nan", None) is False:
+    # `allow_inf_nan=False` is none: arguments are JSON, which has no such numbers.
+    if hasattr(piece, "tz"):
         return True
     if type(piece).__name__.endswith("Serializer"):
         return False

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import itertools
+import math
 import re
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
@@ -210,6 +211,11 @@ class From1To9(annotated_types.GroupedMetadata):
         yield from (annotated_types.Ge(1), annotated_types.Le(9))
 
 
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
 @pytest.mark.parametrize(
     "annotation",
     [
@@ -234,7 +240,6 @@ class From1To9(annotated_types.GroupedMetadata):
         Annotated[Decimal, Small(3)],
         Annotated[Any, annotated_types.Len(1, 3)],
         annotated_types.LowerCase[str],
-        pydantic.FiniteFloat,
         pydantic.FilePath,
         pydantic.UUID4,
         pydantic.Base64Str,
@@ -247,6 +252,29 @@ class From1To9(annotated_types.GroupedMetadata):
 def test_a_rule_that_nothing_would_check_is_refused(annotation):
     with pytest.raises(TypeError, match=r"f: parameter a: .* would not be checked"):
         _of(annotation)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "plain"),
+    [
+        (pydantic.FiniteFloat, float),
+        (Annotated[int, pydantic.Field(allow_inf_nan=False)], int),
+        (Annotated[float, pydantic.Field(gt=-math.inf, le=math.inf)], float),
+        (Annotated[Literal["a", "b"], pydantic.Field(min_length=1)], Literal["a", "b"]),
+        (Annotated[Level, pydantic.Field(ge=1)], Level),
+        (Annotated[bool, annotated_types.Ge(0)], bool),
+        (Annotated[tuple[float, float], pydantic.Field(min_length=2, max_length=2)], tuple[float, float]),
+        (Annotated[int, annotated_types.MultipleOf(2.0)], Annotated[int, msgspec.Meta(multiple_of=2)]),
+        (Annotated[float, annotated_types.Ge(Decimal("0.5"))], Annotated[float, msgspec.Meta(ge=0.5)]),
+        (
+            Annotated[str | Literal[7], pydantic.Field(min_length=1)],
+            Annotated[str, msgspec.Meta(min_length=1)] | Literal[7],
+        ),
+    ],
+    ids=itertools.count(),
+)
+def test_a_rule_that_always_holds_says_nothing(annotation, plain):
+    assert _of(annotation).schema == _of(plain).schema
 
 
 UserId = NewType("UserId", int)
