@@ -17,7 +17,7 @@ from allm_actors.data import AdapterError, Event, Message, Request
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import Answer, UsageFields
 from allm_actors.engine.dialects.failures import http_error
-from allm_actors.engine.dialects.lenient import UNREADABLE, halves_joined, read_leniently
+from allm_actors.engine.dialects.lenient import NO_HALF, UNREADABLE, halves_joined, read_leniently
 from allm_actors.engine.sse import ServerEvent, SseDecoder
 from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
@@ -128,7 +128,7 @@ class EventDecoder(AnswerDecoder[ServerEvent], Generic[T]):
 
     def __init__(self, row: Provider, reads: msgspec.json.Decoder[T], usage_fields: UsageFields) -> None:
         super().__init__(row, SseDecoder(), usage_fields)
-        self._decode, self._kind, self._half = reads.decode, reads.type, b""
+        self._decode, self._kind, self._half = reads.decode, reads.type, NO_HALF
 
     def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
         try:
@@ -136,6 +136,7 @@ class EventDecoder(AnswerDecoder[ServerEvent], Generic[T]):
         except UNREADABLE:
             self._on_misfit(frame, events)
         else:
+            self._half = NO_HALF
             self._on_event(wire, frame, events)
 
     def _on_misfit(self, frame: ServerEvent, events: list[Event]) -> None:

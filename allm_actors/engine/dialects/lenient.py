@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec.inspect import (
@@ -27,6 +27,7 @@ from msgspec.inspect import (
 from allm_actors.data.utf8 import utf8_of
 
 __all__ = [
+    "NO_HALF",
     "OBJECTS",
     "UNREADABLE",
     "count_of",
@@ -72,22 +73,32 @@ def read_leniently(data: bytes, kind: Any) -> Any:
     return _fitted(read_object(data), _type_of(kind))
 
 
-# In JSON: a high surrogate at the end of a text, and a low one at the beginning of one.
-_FIRST_HALF = re.compile(rb'(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2})"')
+# In JSON: a text that ends with a high surrogate, and the beginning of one that begins with a low one.
+_FIRST_HALF = re.compile(rb'"(?:[^"\\]|\\.)*?(\\u[dD][89abAB][0-9a-fA-F]{2})"')
 _SECOND_HALF = re.compile(rb'(?<!\\)"(?=\\u[dD][c-fC-F][0-9a-fA-F]{2})')
+_COUNTER = re.compile(rb'"sequence_number":\s*[0-9]+')  # OpenAI's, of the events of a response
+
+NO_HALF: Final = (b"", b"")
 
 
-def halves_joined(data: bytes, half: bytes) -> tuple[bytes, bytes]:
-    """The JSON of a frame whose characters are whole, and the half of a character it ended with, or b"".
+def halves_joined(data: bytes, half: tuple[bytes, bytes]) -> tuple[bytes, tuple[bytes, bytes]]:
+    """The JSON of a frame whose characters are whole, and the half of a character it ended with, or `NO_HALF`.
 
     `half` is that of the frame before. A provider whose strings are UTF-16, as JavaScript's are, may send a
-    character outside the basic plane in two deltas.
+    character outside the basic plane in two deltas. They belong together if the same stands before them: two calls may
+    arrive at the same time.
     """
-    if half and (start := _SECOND_HALF.search(data)):
-        data = data[: start.end()] + half + data[start.end() :]
-    if end := _FIRST_HALF.search(data):
-        return data[: end.start(1)] + data[end.end(1) :], end[1]
-    return data, b""
+    before, first = half
+    if (
+        first
+        and (second := _SECOND_HALF.search(data))
+        and _COUNTER.sub(b"", data[: second.start()]) == before
+    ):
+        data = data[: second.end()] + first + data[second.end() :]
+    if ends := _FIRST_HALF.search(data):
+        before = _COUNTER.sub(b"", data[: ends.start()])
+        return data[: ends.start(1)] + data[ends.end(1) :], (before, ends[1])
+    return data, NO_HALF
 
 
 _type_of = cache(type_info)

@@ -66,6 +66,10 @@ def openai_delta(text):
     return {"choices": [{"index": 0, "delta": {"content": text}}]}
 
 
+def call_delta(call):
+    return {"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
+
+
 def claudes_delta(text):
     return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
 
@@ -89,7 +93,7 @@ DELTAS = [("openai_chat", openai_delta), ("anthropic", claudes_delta), ("gemini"
 @given(text=st.text('a\\"\n\u00e9\U0001f600\U0001f3fd', max_size=8), escaped=st.booleans(), data=st.data())
 def test_a_text_that_is_cut_as_utf16_comes_whole(dialect, delta, text, escaped, data):
     units = text.encode("utf-16-le")
-    cuts = sorted(2 * cut for cut in data.draw(st.lists(st.integers(0, len(units) // 2), max_size=8)))
+    cuts = sorted(2 * cut for cut in data.draw(st.sets(st.integers(0, len(units) // 2), max_size=8)))
     parts = [units[a:b].decode("utf-16-le", "surrogatepass") for a, b in pairwise([0, *cuts, len(units)])]
     decoder = find_dialect(dialect).decoder(PROVIDERS["openai"])
     events = fed(
@@ -105,6 +109,21 @@ def test_half_a_character_alone_is_not_joined_to_a_quote_or_a_backslash():
     parts = ["a\ud83d", '"\ude00', "\\\ud83d", "b\ude00", "\ude00\ud83d", "c"]
     events = [event for part in parts for event in fed(decoder, openai_delta(part))]
     assert texts_of(events) == 'a"\ufffd\\b\ufffd\ufffdc'
+
+
+def test_halves_of_two_calls_are_not_joined():
+    decoder = find_dialect("openai_chat").decoder(PROVIDERS["openai"])
+    for index, id in enumerate("ab"):
+        function = {"name": "say", "arguments": '{"x": "'}
+        fed(decoder, call_delta({"index": index, "id": id, "type": "function", "function": function}))
+    parts = [(0, "a\ud83d"), (1, "b\ud83c"), (0, "\ude00"), (1, "\udf89"), (0, "c\ud83d"), (0, "\ude00")]
+    for index, part in [*parts, (0, '"}'), (1, '"}')]:
+        fed(decoder, call_delta({"index": index, "function": {"arguments": part}}))
+    events = [
+        *fed(decoder, {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}),
+        *decoder.end(),
+    ]
+    assert [arguments["x"] for _, arguments, _ in calls_of(events)] == ["a\ufffdc\U0001f600", "b\ufffd"]
 
 
 # --- arguments that are no object ---------------------------------------------------------------------------------
