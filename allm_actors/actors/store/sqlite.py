@@ -169,7 +169,11 @@ class SQLiteStore:
             )
 
     def _encode(self, save: Save) -> tuple[str, bytes, int, list[bytes]]:
-        name, new = name_of(save.session), save.session.thread.messages[save.keep :]
+        name = name_of(save.session)
+        if not _is_session(save.session, name):  # it could not be loaded again
+            advice = f"cannot hold session {name!r}: its thread, status, context or metadata is not one of a session"
+            raise self._database.error("unencodable", advice)
+        new = save.session.thread.messages[save.keep :]
         try:
             return (
                 name,

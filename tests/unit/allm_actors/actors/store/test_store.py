@@ -258,6 +258,18 @@ def test_a_session_that_is_nested_as_deep_as_may_be_written_is_loaded_and_a_deep
     store.close()
 
 
+@pytest.mark.parametrize("odd", [{"context": None}, {"metadata": 1}, {"status": "odd"}, {"thread": {}}])
+def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path, odd: dict[str, Any]) -> None:
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    store.save([Save(session("a"))])
+    with pytest.raises(StoreError, match="is not one of a session") as refused:
+        store.save([Save(msgspec.structs.replace(session("a"), **odd))])
+    assert refused.value.reason == "unencodable"
+    assert store.load("s") == session("a")
+    store.close()
+
+
 def test_who_saves_a_session_that_somebody_else_has_saved_is_refused(tmp_path: Path) -> None:
     mine, theirs = SQLiteStore(tmp_path / "s.db"), SQLiteStore(tmp_path / "s.db")
     for store in (mine, theirs):
