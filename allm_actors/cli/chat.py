@@ -18,6 +18,7 @@ from allm_actors.actors.streams.stream import Turn
 from allm_actors.data import AllmError, ChatResult, Session
 
 from .arguments import Options
+from .colour import harmless
 from .equipment import begin, data_dir, engine_for, place_of, set_up_log, store_of, turn_options
 from .history import History
 from .interruption import Interruption
@@ -27,7 +28,6 @@ from .trouble import line
 
 __all__ = ["perform"]
 
-_CALL = 2000  # characters of a call that a person is asked to answer
 _HELP = """\
   /tree       show the supervision tree
   /session    show this session: its status and its messages
@@ -173,8 +173,8 @@ class Chat:
     def _answer_calls(self) -> None:
         """Calls of manual tools are answered by the person."""
         for call in self._session.pending_tool_calls:
-            # Not on one line: an argument behind the end of it would be answered for unseen.
-            answer = self._ask(f"{cut(call_text(call.name, call.arguments), _CALL)} = ")
+            # However long: an argument that is left out would be answered for unseen.
+            answer = self._ask(f"{harmless(call_text(call.name, call.arguments))} = ")
             self._session.submit_tool_result(call.id, answer)
         self._turn(lambda: self._session.continue_(**turn_options(self._options)))
 
