@@ -38,12 +38,8 @@ _TIGHTER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     **dict.fromkeys(("gt", "ge", "min_length"), max),
     **dict.fromkeys(("lt", "le", "max_length"), min),
 }
-_ALWAYS: Final[Mapping[str, float]] = {
-    "gt": -inf,
-    "ge": -inf,
-    "lt": inf,
-    "le": inf,
-}  # they hold of every number
+# Those that hold of every number.
+_ALWAYS: Final[Mapping[str, float]] = {"gt": -inf, "ge": -inf, "lt": inf, "le": inf}
 _LIBRARIES = frozenset({"annotated_types", "pydantic"})
 _BASES = frozenset({"BaseMetadata", "GroupedMetadata", "PydanticMetadata", "Representation"})
 # What their other rules have: validators and predicates a function, all else the name of an option of pydantic's.

@@ -89,11 +89,8 @@ def halves_joined(data: bytes, half: tuple[bytes, bytes]) -> tuple[bytes, tuple[
     arrive at the same time.
     """
     before, first = half
-    if (
-        first
-        and (second := _SECOND_HALF.search(data))
-        and _COUNTER.sub(b"", data[: second.start()]) == before
-    ):
+    second = _SECOND_HALF.search(data) if first else None
+    if second is not None and _COUNTER.sub(b"", data[: second.start()]) == before:
         data = data[: second.end()] + first + data[second.end() :]
     if ends := _FIRST_HALF.search(data):
         before = _COUNTER.sub(b"", data[: ends.start()])
