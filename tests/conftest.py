@@ -3,10 +3,14 @@
 import gc
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from supervisors.runtime.running import running
+from supervisors.runtime.system import _entered
 
 # No deadline: a shared machine pauses, and a pause is not a finding. `pytest-timeout` holds the line.
 settings.register_profile(
@@ -33,3 +37,11 @@ def _garbage_is_of_this_module() -> None:
     """Spare every collection of garbage what was made before: thousands of tests, and their reports."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _no_system_is_left_entered() -> Iterator[None]:
+    """A test that left one would make another one fail, later and somewhere else."""
+    before = _entered.get(), running.process
+    yield
+    assert (_entered.get(), running.process) == before
