@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from allm_actors.data import EngineError
@@ -111,6 +112,11 @@ def loop_of(system: System, name: str = "loop") -> asyncio.AbstractEventLoop:
 
 def start_tree(system: System, store: Store) -> ProcessRef[Any]:
     """Start the tree above; its root. Raises StoreError when the store cannot be used."""
+    # In a context of its own: Ctrl-C may strike as it is entered or left, and the caller's would keep this system.
+    return copy_context().run(_started, system, store)
+
+
+def _started(system: System, store: Store) -> ProcessRef[Any]:
     with system.activated():
         return Branch.start(
             [
