@@ -29,7 +29,9 @@ PACKAGES = ("allm_actors", "allm_actors.data", "allm_actors.testing", "superviso
 FIRST = ("allm_actors.facade", "allm_actors.engine", "allm_actors.actors", "allm_actors.data.build")
 # Not promised by name, but what a promised name gives to its user.
 HANDED_OUT = {"allm_actors": ["allm_actors.actors.sessions.handle.SessionHandle"]}
-WIDE = "---\nhide: [toc]\n---\n\n"
+# Whoever searches wants a page that explains before a listing, and a listing before a name in the API.
+WIDE = "---\nhide: [toc]\nsearch: { boost: 0.7 }\n---\n\n"
+DEEP = "---\nsearch: { boost: 0.2 }\n---\n\n"
 FENCE = re.compile(r"^(`{3,}).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[([^\]\[]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
 
@@ -52,7 +54,7 @@ def made() -> dict[str, str]:
         place: f"{WIDE}# {path.relative_to(ROOT / 'examples')}\n\n````python\n{path.read_text()}````\n"
         for place, path in programs().items()
     }
-    return listings | {f"api/{package}.md": api_page(package) for package in PACKAGES}
+    return listings | {f"api/{package}.md": DEEP + api_page(package) for package in PACKAGES}
 
 
 def nav() -> list[object]:
