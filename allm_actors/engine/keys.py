@@ -48,9 +48,9 @@ _LINE_END = re.compile(r"\r\n?|\n")
 _lock = threading.Lock()
 _runtime: dict[str, Secret] = {}
 _config: dict[str, Secret] = {}
-_dotenv_path: Path | None = None
-_dotenv: dict[str, Secret] | None = None
+_dotenv: dict[str, Secret] | None = None  # None: it is not asked
 _dotenv_trouble = ""
+_DOTENV_LIMIT: Final = 1 << 20  # bytes: a device has no end
 
 
 def put(provider: str, key: str | Secret) -> None:
@@ -89,20 +89,22 @@ def configure(
 ) -> None:
     """Set the configured keys by provider, and whether a `.env` file (default: of the working directory) is read.
 
-    A key of None is ignored. Raises TypeError for what is no mapping, a provider that is no text, and a key
-    of any other type.
+    It is read here and now, once: opening one may take long, as where it is a pipe of a password manager. A file that
+    is missing, or cannot be read, has no keys; a call that finds none anywhere then says so. A key of None is ignored.
+    Raises TypeError for what is no mapping, a provider that is no text, and a key of any other type.
     """
-    global _config, _dotenv_path, _dotenv, _dotenv_trouble  # noqa: PLW0603 - process-wide, like the environment
+    global _config, _dotenv, _dotenv_trouble
     _check_keys(keys)
     for name, text in (keys or {}).items():
         _check_named("configure", name)
         if text is not None:
             _check_key(f"the key of {name!r} must be", text)
-    path = Path(dotenv_path) if dotenv_path is not None else Path.cwd() / ".env"
+    file, trouble = None, ""
+    if load_dotenv is True:
+        text, trouble = _read(Path(dotenv_path) if dotenv_path is not None else Path.cwd() / ".env")
+        file = _secrets(parse_dotenv(text))
     with _lock:
-        _config = {name: key for name, text in (keys or {}).items() if (key := _secret(text))}
-        _dotenv_path = path if load_dotenv is True else None
-        _dotenv, _dotenv_trouble = None, ""
+        _config, _dotenv, _dotenv_trouble = _secrets(keys or {}), file, trouble
 
 
 def find(provider: str, names: Sequence[str], api_key: KeySource = None) -> tuple[Secret, str] | None:
@@ -115,10 +117,10 @@ def find(provider: str, names: Sequence[str], api_key: KeySource = None) -> tupl
             return key, "runtime"
         if key := _config.get(provider):
             return key, "app_config"
+        file = _dotenv or {}
     for name in names:
         if key := _secret(os.environ.get(name)):
             return key, "env"
-    file = _dotenv_keys()
     for name in names:
         if key := file.get(name):
             return key, "dotenv"
@@ -130,7 +132,7 @@ def fetch(provider: str, names: Sequence[str], api_key: KeySource = None) -> Sec
     found = find(provider, names, api_key)
     if found is not None:
         return found[0]
-    sources = ["opts", "runtime", "app_config", "env"] + (["dotenv"] if _dotenv_path else [])
+    sources = ["opts", "runtime", "app_config", "env"] + ([] if _dotenv is None else ["dotenv"])
     variables = " or ".join(names)
     with _lock:
         near = difflib.get_close_matches(provider, [*_runtime, *_config], n=1)
@@ -223,21 +225,18 @@ def _secret(value: object) -> Secret | None:
     return Secret(value.strip()) if isinstance(value, str) and value.strip() else None
 
 
-def _dotenv_keys() -> dict[str, Secret]:
-    global _dotenv, _dotenv_trouble  # noqa: PLW0603 - read once, kept
-    with _lock:
-        if _dotenv_path is None:
-            return {}
-        if _dotenv is None:
-            text, _dotenv_trouble = _read(_dotenv_path)
-            _dotenv = {name: key for name, said in parse_dotenv(text).items() if (key := _secret(said))}
-        return _dotenv
+def _secrets(texts: Mapping[str, str | Secret]) -> dict[str, Secret]:
+    return {name: key for name, text in texts.items() if (key := _secret(text))}
 
 
 def _read(path: Path) -> tuple[str, str]:
     """The file's text, empty if there is no file, and why it cannot be read, empty if it can."""
     try:
-        return path.read_bytes().decode("utf-8-sig"), ""
+        with path.open("rb") as file:
+            found = file.read(_DOTENV_LIMIT + 1)
+        if len(found) > _DOTENV_LIMIT:
+            return "", f"{path} has more than {_DOTENV_LIMIT:,} bytes: name another file with dotenv_path="
+        return found.decode("utf-8-sig"), ""
     except FileNotFoundError:
         return "", ""
     except UnicodeDecodeError as error:  # contains the whole file, so it is not chained

@@ -1,8 +1,11 @@
 """Keys are found at five levels, in order, and never shown."""
 
 import copy
+import os
 import pickle
 import re
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -282,6 +285,29 @@ def test_a_dotenv_of_another_encoding_is_spoken_of_and_not_quoted(tmp_path, enco
     assert error.__cause__ is None
     assert error.__context__ is None
     assert "verysecret" not in repr(error) + repr(error.to_fields())
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no endless file here")
+def test_a_dotenv_without_end_is_spoken_of():
+    keys.configure(load_dotenv=True, dotenv_path="/dev/zero")
+    with pytest.raises(EngineError, match=r"/dev/zero has more than 1,048,576 bytes: name another file"):
+        keys.fetch("p", NAMES)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_nobody_but_the_caller_waits_for_a_dotenv_that_is_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / ".env")
+    configuring = threading.Thread(
+        target=lambda: keys.configure(load_dotenv=True, dotenv_path=tmp_path / ".env"), daemon=True
+    )
+    configuring.start()
+    keys.put("p", "mine")
+    assert found() == ("mine", "runtime")
+    keys.delete("p")
+    assert found() is None
+    (tmp_path / ".env").write_text(f"{NAMES[0]}=dotenv")  # whoever opens one end waits for the other
+    configuring.join(10)
+    assert found() == ("dotenv", "dotenv")
 
 
 def test_a_dotenv_that_is_read_no_more_is_spoken_of_no_more(tmp_path):
