@@ -209,7 +209,11 @@ def test_nothing_is_fetched_for_a_request_that_cannot_be_sent():
         (Reply(status=302, headers={"location": "/cat"}), "invalid_request", "redirected more than 5 times"),
         (Reply(status=301, headers={"location": "file:///etc/passwd"}), "invalid_request", "must begin with"),
         (Reply(body=b"x" * 900, headers=PNG, then="half_close"), "network_error", "not complete"),
-        (Reply(first_byte_delay=math.inf), "timeout", "in all"),
+        (
+            Reply(first_byte_delay=math.inf),
+            "timeout",
+            "fetched: it took longer than 0.3 s in all; fetch it yourself",
+        ),
     ],
     ids=["gone", "broken", "page", "svg", "large", "circle", "file", "cut", "silent"],
 )

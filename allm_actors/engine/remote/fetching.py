@@ -95,9 +95,12 @@ async def _keep(url: str, field: str, row: Service, transport: Transport, kept: 
     else:
         return
     metadata = {**failure.metadata, "field": field, "cause": "unfetchable_image"}
-    raise row.error(
-        failure.reason, f"the picture in {field} cannot be fetched: {failure.message}", metadata=metadata
-    )
+    why = failure.message
+    if (
+        failure.reason == "timeout" and failure.metadata.get("phase") != "connect"
+    ):  # whose text names options of calls
+        why = f"it took longer than {SECONDS:g} s in all; fetch it yourself, and pass Image.from_bytes(…)"
+    raise row.error(failure.reason, f"the picture in {field} cannot be fetched: {why}", metadata=metadata)
 
 
 async def _fetch(url: str, transport: Transport) -> tuple[str, bytes]:
