@@ -167,7 +167,7 @@ def wire_error(
     }
     if {code, kind} & _USED_UP:
         metadata["retry"] = False
-    did = f"answered {status}" if status is not None and status >= 300 else "reported an error"
+    did = "reported an error" if status is None or 200 <= status < 300 else f"answered {status}"
     message = f"{row.label} {did}{': ' + words if words else ''}"
     advice = f"Wait {wait_ms / 1000:g} s." if wait_ms and reason in _PASSING else _advice(reason, status, row)
     return AdapterError(
@@ -325,6 +325,8 @@ def _advice(reason: str, status: int | None, row: Provider) -> str:
         return f"Check the model's name, and base_url ({row.base_url_name}{ours})."
     if status == 402:
         return "Check the account's balance."
+    if status == 407:
+        return "It is a proxy that wants to know who you are: check the proxy settings, such as HTTP_PROXY."
     return _ADVICE.get(reason, "")
 
 

@@ -56,6 +56,8 @@ def test_messages_say_what_to_do():
     assert "by default https://api.anthropic.com)" in refused(404, provider="anthropic").message
     assert "Wait 2 s" in refused(429, headers={"Retry-After": "2"}).message
     assert "balance" in refused(402).message
+    assert "proxy settings" in refused(407).message
+    assert "answered 101" in refused(101).message
     unasked = refused(401, headers={"Retry-After": "2"})
     assert "Check the key" in unasked.message
     assert unasked.retry_after_ms == 2000
