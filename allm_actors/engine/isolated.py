@@ -34,10 +34,10 @@ from allm_actors.engine.awaitable import result_of
 
 __all__ = ["Address", "ChildDied", "IsolatedCall", "address_of", "serve"]
 
-# Its arguments are our `sys.path`. PYTHONPATH would affect every other Python that the function starts, too.
+# Its arguments are the mark and our `sys.path`. PYTHONPATH would affect every other Python that the function starts.
 _SERVE = (
-    "import sys; sys.path[:], sys.argv[1:] = sys.argv[1:], []; "
-    "from allm_actors.engine.isolated import serve; serve()"
+    "import sys; mark, *sys.path[:] = sys.argv[1:]; del sys.argv[1:]; "
+    "from allm_actors.engine.isolated import serve; serve(mark)"
 )
 _LENGTH = struct.Struct(">Q")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -107,7 +107,9 @@ class IsolatedCall:
     def __init__(self, tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> None:
         self._tool, self._arguments, self._context = tool, dict(arguments), context
         self._lock = threading.Lock()
-        self._mark = f"answer {os.urandom(16).hex()}\n".encode()  # the line before the answer
+        self._mark = (
+            f"isolated call {os.urandom(16).hex()}"  # the line in which the child is ready, and answers
+        )
         self._child: subprocess.Popen[bytes] | None = None
         self._killed = False
         self._ended = threading.Event()  # set when the child is dead but not reaped yet
@@ -119,7 +121,8 @@ class IsolatedCall:
         Raises what it raises, `ChildDied` when there is no answer, TypeError and the like for arguments, a context
         or an answer that cannot be pickled, and RuntimeError when the function has closed the pipe for its answer.
         """
-        child = self._start(self._written())
+        written = self._written()
+        child = self._start()
         if child is None:
             raise ChildDied("it was cancelled before it began")
         assert child.stdin is not None
@@ -131,7 +134,7 @@ class IsolatedCall:
                 from supervisors.runtime.birth import DaemonThread
 
                 DaemonThread(partial(self._watch, child.pid, answered), "allm-isolated").start()
-            answer = _read(child.stdout, self._mark)
+            answer = _exchanged(child.stdin, child.stdout, self._mark, written)
             lost = answer is None and self._goes_on()
         finally:
             if answer is None:
@@ -198,33 +201,36 @@ class IsolatedCall:
         address = address_of(self._tool)
         context = replace(self._context, engine=None, cancelled=None)
         call = pickle.dumps((self._arguments, context))
-        return pickle.dumps((self._mark, sys.path, address, call))
+        return pickle.dumps((sys.path, address, call))
 
-    def _start(self, written: bytes) -> subprocess.Popen[bytes] | None:
+    def _start(self) -> subprocess.Popen[bytes] | None:
         with self._lock:
             if self._killed:
                 return None
             flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
             self._child = child = subprocess.Popen(  # noqa: S603 - our own interpreter, with our own line
                 # -P: do not import from the current directory.
-                [sys.executable, *flags, "-P", "-c", _SERVE, *filter(None, sys.path)],
+                [sys.executable, *flags, "-P", "-c", _SERVE, self._mark, *filter(None, sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
             )
-        assert child.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it is dead: reading will show that
-            child.stdin.write(_LENGTH.pack(len(written)) + written)
-            child.stdin.flush()
         return child
 
 
-def _read(source: IO[bytes], mark: bytes) -> bytes | None:
-    """The answer, or None if there is none. Reads no further: other processes may hold the pipe open.
+def _exchanged(sink: IO[bytes], source: IO[bytes], mark: str, written: bytes) -> bytes | None:
+    """The answer to what is written, or None if there is none. Reads no further: other processes may hold the pipe.
 
-    Leaves out what is printed before the mark: by a `sitecustomize` or a `.pth` file, which run before our code.
+    Leaves out what is printed before the child is ready: by a `sitecustomize` or a `.pth` file, which run before our
+    code. As that may be more than the pipe holds, nothing is written before.
     """
-    if mark not in iter(source.readline, b""):
+    line = f"{mark}\n".encode()
+    if line not in iter(source.readline, b""):
+        return None
+    with contextlib.suppress(OSError, ValueError):  # it is dead: reading will show that
+        sink.write(_LENGTH.pack(len(written)) + written)
+        sink.flush()
+    if line not in iter(source.readline, b""):
         return None
     head = source.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
@@ -234,24 +240,28 @@ def _read(source: IO[bytes], mark: bytes) -> bytes | None:
     return answer if len(answer) == length else None
 
 
-def serve() -> None:
-    """The child's side: read one call, answer it, end."""
+def serve(mark: str) -> None:
+    """The child's side: say that it is ready, read one call, answer it, end. The mark is on the line before both."""
     # Where stderr is closed, it is opened before another file gets its number.
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     # Not `sys.stdin`: a forked child closes that, and would wait for ever for the lock of the thread that reads here.
     source = os.fdopen(os.dup(0), "rb", buffering=0)
     os.dup2(null, 0)
-    (length,) = _LENGTH.unpack(_exactly(source, _LENGTH.size))
-    mark, path, address, call = pickle.loads(_exactly(source, length))  # noqa: S301 - it comes from our parent
-    sys.path[:] = path
-    out = os.fdopen(os.dup(1), "wb")
+    out, line = [os.dup(1)], f"\n{mark}\n".encode()
     os.dup2(2, 1)  # what the function prints goes to stderr, because stdout carries the answer
+    if hasattr(os, "register_at_fork"):  # a process that the function forks does not hold the pipe open
+        os.register_at_fork(after_in_child=lambda: os.close(out.pop()) if out else None)
+    with contextlib.suppress(OSError):  # our parent is gone: reading will show that
+        os.write(out[0], line)
+    (length,) = _LENGTH.unpack(_exactly(source, _LENGTH.size))
+    path, address, call = pickle.loads(_exactly(source, length))  # noqa: S301 - it comes from our parent
+    sys.path[:] = path
     threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
     answer = _answer(address, call)
     try:
-        out.write(b"\n" + mark + _LENGTH.pack(len(answer)) + answer)
-        out.close()
+        with os.fdopen(out.pop(), "wb") as pipe:
+            pipe.write(line + _LENGTH.pack(len(answer)) + answer)
         flushing = threading.Thread(target=_flush, daemon=True)
         flushing.start()
         flushing.join(_FLUSH)

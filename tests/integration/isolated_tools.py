@@ -167,6 +167,27 @@ def forks(how: str) -> int:
     return 99
 
 
+@allm.tool(isolation="process")
+def leaves_alone(file: str, how: str) -> None:
+    """Leave a process behind in a session of its own, which no kill of ours reaches, and do not answer."""
+    if os.fork() == 0:
+        os.setsid()
+        Path(file).write_text(str(os.getpid()))
+        time.sleep(60)
+    while not Path(file).exists():
+        time.sleep(0.001)
+    if how == "die":
+        os._exit(7)
+    os.closerange(0, 100)
+    time.sleep(60)
+
+
+@allm.tool(isolation="process")
+def length(text: str) -> int:
+    """How long a text is."""
+    return len(text)
+
+
 @allm.tool(isolation="process", effect="once")
 def spin(file: str) -> str:
     """Never end, and say who does not."""

@@ -107,10 +107,17 @@ def test_a_function_may_print_where_stderr_is_closed():
 
 
 def test_an_interpreter_may_print_when_it_starts(tmp_path, monkeypatch):
-    """As that of a company may, from its `sitecustomize`; the last line has no end."""
-    (tmp_path / "sitecustomize.py").write_text("print('proxy\\n' * 100 + 'configured', end='', flush=True)")
+    """As that of a company may, from its `sitecustomize`; the last line has no end.
+
+    Neither what it prints nor the arguments have room in a pipe.
+    """
+    (tmp_path / "sitecustomize.py").write_text(
+        "print('proxy\\n' * 50_000 + 'configured', end='', flush=True)"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert told(allm.chat(engine("prints", tools.prints), HI)) == "printed"
+    text = "x" * 300_000
+    result = allm.chat(engine("length", tools.length, {"text": text}), HI, tool_timeout=SOON)
+    assert told(result) == "300000"
 
 
 def test_an_ending_that_somebody_else_has_seen_is_unknown():
@@ -247,6 +254,18 @@ def test_what_a_function_has_started_ends_with_it_when_it_dies_without_an_answer
     result = allm.chat(engine("leave", tools.leave, {"file": str(file), "how": "die"}), HI)
     assert "exit code 7" in told(result)
     assert is_gone(int(file.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("die", "exit code 7"), ("close", "closed the pipe for its answer")]
+)
+def test_what_no_kill_reaches_holds_nobody_up(how, words, tmp_path):
+    file = tmp_path / "pid"
+    tool = engine("leaves_alone", tools.leaves_alone, {"file": str(file), "how": how})
+    try:
+        assert words in told(allm.chat(tool, HI, tool_timeout=SOON))
+    finally:
+        os.kill(written(file), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
