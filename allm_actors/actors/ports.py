@@ -15,7 +15,7 @@ from allm_actors.engine.isolated import ChildDied
 from allm_actors.engine.secret import AdapterFailed
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.tool_errors import describe
-from supervisors import NOPROC, SHUTDOWN, Crash, Future, Process, ProcessDown, ProcessRef, Reason, System
+from supervisors import NOPROC, Crash, Future, Process, ProcessDown, ProcessRef, Reason, System
 
 from .log import log
 from .protocol import ANSWERED, CallJob, ModelJob, ToolJob
@@ -99,13 +99,12 @@ class Ports:
         self,
         job: ModelJob | ToolJob,
         lost: Callable[[str, bool], object],
-        late: Callable[[ProcessRef[Any]], object],
+        again: Callable[[], object],
     ) -> ProcessRef[Any] | None:
         """Start a worker for `job` under its supervisor, and return its ref.
 
-        Returns None while the supervisor is being restarted: then `late(ref)` is called when the worker has
-        begun, on any thread. `lost(why, begun)` is called once if the worker ends without an answer or cannot
-        be started.
+        Returns None while the supervisor is being restarted: then `again()` is called when the restart is over, on
+        any thread. `lost(why, begun)` is called once if the worker ends without an answer or cannot be started.
         """
         try:
             return self._spawn(job, lost)
@@ -114,32 +113,8 @@ class Ports:
             if not (isinstance(error, ProcessDown) and error.reason is NOPROC):
                 lost(str(error), False)
                 return None
-        self.when_whole(lambda gone: self._hire_late(job, lost, late, gone))
+        self.when_whole(lambda gone: again() if gone is None else lost(str(gone), False))
         return None
-
-    def _hire_late(
-        self,
-        job: ModelJob | ToolJob,
-        lost: Callable[[str, bool], object],
-        late: Callable[[ProcessRef[Any]], object],
-        gone: BaseException | None,
-    ) -> None:
-        if gone is not None:
-            lost(str(gone), False)
-            return
-        try:
-            ref = self._spawn(job, lost)
-        except Exception as error:  # noqa: BLE001 - handed on as a reason
-            lost(str(error), False)
-            return
-        late(ref)
-
-        # The session may have died before it learnt of this worker.
-        def dismiss(_reason: Reason) -> None:
-            self.dismiss(ref, SHUTDOWN)
-
-        job.session.add_exit_callback(dismiss)
-        ref.add_exit_callback(lambda _reason: job.session.remove_exit_callback(dismiss))
 
     def _spawn(self, job: ModelJob | ToolJob, lost: Callable[[str, bool], object]) -> ProcessRef[Any]:
         def ended(reason: Reason) -> None:

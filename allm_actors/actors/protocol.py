@@ -35,6 +35,7 @@ __all__ = [
     "Forget",
     "Fork",
     "HandlerDone",
+    "HireAgain",
     "ModelBatch",
     "ModelJob",
     "ModelRefused",
@@ -47,7 +48,6 @@ __all__ = [
     "ToolJob",
     "Wake",
     "WorkerLost",
-    "WorkerReady",
 ]
 
 
@@ -116,14 +116,6 @@ class StoreAnswered(msgspec.Struct, frozen=True):
 
 ANSWERED: Final = Shutdown("answered")
 """Exit reason of a worker that has told its session everything; any other reason means that there was no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
-    """A worker that could not be started at once has started."""
-
-    token: int
-    ref: ProcessRef[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +202,12 @@ class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 class CallJob(ToolJob, frozen=True, kw_only=True, eq=False):
     """One attempt at a call that is not streamed: as a `ToolJob`, but its worker is one of the adapters."""
+
+
+class HireAgain(msgspec.Struct, frozen=True):
+    """Note to self: the supervisor under which the worker for that job could not be started has been restarted."""
+
+    token: int
 
 
 class HandlerDone(msgspec.Struct, frozen=True):

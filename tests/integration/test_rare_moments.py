@@ -18,6 +18,7 @@ import allm_actors as allm
 from allm_actors.actors import default_host, stateless
 from allm_actors.actors.calls.caller import CallActor
 from allm_actors.actors.ports import Ports
+from allm_actors.actors.protocol import ToolJob
 from allm_actors.actors.sessions.ledger import Ledger
 from allm_actors.actors.sessions.session import SessionActor
 from allm_actors.actors.store import MemoryStore, Save
@@ -202,30 +203,61 @@ def test_a_model_that_reads_ahead_while_its_supervisor_restarts_is_woken(
         assert in_time(turn.result).final_response.text() == "x" * 30
 
 
-def test_a_worker_that_comes_late_to_a_session_that_has_died_does_not_stay(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("role", ["tools", "adapters"])
+@pytest.mark.parametrize("reason", ["cancelled", "error"])
+def test_nobody_is_hired_again_for_a_turn_that_is_over(
+    reason: str, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hire, hire_late, dies = Crew.hire, Ports._hire_late, [True]
+    """Nobody would wait for what such a worker does, which may be a coroutine that cleans up."""
+    hire, spawn, when_whole = Crew.hire, Ports._spawn, Ports.when_whole
+    wanted: list[Any] = []
+    hired: list[Any] = []
+    waits, goes_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    async def look(_arguments: Any) -> int:
+        return 1
+
+    def hire_from_the_dead(self: Crew, job: Any) -> Any:
+        if not wanted and isinstance(job, ToolJob) == (role == "tools"):
+            wanted.append(job)
+            exit_process(host.system.whereis(role), "kill")
+        return hire(self, job)
+
+    def spawn_and_note(self: Ports, job: Any, lost: Any) -> Any:
+        hired.append(job)
+        return spawn(self, job, lost)
+
+    def when_told(self: Ports, done: Any) -> None:
+        def wait() -> None:
+            goes_on.wait(SOON)
+            when_whole(self, lambda gone: (done(gone), over.set()))
+
+        waits.set()
+        threading.Thread(target=wait).start()
+
+    tool = allm.Tool(name="look", description="", schema={}, handler=look)
+    calls = [script.tool_call("look"), script.finish("tool_calls")]
     with allm.Host() as host:
-
-        def hire_from_the_dead(self: Crew, job: Any) -> Any:
-            if dies:
-                dies.clear()
-                exit_process(host.system.whereis("adapters"), "kill")
-            return hire(self, job)
-
-        def too_late(self: Ports, job: Any, *rest: Any) -> None:
-            exit_process(job.session, "kill")
-            hire_late(self, job, *rest)
-            come.set()
-
-        come = threading.Event()
         monkeypatch.setattr(Crew, "hire", hire_from_the_dead)
-        monkeypatch.setattr(Ports, "_hire_late", too_late)
-        turn = host.session("s", allm.Engine(adapter=Says())).reply("hi")
-        assert in_time(turn.result).halted_reason == "error"
-        assert come.wait(SOON)
-        until(lambda: not any(issubclass(each.actor_class, WORKERS) for each in host.system.processes()))
+        monkeypatch.setattr(Ports, "_spawn", spawn_and_note)
+        monkeypatch.setattr(Ports, "when_whole", when_told)
+        session = host.session("s", fake(calls, SAYS, SAYS, tools=[tool]))
+        turn = session.reply("hi")
+        result = threading.Thread(target=turn.result)
+        result.start()
+        assert waits.wait(SOON)
+        hired.clear()  # the attempt that failed
+        if reason == "cancelled":
+            turn.close()
+        else:
+            exit_process(host.system.whereis(("sessions", "s")), "kill")
+        result.join(SOON)
+        assert turn.result().halted_reason == reason
+        goes_on.set()
+        assert over.wait(SOON)
+        assert in_time(session.reply("again").result).halted_reason == "completed"
+        assert hired
+        assert not any(job is wanted[0] for job in hired)
 
 
 def test_a_session_keeps_nothing_of_a_worker_that_came_late_and_has_ended(
@@ -234,7 +266,8 @@ def test_a_session_keeps_nothing_of_a_worker_that_came_late_and_has_ended(
     hire, late = Ports.hire, []
 
     def hire_from_the_dead(self: Ports, *job: Any) -> Any:
-        exit_process(host.system.whereis("adapters"), "kill")
+        if not late:
+            exit_process(host.system.whereis("adapters"), "kill")
         worker = hire(self, *job)
         late.append(worker is None)
         return worker
@@ -247,7 +280,7 @@ def test_a_session_keeps_nothing_of_a_worker_that_came_late_and_has_ended(
         with monkeypatch.context() as patch:
             patch.setattr(Ports, "hire", hire_from_the_dead)
             assert in_time(session.reply("hi").result).halted_reason == "completed"
-        assert late == [True]
+        assert late == [True, False]
         until(lambda: len(ref.ties.watchers) == before)
 
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from allm_actors.actors.ports import Ports
-from allm_actors.actors.protocol import CallJob, Demand, ToolDone, WorkerLost, WorkerReady
+from allm_actors.actors.protocol import CallJob, Demand, HireAgain, ToolDone, WorkerLost
 from allm_actors.actors.turns.assignment import Assignment
 from allm_actors.actors.turns.crew import Crew
 from allm_actors.data import AllmError, ErrorEvent, StreamError
@@ -90,8 +90,8 @@ class CallActor(Process):
     def on_receive(self, message: Any) -> None:
         """Workers report; time passes; the caller leaves."""
         match message:
-            case WorkerReady(token, ref):
-                self._crew.ready(token, ref)
+            case HireAgain(token):
+                self._crew.hire_again(token)
             case WorkerLost(token, why):
                 if self._crew.forget(token) is not None:
                     self.lost(why)

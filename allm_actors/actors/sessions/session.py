@@ -24,6 +24,7 @@ from allm_actors.actors.protocol import (
     Forget,
     Fork,
     HandlerDone,
+    HireAgain,
     ModelBatch,
     ModelRefused,
     Ready,
@@ -33,7 +34,6 @@ from allm_actors.actors.protocol import (
     SubmitToolResults,
     ToolDone,
     WorkerLost,
-    WorkerReady,
 )
 from allm_actors.actors.store.actor import Delete, Load, Release
 from allm_actors.actors.turns.alarms import Alarms
@@ -58,7 +58,6 @@ from supervisors import (
     IGNORE,
     NO_REPLY,
     NORMAL,
-    SHUTDOWN,
     From,
     Process,
 )
@@ -207,7 +206,7 @@ class SessionActor(Process):
 
     # Messages.
 
-    def on_receive(self, message: Any) -> Any:  # noqa: C901 - one row for each message
+    def on_receive(self, message: Any) -> Any:
         """Handle requests of handles and reports of workers. Stale reports, of a turn that is over, are ignored."""
         run = self._run
         match message:
@@ -222,10 +221,8 @@ class SessionActor(Process):
             case Demand() if run is not None:
                 self._hurry(run)
                 run.demand()
-            case WorkerReady(token, ref) if run is not None:
-                run.crew.ready(token, ref)
-            case WorkerReady(ref=ref):
-                self._setup.ports.dismiss(ref, SHUTDOWN)
+            case HireAgain(token) if run is not None:
+                run.crew.hire_again(token)
             case ModelRefused(token, error) if run is not None:
                 run.model_refused(token, error)
             case AlarmRang():

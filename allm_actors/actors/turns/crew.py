@@ -20,12 +20,12 @@ from allm_actors.actors.ports import Ports, actor_for
 from allm_actors.actors.protocol import (
     ANSWERED,
     AlarmRang,
+    HireAgain,
     ModelJob,
     ToolJob,
-    Wake,
     WorkerLost,
-    WorkerReady,
 )
+from allm_actors.actors.workers.adapter import close
 from allm_actors.actors.workers.cancellation import LoopWatch
 from allm_actors.actors.workers.tools import AsyncToolActor
 from supervisors import SHUTDOWN, Process, ProcessRef
@@ -41,13 +41,14 @@ class Crew:
     their jobs, and `alarms` their deadlines. The `tokens` are those that no job of this actor has had.
     """
 
-    __slots__ = ("_idle", "_leaving", "_then", "_tokens", "alarms", "assigned", "ports", "ref")
+    __slots__ = ("_idle", "_leaving", "_then", "_tokens", "_unhired", "alarms", "assigned", "ports", "ref")
 
     def __init__(self, ports: Ports, ref: ProcessRef[Any], tokens: Iterator[int] | None = None) -> None:
         self.ports, self.ref, self._tokens = ports, ref, tokens or count(1)
         self.alarms = alarms_for(ports, ref)
         self.assigned: dict[int, Assignment] = {}
         self._idle: dict[type[Process], list[WorkerSlot]] = {}
+        self._unhired: dict[int, ModelJob | ToolJob] = {}  # they wait for the restart of a supervisor
         self._leaving: set[int] = set()  # the jobs of dismissed coroutines, which may be cleaning up
         self._then: Callable[[], object] | None = None
 
@@ -67,47 +68,44 @@ class Crew:
             self._assign(assignment, job.token)
         else:
             assignment.slot = self.hire(job)
-        if not self.ref.is_alive():
-            # We were killed meanwhile, and our workers were dismissed before this one had a process.
-            if assignment.cancel is not None:
-                assignment.cancel()
-            if assignment.ref is not None:
-                assignment.ref.terminate(SHUTDOWN)
+        self._if_killed_dismiss(assignment)
 
     def hire(self, job: ModelJob | ToolJob) -> WorkerSlot:
-        """Start a worker under its supervisor; while that is restarted, `WorkerReady` or `WorkerLost` comes later."""
+        """Start a worker under its supervisor; while that is restarted, `HireAgain` or `WorkerLost` comes later."""
         slot, token, ref = WorkerSlot(job.token), job.token, self.ref
         slot.ref = self.ports.hire(
             job,
             lambda why, begun: ref.inform(WorkerLost(slot.token, why, begun)),
-            lambda worker: ref.send(WorkerReady(token, worker)),
+            lambda: ref.send(HireAgain(token)),
         )
+        if slot.ref is None:
+            self._unhired[token] = job
         return slot
 
-    def ready(self, token: int, ref: ProcessRef[Any]) -> None:
-        """A worker has begun late; it is dismissed if it is no longer wanted."""
-        assignment = self.assigned.get(token)
-        if assignment is None or assignment.slot is None:
-            self.dismiss(ref, SHUTDOWN)
-            return
-        assignment.slot.ref = ref
-        if assignment.window is not None:
-            ref.send(Wake())  # it may have filled its window, and waited, before we knew its ref
+    def hire_again(self, token: int) -> None:
+        """Start the worker that could not be started for that job, unless nobody wants it any more."""
+        assignment, job = self.assigned.get(token), self._unhired.pop(token, None)
+        if assignment is not None and job is not None:
+            assignment.slot = self.hire(job)
+            self._if_killed_dismiss(assignment)
 
     def free(self, assignment: Assignment) -> None:
         """The worker of a forgotten job has answered, and can take another one."""
         slot = assignment.slot
-        if slot is None or slot.ref is None:
-            return  # started late, during its supervisor's restart: `ready` finds it unwanted, and it is dismissed
+        assert slot is not None
+        assert slot.ref is not None
         slot.token = 0
         self._idle.setdefault(slot.ref.actor_class, []).append(slot)
-        if not self.ref.is_alive():  # as above
+        if not self.ref.is_alive():  # its killer has dismissed those that were idle
             slot.ref.terminate(ANSWERED)
 
     def forget(self, token: int) -> Assignment | None:
         """That job is done, or nobody wants it any more; returns it, or None if it was forgotten already."""
         self.alarms.call_off(token)
         self.alarms.call_off(-token)
+        unhired = self._unhired.pop(token, None) if self._unhired else None
+        if isinstance(unhired, ModelJob):
+            close(unhired.opened, unhired.context)  # no worker will
         return self.assigned.pop(token, None)
 
     # A worker is dismissed first and forgotten after: if we are killed in between, our killer still finds it.
@@ -157,6 +155,15 @@ class Crew:
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """Stop a worker; its later messages are stale."""
         self.ports.dismiss(worker, reason)
+
+    def _if_killed_dismiss(self, assignment: Assignment) -> None:
+        if self.ref.is_alive():
+            return
+        # We were killed meanwhile, and our workers were dismissed before this one had a process.
+        if assignment.cancel is not None:
+            assignment.cancel()
+        if assignment.ref is not None:
+            assignment.ref.terminate(SHUTDOWN)
 
     def _assign(self, assignment: Assignment, token: int) -> None:
         assignment.token = token
