@@ -35,7 +35,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     """One message. A header's value has the type it declares: bool, int, bytes (also for a UUID) or str."""
 
     headers: Mapping[str, HeaderValue]
-    payload: bytes
+    data: bytes
 
     def text(self, name: str) -> str | None:
         """The header's value, if it is a text."""

@@ -120,7 +120,7 @@ def test_botocore_reads_the_same_frames(exchange):
     buffer = eventstream.EventStreamBuffer()
     buffer.add_data(exchange.body)
     ours = EventStreamDecoder()
-    frames = [(dict(frame.headers), frame.payload) for frame in ours.feed(exchange.body)]
+    frames = [(dict(frame.headers), frame.data) for frame in ours.feed(exchange.body)]
     assert frames == [(dict(event.headers), event.payload) for event in buffer]
     assert frames
     assert ours.broken is None

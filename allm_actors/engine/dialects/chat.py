@@ -17,7 +17,7 @@ from allm_actors.data import AdapterError, Event, Message, Request
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import Answer, UsageFields
 from allm_actors.engine.dialects.failures import http_error
-from allm_actors.engine.dialects.lenient import NO_HALF, UNREADABLE, halves_joined, read_leniently
+from allm_actors.engine.dialects.lenient import UNREADABLE, ends_in_half, halves_joined, read_leniently
 from allm_actors.engine.sse import ServerEvent, SseDecoder
 from allm_actors.engine.wire import HttpAnswer, HttpRequest
 
@@ -34,7 +34,8 @@ __all__ = [
 
 SSE: Final = frozenset({"text/event-stream"})
 
-T = TypeVar("T")
+F = TypeVar("F")
+W = TypeVar("W")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -51,15 +52,24 @@ class Frames(Protocol[T_co]):
         ...
 
 
-class AnswerDecoder(ABC, Generic[T]):
-    """One response's decoder. Total: no bytes make it raise, and after the end of the answer nothing follows."""
+class AnswerDecoder(ABC, Generic[F, W]):
+    """One response's decoder. Total: no bytes make it raise, and after the end of the answer nothing follows.
 
-    __slots__ = ("_answer", "_frames", "_row")
+    A frame, which is bytes or a Struct with `data`, has a JSON object that the decoder `reads` as a `W`. Nearly every
+    one fits and is decoded in about a microsecond; one that does not is read leniently. One that ends in the middle of
+    a character is held back until the next has come, or the end.
+    """
 
-    def __init__(self, row: Provider, frames: Frames[T], usage_fields: UsageFields) -> None:
+    __slots__ = ("_answer", "_decode", "_frames", "_held", "_kind", "_row")
+
+    def __init__(
+        self, row: Provider, frames: Frames[F], reads: msgspec.json.Decoder[W], usage_fields: UsageFields
+    ) -> None:
         self._row = row
         self._frames = frames
+        self._decode, self._kind = reads.decode, reads.type
         self._answer = Answer(row, usage_fields)
+        self._held: F | None = None
 
     @property
     def done(self) -> bool:
@@ -79,13 +89,16 @@ class AnswerDecoder(ABC, Generic[T]):
                 self._on_frame(frame, events)
                 if answer.usage and not answer.counted:
                     answer.count(events)
-        if self._frames.broken is not None and not answer.done:
-            answer.malformed(f"the stream cannot be read: {self._frames.broken}", events)
+        if self._frames.broken is not None:
+            self._let_go(events)
+            if not answer.done:
+                answer.malformed(f"the stream cannot be read: {self._frames.broken}", events)
         return events
 
     def end(self) -> list[Event]:
         """The last events, at the end of the body: those of the complete answer, or an error."""
         events: list[Event] = []
+        self._let_go(events)
         if not self._answer.done:
             self._on_end_of_body(events)
         return events
@@ -93,6 +106,7 @@ class AnswerDecoder(ABC, Generic[T]):
     def broke(self, error: AdapterError) -> list[Event]:
         """The last events when the connection broke with this error, or was silent for too long."""
         events: list[Event] = []
+        self._let_go(events)
         if not self._answer.done:
             self._answer.fail(error, events)
         return events
@@ -111,52 +125,71 @@ class AnswerDecoder(ABC, Generic[T]):
         """Take in an answer that came whole; the body is not blank."""
 
     @abstractmethod
-    def _on_frame(self, frame: T, events: list[Event]) -> None:
-        """Take in one frame."""
+    def _on_event(self, wire: W, frame: F, events: list[Event]) -> None:
+        """Take in one frame; `wire` is its data."""
+
+    def _on_frame(self, frame: F, events: list[Event]) -> None:
+        data = _data_of(frame)
+        if self._held is not None:
+            data = self._let_go(events, data)
+            if self._answer.done:
+                return
+        try:
+            wire = self._decode(data)
+        except UNREADABLE:
+            if ends_in_half(data):
+                self._held = _with(frame, data)
+            else:
+                self._on_misfit(_with(frame, data), events)
+        else:
+            self._on_event(wire, frame, events)
+
+    def _on_misfit(self, frame: F, events: list[Event]) -> None:
+        """Take in a frame whose data is no `W`."""
+        wire = read_leniently(_data_of(frame), self._kind)
+        if wire is None:
+            self._answer.malformed("a frame of the stream is not a JSON object", events)
+        else:
+            self._on_event(wire, frame, events)
+
+    def _let_go(self, events: list[Event], following: bytes = b"") -> bytes:
+        """Take in the frame that was held back, with what it lacks of the following data; returns the rest of that."""
+        held, self._held = self._held, None
+        if held is not None:
+            data, following = halves_joined(_data_of(held), following)
+            self._on_frame(_with(held, data), events)
+        return following
 
     def _on_end_of_body(self, events: list[Event]) -> None:
         self._answer.truncated(events)
 
 
-class EventDecoder(AnswerDecoder[ServerEvent], Generic[T]):
-    """One whose frames are server-sent events with a JSON object each, which the decoder `reads` as a `T`.
+class EventDecoder(AnswerDecoder[ServerEvent, W], Generic[W]):
+    """One whose frames are server-sent events."""
 
-    Nearly every one fits and is decoded in about a microsecond; one that does not is read leniently.
-    """
+    __slots__ = ()
 
-    __slots__ = ("_decode", "_half", "_kind")
-
-    def __init__(self, row: Provider, reads: msgspec.json.Decoder[T], usage_fields: UsageFields) -> None:
-        super().__init__(row, SseDecoder(), usage_fields)
-        self._decode, self._kind, self._half = reads.decode, reads.type, NO_HALF
-
-    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
-        try:
-            wire = self._decode(frame.data)
-        except UNREADABLE:
-            self._on_misfit(frame, events)
-        else:
-            self._half = NO_HALF
-            self._on_event(wire, frame, events)
+    def __init__(self, row: Provider, reads: msgspec.json.Decoder[W], usage_fields: UsageFields) -> None:
+        super().__init__(row, SseDecoder(), reads, usage_fields)
 
     def _on_misfit(self, frame: ServerEvent, events: list[Event]) -> None:
         word = frame.data.strip()
         if word == b"[DONE]":
             self._on_end_of_events(events)
         elif word:
-            data, self._half = halves_joined(frame.data, self._half)
-            wire = read_leniently(data, self._kind)
-            if wire is None:
-                self._answer.malformed("an event of the stream is not a JSON object", events)
-            else:
-                self._on_event(wire, frame, events)
-
-    @abstractmethod
-    def _on_event(self, wire: T, frame: ServerEvent, events: list[Event]) -> None:
-        """Take in one event; `wire` is the data of `frame`."""
+            super()._on_misfit(frame, events)
 
     def _on_end_of_events(self, events: list[Event]) -> None:
         """Take in `[DONE]`, which says nothing in most formats."""
+
+
+def _data_of(frame: Any) -> bytes:
+    data: bytes = frame if isinstance(frame, bytes) else frame.data
+    return data
+
+
+def _with(frame: Any, data: bytes) -> Any:
+    return data if isinstance(frame, bytes) else msgspec.structs.replace(frame, data=data)
 
 
 def _never(_request: Request) -> bool:
@@ -179,11 +212,11 @@ class ChatDialect:
     """
 
     encode: Callable[[Request, Provider, str], HttpRequest]
-    decoder: Callable[[Provider], AnswerDecoder[Any]]
+    decoder: Callable[[Provider], AnswerDecoder[Any, Any]]
     stream_types: frozenset[str] = SSE
     requires_structured_finalize: Callable[[Request], bool] = _never
     decode_error: Callable[[HttpAnswer, Provider], AdapterError] = http_error
-    decoder_for: Callable[[Request], Callable[[Provider], AnswerDecoder[Any]]] | None = None
+    decoder_for: Callable[[Request], Callable[[Provider], AnswerDecoder[Any, Any]]] | None = None
 
     def answering(self, request: Request, conversation: Iterable[Message]) -> ChatDialect:
         """This dialect, whose decoder is for answers to this request, in this conversation.
@@ -192,7 +225,7 @@ class ChatDialect:
         """
         made = self.decoder if self.decoder_for is None else self.decoder_for(request)
 
-        def decoder(row: Provider) -> AnswerDecoder[Any]:
+        def decoder(row: Provider) -> AnswerDecoder[Any, Any]:
             one = made(row)
             one.follow(conversation)
             return one

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec.inspect import (
@@ -27,15 +27,14 @@ from msgspec.inspect import (
 from allm_actors.data.utf8 import utf8_of
 
 __all__ = [
-    "NO_HALF",
     "OBJECTS",
     "UNREADABLE",
     "count_of",
     "dict_of",
     "dicts_of",
+    "ends_in_half",
     "halves_joined",
     "number_of",
-    "read_frame",
     "read_leniently",
     "read_object",
     "text_of",
@@ -45,14 +44,6 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 OBJECTS = msgspec.json.Decoder(dict[str, Any])
-
-
-def read_frame(data: bytes) -> dict[str, Any] | None:
-    """As `read_object`, and faster: most of a stream's frames need no leniency."""
-    try:
-        return OBJECTS.decode(data)
-    except UNREADABLE:
-        return read_object(data)
 
 
 def read_object(data: bytes) -> dict[str, Any] | None:
@@ -74,28 +65,36 @@ def read_leniently(data: bytes, kind: Any) -> Any:
 
 
 # In JSON: a text that ends with a high surrogate, and the beginning of one that begins with a low one.
-_FIRST_HALF = re.compile(rb'"(?:[^"\\]|\\.)*?(\\u[dD][89abAB][0-9a-fA-F]{2})"')
-_SECOND_HALF = re.compile(rb'(?<!\\)"(?=\\u[dD][c-fC-F][0-9a-fA-F]{2})')
-_COUNTER = re.compile(rb'"sequence_number":\s*[0-9]+')  # OpenAI's, of the events of a response
+_FIRST_HALF = re.compile(rb'("(?:[^"\\]|\\.)*?)(\\u[dD][89abAB][0-9a-fA-F]{2})"')
+_SECOND_HALF = re.compile(rb'(?<!\\)"(\\u[dD][c-fC-F][0-9a-fA-F]{2})')
+# What is another one in each frame: OpenAI's numbers of the events of a response, Ollama's times.
+_VARIES = re.compile(rb'"(?:sequence_number|created_at)":\s*(?:[0-9]+|"[^"]*")')
 
-NO_HALF: Final = (b"", b"")
 
+def ends_in_half(data: bytes) -> bool:
+    """Whether a text in this JSON ends with half a character, whose other half the next frame may bring.
 
-def halves_joined(data: bytes, half: tuple[bytes, bytes]) -> tuple[bytes, tuple[bytes, bytes]]:
-    """The JSON of a frame whose characters are whole, and the half of a character it ended with, or `NO_HALF`.
-
-    `half` is that of the frame before. A provider whose strings are UTF-16, as JavaScript's are, may send a
-    character outside the basic plane in two deltas. They belong together if the same stands before them: two calls may
-    arrive at the same time.
+    A provider whose strings are UTF-16, as JavaScript's are, may send a character outside the basic plane in two
+    deltas.
     """
-    before, first = half
-    second = _SECOND_HALF.search(data) if first else None
-    if second is not None and _COUNTER.sub(b"", data[: second.start()]) == before:
-        data = data[: second.end()] + first + data[second.end() :]
-    if ends := _FIRST_HALF.search(data):
-        before = _COUNTER.sub(b"", data[: ends.start()])
-        return data[: ends.start(1)] + data[ends.end(1) :], (before, ends[1])
-    return data, NO_HALF
+    return _FIRST_HALF.search(data) is not None
+
+
+def halves_joined(data: bytes, following: bytes) -> tuple[bytes, bytes]:
+    """The JSON of two frames, of which the first `ends_in_half`, with the whole character in the first one.
+
+    They belong together if the same stands before them: two calls may arrive at the same time. A half that stays alone
+    is U+FFFD in the first.
+    """
+    first, second = _FIRST_HALF.search(data), _SECOND_HALF.search(following)
+    if first and second and _before(data, first.start()) == _before(following, second.start()):
+        data = data[: first.end(2)] + second[1] + data[first.end(2) :]
+        following = following[: second.start(1)] + following[second.end(1) :]
+    return _FIRST_HALF.sub(rb'\1\\ufffd"', data), following
+
+
+def _before(data: bytes, end: int) -> bytes:
+    return _VARIES.sub(b"", data[:end])
 
 
 _type_of = cache(type_info)

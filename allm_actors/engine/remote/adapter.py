@@ -349,7 +349,7 @@ class _Reading:
 
     __slots__ = ("broken", "counts", "decoder", "direct", "events", "head", "left")
 
-    def __init__(self, decoder: AnswerDecoder[Any], most: int) -> None:
+    def __init__(self, decoder: AnswerDecoder[Any, Any], most: int) -> None:
         self.decoder = decoder
         self.left = most  # bytes that the answer may still have
         self.broken: AdapterError | None = None

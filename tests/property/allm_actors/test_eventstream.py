@@ -49,7 +49,7 @@ def fed(stream, places=()):
     decoder = EventStreamDecoder()
     cuts = sorted({min(place, len(stream)) for place in places} | {0, len(stream)})
     frames = [frame for a, b in itertools.pairwise(cuts) for frame in decoder.feed(stream[a:b])]
-    return [(dict(frame.headers), frame.payload) for frame in frames], decoder.broken
+    return [(dict(frame.headers), frame.data) for frame in frames], decoder.broken
 
 
 @given(told=st.lists(messages, max_size=4), places=st.lists(st.integers(0, 400), max_size=9))

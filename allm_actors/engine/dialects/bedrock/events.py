@@ -35,10 +35,10 @@ from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
+    OBJECTS,
     count_of,
     dict_of,
     dicts_of,
-    read_frame,
     read_object,
     text_of,
 )
@@ -107,13 +107,13 @@ class Block:
                 return {self.kind: self.wire}
 
 
-class Decoder(AnswerDecoder[Frame]):
+class Decoder(AnswerDecoder[Frame, dict[str, Any]]):
     """One response's decoder."""
 
     __slots__ = ("_blocks", "_order", "_stop", "_stopped")
 
     def __init__(self, row: Provider) -> None:
-        super().__init__(row, EventStreamDecoder(), usage_fields)
+        super().__init__(row, EventStreamDecoder(), OBJECTS, usage_fields)
         self._blocks: dict[int, Block] = {}
         self._order: list[Block] = []
         self._stopped = False
@@ -138,19 +138,18 @@ class Decoder(AnswerDecoder[Frame]):
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    def _on_frame(self, frame: Frame, events: list[Event]) -> None:
-        kind = frame.text(":message-type")
-        wire = read_frame(frame.payload)
-        if kind in ("exception", "error"):
-            self._answer.fail(self._reported(frame, wire or {}), events)
-        elif wire is None:
-            self._answer.malformed("a frame of the stream is not a JSON object", events)
+    def _on_misfit(self, frame: Frame, events: list[Event]) -> None:
+        if _is_failure(frame):
+            self._on_event(read_object(frame.data) or {}, frame, events)
         else:
-            self._on_event(frame.text(":event-type"), wire, events)
+            super()._on_misfit(frame, events)
 
-    def _on_event(self, kind: str | None, wire: dict[str, Any], events: list[Event]) -> None:
+    def _on_event(self, wire: dict[str, Any], frame: Frame, events: list[Event]) -> None:
+        if _is_failure(frame):
+            self._answer.fail(self._reported(frame, wire), events)
+            return
         index = count_of(wire.get("contentBlockIndex")) or 0
-        match kind:
+        match kind := frame.text(":event-type"):
             case "contentBlockDelta":
                 self._on_delta(index, dict_of(wire.get("delta")), events)
             case "contentBlockStart":
@@ -288,6 +287,10 @@ class Decoder(AnswerDecoder[Frame]):
             blocks = [block.whole() for block in self._order]
             answer.provider_state[STATE] = [block for block in blocks if block.get("text") != ""]
         answer.complete(None if stop is None else _FINISHES.get(stop, "other"), stop, events)
+
+
+def _is_failure(frame: Frame) -> bool:
+    return frame.text(":message-type") in ("exception", "error")
 
 
 def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:

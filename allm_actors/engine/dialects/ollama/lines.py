@@ -29,10 +29,10 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
+    OBJECTS,
     count_of,
     dict_of,
     dicts_of,
-    read_frame,
     read_object,
     text_of,
 )
@@ -48,14 +48,14 @@ _TIMES = ("total_duration", "load_duration", "prompt_eval_duration", "eval_durat
 _NO_NAME = re.compile(r"[^A-Za-z0-9]")
 
 
-class Decoder(AnswerDecoder[bytes]):
+class Decoder(AnswerDecoder[bytes, dict[str, Any]]):
     """One response's decoder."""
 
     __slots__ = ("_lines", "_made_at")
 
     def __init__(self, row: Provider) -> None:
         self._lines = LineDecoder()
-        super().__init__(row, self._lines, usage_fields)
+        super().__init__(row, self._lines, OBJECTS, usage_fields)
         self._made_at = ""
 
     def _on_body(self, body: bytes, events: list[Event]) -> None:
@@ -63,23 +63,17 @@ class Decoder(AnswerDecoder[bytes]):
         if wire is None or not (isinstance(wire.get("message"), dict) or wire.get("error")):
             self._answer.unreadable("JSON that is neither a chat message nor an error", events)
             return
-        self._on_object(wire | {"done": True}, events)
+        self._on_event(wire | {"done": True}, body, events)
 
     def _on_end_of_body(self, events: list[Event]) -> None:
         for line in self._lines.end():
             if read_object(line) is not None:  # and not just the beginning of one
                 self._on_frame(line, events)
+        self._let_go(events)
         if not self._answer.done:
             self._answer.truncated(events)
 
-    def _on_frame(self, frame: bytes, events: list[Event]) -> None:
-        wire = read_frame(frame)
-        if wire is None:
-            self._answer.malformed("a line of the stream is not a JSON object", events)
-        else:
-            self._on_object(wire, events)
-
-    def _on_object(self, wire: dict[str, Any], events: list[Event]) -> None:
+    def _on_event(self, wire: dict[str, Any], _line: bytes, events: list[Event]) -> None:
         answer = self._answer
         error = wire.get("error")
         if error:

@@ -1,13 +1,21 @@
 """Answers that are not quite as their provider's page says, and what must never come of them."""
 
 import json
-from itertools import pairwise
+from functools import partial
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allm_actors.data import MessageCompleted, TextCompleted, TextDelta, ToolCallCompleted
+from allm_actors.data import (
+    AdapterError,
+    MessageCompleted,
+    RawChunk,
+    TextCompleted,
+    TextDelta,
+    ToolCallCompleted,
+)
 from allm_actors.data.utf8 import utf8_of
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
@@ -16,6 +24,9 @@ from allm_actors.engine.dialects.lenient import read_leniently
 from allm_actors.engine.dialects.openai.wire import Call, Choice, Chunk, Delta, Function
 from allm_actors.engine.http.proxies import may_be_exempt
 from allm_actors.engine.secret import Secret, scrub
+from tests.conformance import aws_frames
+
+BROKE = AdapterError("network_error", provider="openai", message="it broke")
 
 
 def calls_of(events):
@@ -78,37 +89,67 @@ def geminis_delta(text):
     return {"candidates": [{"content": {"parts": [{"text": text}]}}]}
 
 
-def fed(decoder, wire, **how):
-    return decoder.feed(b"data: " + json.dumps(wire, **how).encode() + b"\n\n")
+def bedrocks_delta(text):
+    return {"contentBlockIndex": 0, "delta": {"text": text}, "p": "abc"}
+
+
+def ollamas_delta(text):
+    now = {"model": "m", "created_at": f"2026-11-30T21:40:00.{next(NUMBERS)}Z"}
+    return {**now, "message": {"role": "assistant", "content": text}, "done": False}
+
+
+def server_event(data):
+    return b"data: " + data + b"\n\n"
+
+
+def fed(decoder, wire, frame=server_event, **how):
+    return decoder.feed(frame(json.dumps(wire, **how).encode()))
 
 
 def texts_of(events):
     return "".join(event.delta for event in events if isinstance(event, TextDelta))
 
 
-DELTAS = [("openai_chat", openai_delta), ("anthropic", claudes_delta), ("gemini", geminis_delta)]
+NUMBERS = count()
+DELTAS = [
+    ("openai_chat", openai_delta, server_event),
+    ("anthropic", claudes_delta, server_event),
+    ("gemini", geminis_delta, server_event),
+    ("bedrock", bedrocks_delta, partial(aws_frames.event, "contentBlockDelta")),
+    ("ollama", ollamas_delta, lambda data: data + b"\n"),
+]
 
 
-@pytest.mark.parametrize(("dialect", "delta"), DELTAS)
+@pytest.mark.parametrize(("dialect", "delta", "frame"), DELTAS, ids=[dialect for dialect, *_ in DELTAS])
 @given(text=st.text('a\\"\n\u00e9\U0001f600\U0001f3fd', max_size=8), escaped=st.booleans(), data=st.data())
-def test_a_text_that_is_cut_as_utf16_comes_whole(dialect, delta, text, escaped, data):
+def test_a_text_that_is_cut_as_utf16_comes_whole(dialect, delta, frame, text, escaped, data):
+    """Where the stream ends in the middle of a character, that is one of U+FFFD."""
     units = text.encode("utf-16-le")
+    units = units[: 2 * data.draw(st.integers(0, len(units) // 2))]
     cuts = sorted(2 * cut for cut in data.draw(st.sets(st.integers(0, len(units) // 2), max_size=8)))
     parts = [units[a:b].decode("utf-16-le", "surrogatepass") for a, b in pairwise([0, *cuts, len(units)])]
     decoder = find_dialect(dialect).decoder(PROVIDERS["openai"])
-    events = fed(
-        decoder, {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    )
+    begin = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    events = fed(decoder, begin) if dialect == "anthropic" else []
     for part in parts:
-        events += fed(decoder, delta(part), ensure_ascii=escaped or part != utf8_of(part))
-    assert texts_of(events) == text
+        events += fed(decoder, delta(part), frame, ensure_ascii=escaped or part != utf8_of(part))
+    events += data.draw(st.sampled_from([decoder.end, partial(decoder.broke, BROKE)]))()
+    assert texts_of(events) == utf8_of(units.decode("utf-16-le", "surrogatepass"))
 
 
 def test_half_a_character_alone_is_not_joined_to_a_quote_or_a_backslash():
     decoder = find_dialect("openai_chat").decoder(PROVIDERS["openai"])
     parts = ["a\ud83d", '"\ude00', "\\\ud83d", "b\ude00", "\ude00\ud83d", "c"]
     events = [event for part in parts for event in fed(decoder, openai_delta(part))]
-    assert texts_of(events) == 'a"\ufffd\\b\ufffd\ufffdc'
+    assert texts_of(events) == 'a\ufffd"\ufffd\\\ufffdb\ufffd\ufffd\ufffdc'
+
+
+def test_halves_of_two_texts_in_one_frame_are_not_lost():
+    decoder = find_dialect("openai_chat").decoder(PROVIDERS["openai"])
+    deltas = [{"reasoning": "t\ud83d", "content": "a\ud83d"}, {"reasoning": "\ude00u", "content": "\ude00b"}]
+    events = [e for delta in deltas for e in fed(decoder, {"choices": [{"index": 0, "delta": delta}]})]
+    thoughts = [e.payload[1]["delta"] for e in events if isinstance(e, RawChunk) and "delta" in e.payload[1]]
+    assert ("".join(thoughts), texts_of(events)) == ("t\U0001f600u", "a\ufffd\ufffdb")
 
 
 def test_halves_of_two_calls_are_not_joined():
@@ -123,7 +164,10 @@ def test_halves_of_two_calls_are_not_joined():
         *fed(decoder, {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}),
         *decoder.end(),
     ]
-    assert [arguments["x"] for _, arguments, _ in calls_of(events)] == ["a\ufffdc\U0001f600", "b\ufffd"]
+    assert [arguments["x"] for _, arguments, _ in calls_of(events)] == [
+        "a\ufffd\ufffdc\U0001f600",
+        "b\ufffd\ufffd",
+    ]
 
 
 # --- arguments that are no object ---------------------------------------------------------------------------------
