@@ -37,7 +37,7 @@ class Dispatcher(ABC):
     """Whether a mailbox may have been scheduled twice, or not at all: an exception has struck `schedule`."""
 
     short = False
-    """Whether the last attempt to start a thread failed."""
+    """Whether work may wait because the last attempt to start a thread failed."""
 
     def join(self, timers: Timers) -> None:  # noqa: B027 - most do nothing later
         """Called when a system begins to use the dispatcher; `timers` are those of the system."""
@@ -132,6 +132,7 @@ class WorkerDispatcher(Dispatcher):
         self._timers: Timers | None = None
         self._untold = False  # it is short of threads, and that was not logged yet
         self._asking = False  # another attempt is scheduled
+        self._refused = False  # an attempt has failed since the last one that was scheduled
         self._turned_away: set[Mailbox] = set()  # scheduled again while another worker ran them
 
     def join(self, timers: Timers) -> None:
@@ -250,6 +251,7 @@ class WorkerDispatcher(Dispatcher):
 
     def _ask_again(self, name: str) -> None:
         """The OS had no thread to give: try again later. Thread: the lock is held."""
+        self._refused = True
         if not self.short:
             self.short = self._untold = True
         if self._timers is not None and not self._asking:
@@ -261,9 +263,13 @@ class WorkerDispatcher(Dispatcher):
     def _served_late(self, name: str) -> None:
         with self._lock:
             self._asking, untold, self._untold = False, self._untold, False
+            self._refused = False
         if untold:  # not under the lock: a log handler may send to a process
             log.error("no thread could be started for %s; its work waits until one can", name)
         self._serve_or_ask_again(name)
+        with self._lock:
+            if not self._refused:  # nor perhaps begun: other threads have done the work
+                self.short = False
 
     def _serve_or_ask_again(self, name: str) -> None:
         try:

@@ -17,6 +17,7 @@ import pytest
 from supervisors.errors import ProcessDown
 from supervisors.process import Process
 from supervisors.runtime import launch
+from supervisors.runtime.birth import PAUSE
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
@@ -161,6 +162,31 @@ def test_a_system_ends_while_somebody_waits_for_a_thread(make: Callable[[], Disp
             asked = Never.start().ask("anything", block=False)
         with pytest.raises(ProcessDown):
             asked.get(timeout=SOON)
+
+
+def test_a_pool_that_is_busy_afterwards_lacks_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for its turn then waits for that, and not for a thread."""
+    monkeypatch.setattr(launch, "_LOOK", 0.01)
+    refused, asked_again, may = threading.Event(), threading.Event(), threading.Event()
+    dispatcher = PoolDispatcher(1)
+
+    def block(_: object) -> None:
+        other.tell("is waiting")
+        with no_threads(), dispatcher.blocking():  # nobody can take its place
+            pass
+        refused.set()
+        may.wait(SOON)
+
+    with System(dispatcher=dispatcher) as system:
+        system.timers.ready()
+        busy, other = Echo.start(), Echo.start()
+        answer = busy.ask(block, block=False)
+        assert refused.wait(SOON)
+        system.timers.after(2 * PAUSE, asked_again.set)
+        assert asked_again.wait(SOON)
+        system.timers.after(0.2, may.set)
+        assert Born.start().ask("hello", timeout=SOON) == "hello"
+        answer.get(timeout=SOON)
 
 
 def test_an_event_loop_without_a_thread_is_an_error_at_once_and_leaves_nothing() -> None:
