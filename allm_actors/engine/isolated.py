@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from types import BuiltinFunctionType, MethodDescriptorType, MethodType, WrapperDescriptorType
 from typing import IO, Any, NamedTuple
 
@@ -316,7 +316,16 @@ class _NeverCancelled:
 
 
 def _raised(error: BaseException) -> bytes:
-    """The error, in the first way in which the parent gets what a thread would raise."""
+    """The error, as the parent gets what a thread would raise. What cannot be sent is stood in for."""
+    written = _written(error)
+    if written is None and isinstance(error, BaseExceptionGroup):
+        with contextlib.suppress(BaseException):  # it has a class that makes its message
+            written = _written(_regrouped(error))
+    return written or pickle.dumps((False, _stand_in(type(error).__name__, _text(error) or "")))
+
+
+def _written(error: BaseException) -> bytes | None:
+    """The error, in the first way in which it is read again as the same; None if there is none."""
     for pickler in (pickle.Pickler, _Pickler):
         # Pickling runs the exception's own code, and so does the check.
         with contextlib.suppress(BaseException):
@@ -325,7 +334,15 @@ def _raised(error: BaseException) -> bytes:
             _, again = pickle.loads(written.getvalue())  # noqa: S301 - we have just written it
             if _shown(again) == _shown(error):
                 return written.getvalue()
-    return pickle.dumps((False, _stand_in(type(error).__name__, _text(error) or "")))
+    return None
+
+
+def _regrouped(group: BaseExceptionGroup[Any]) -> BaseException:
+    """The group, of what is sent in the place of its members."""
+    members = [pickle.loads(_raised(each))[1] for each in group.exceptions]  # noqa: S301 - we have just written it
+    again = _remade(type(group), (group.message, members))
+    vars(again).update(vars(group))
+    return again
 
 
 class _Pickler(pickle.Pickler):
@@ -373,8 +390,12 @@ class _StandIn(RuntimeError):
 
 
 def _stand_in(name: str, text: str) -> RuntimeError:
-    kind: type[RuntimeError] = type(name, (_StandIn,), {"__doc__": _StandIn.__doc__})
-    return kind(text)
+    return _kind_of_stand_in(name)(text)
+
+
+@cache  # read twice, it is the same
+def _kind_of_stand_in(name: str) -> type[RuntimeError]:
+    return type(name, (_StandIn,), {"__doc__": _StandIn.__doc__})
 
 
 def _end_with_parent(source: IO[bytes]) -> None:

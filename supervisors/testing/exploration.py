@@ -43,6 +43,10 @@ class ScenarioFailed(AssertionError):
             f"again: run_in_sim(scenario, replay={self.choices})"
         )
 
+    def __reduce__(self) -> Any:
+        # As it is: the error of which it was made is not among the arguments.
+        return type(self).__new__, (type(self), *self.args), vars(self)
+
 
 def run_in_sim(
     scenario: Callable[[Sim], T],

@@ -116,6 +116,10 @@ class TooMany(Exception):
         return f"{self.args[0]}: {self.args[1]}"
 
 
+class Several(ExceptionGroup):
+    """A group of its own class."""
+
+
 class Late(TimeoutError):
     """The same, of a built-in class that has fields of its own, and makes its message of them."""
 

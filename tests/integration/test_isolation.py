@@ -202,6 +202,21 @@ def test_an_error_that_cannot_be_pickled_is_told_by_the_same_words(error):
     assert describe(pickle.loads(pickle.dumps(again))) == describe(error)
 
 
+def test_of_a_group_only_the_members_that_cannot_be_pickled_are_stood_in_for():
+    inner = tools.Several("inner", [local(), tools.TooMany(60)])
+    group = BaseExceptionGroup("outer", [SystemExit(3), inner, tools.TooMany(threading.Lock())])
+    inner.hint = "wait"
+    again = raised(group)
+    assert type(again) is BaseExceptionGroup
+    assert describe(again) == describe(group)
+    first, second, third = again.exceptions
+    assert same(group.exceptions[0], first)
+    assert (type(second), second.message, second.hint) == (tools.Several, "inner", "wait")
+    assert same(inner.exceptions[1], second.exceptions[1])
+    assert isinstance(second.exceptions[0], RuntimeError)
+    assert isinstance(third, RuntimeError)
+
+
 def test_a_crash_is_met_once_more_where_that_does_no_harm(tmp_path):
     arguments = {"file": str(tmp_path / "tried")}
     assert told(allm.chat(engine("second_time", tools.second_time, arguments), HI)) == "the second time"

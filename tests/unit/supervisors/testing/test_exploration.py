@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import subprocess
 import sys
@@ -128,6 +129,12 @@ class TestPlantedRaces:
         failure = found(lost_update)
         with pytest.raises(AssertionError):
             run_in_sim(lost_update, replay=failure.choices)
+
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_and_can_be_sent_to_another_process(self, protocol):
+        failure = found(lost_update)
+        again = pickle.loads(pickle.dumps(failure, protocol))
+        assert (type(again), again.args, vars(again)) == (ScenarioFailed, failure.args, vars(failure))
 
     def test_two_processes_that_ask_each_other(self):
         failure = found(crossed_questions)
