@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import subprocess
 import sys
 import threading
@@ -183,6 +184,38 @@ def test_what_an_adapter_was_reading_ends_when_its_reader_leaves():
     with allm.stream(allm.Engine(Relay(inner), model="m"), ASK) as stream:
         next(event for event in stream if isinstance(event, allm.TextDelta))
     assert inner.has_ended()
+
+
+class Failing:
+    """An adapter that fails while it reads another engine's answer."""
+
+    name = "failing"
+
+    def __init__(self, inner: Inner) -> None:
+        self._inner = inner
+
+    async def stream(self, _request: object, _call: object):
+        yield allm.MessageStarted()
+        stream = self._inner.stream()
+        async for event in stream:
+            assert not isinstance(event, allm.TextDelta)
+
+
+class FailingInAThread(Failing):
+    def stream(self, _request: object, _call: object):
+        yield allm.MessageStarted()
+        stream = allm.stream(self._inner.engine, ASK)
+        for event in stream:
+            assert not isinstance(event, allm.TextDelta)
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize("kind", [Failing, FailingInAThread])
+def test_what_an_adapter_was_reading_ends_with_its_failure(kind, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("supervisors"), "disabled", True)  # pytest keeps what is logged
+    inner = Inner()
+    result = allm.chat(allm.Engine(kind(inner), model="m"), ASK)
+    assert (result.halted_reason, inner.has_ended()) == ("error", True)
 
 
 @pytest.mark.usefixtures("no_collection")

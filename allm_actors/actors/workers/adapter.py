@@ -34,7 +34,7 @@ from allm_actors.data.services.speech import SPEECH_EVENTS
 from allm_actors.data.services.transcription import TRANSCRIPTION_EVENTS
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.secret import keys_of, scrub, without_key
-from supervisors import SHUTDOWN, Process, Reason, System
+from supervisors import SHUTDOWN, Crash, Process, Reason, System
 
 from .cancellation import Cancellation
 from .ends import ends_worker
@@ -217,7 +217,7 @@ class AdapterActor(Process):
         if isinstance(failure, AllmError | TypeError | ValueError):
             self._refuse(failure)
         if failure is not None:
-            raise failure
+            self._failed(failure)
         self._run(opened)
 
     def _close(self) -> None:
@@ -247,9 +247,15 @@ class AdapterActor(Process):
 
     def _failed(self, error: BaseException) -> NoReturn:
         """The adapter raised. An AllmError is sent like an `ErrorEvent` of the adapter's; any other is a crash."""
+        # Without our frames, and not raised here: they lead to this actor, and that, once it ended, leads to the error.
+        # Such a circle would keep what the adapter was reading.
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_globals is globals():
+            trace = trace.tb_next
+        error.__traceback__ = trace
         if isinstance(error, AllmError):
             self._refuse(error)
-        raise error
+        self.exit(Crash.of(error))
 
     def _refuse(self, error: Exception) -> NoReturn:
         self._job.session.send(ModelRefused(self._job.token, error))
