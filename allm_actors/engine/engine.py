@@ -19,6 +19,16 @@ from allm_actors.data import EngineError, ModelRef, Tool, ValidationError
 from allm_actors.data.codec import register
 from allm_actors.engine import elixir
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
+from allm_actors.engine.behaviours import (
+    ClassificationAdapter,
+    EmbeddingAdapter,
+    ImageAdapter,
+    ModerationAdapter,
+    SpeechAdapter,
+    SpeechStreamAdapter,
+    TranscriptionAdapter,
+    TranscriptionStreamAdapter,
+)
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
 from allm_actors.engine.kinds import PRICES, check_kinds, check_model
 from allm_actors.engine.places import (
@@ -66,17 +76,17 @@ class EngineOptions(TypedDict, total=False):
     context: Mapping[str, Any] | None
     adapter_opts: Mapping[str, Any] | None
     retry: Any
-    image_adapter: str | Any | None
+    image_adapter: str | ImageAdapter | None
     image_model: str | ModelRef | None
-    embed_adapter: str | Any | None
+    embed_adapter: str | EmbeddingAdapter | None
     embed_model: str | ModelRef | None
-    moderation_adapter: str | Any | None
+    moderation_adapter: str | ModerationAdapter | None
     moderation_model: str | ModelRef | None
-    speech_adapter: str | Any | None
+    speech_adapter: str | SpeechAdapter | SpeechStreamAdapter | None
     speech_model: str | ModelRef | None
-    transcription_adapter: str | Any | None
+    transcription_adapter: str | TranscriptionAdapter | TranscriptionStreamAdapter | None
     transcription_model: str | ModelRef | None
-    classification_adapter: str | Any | None
+    classification_adapter: str | ClassificationAdapter | None
     classification_model: str | ModelRef | None
     tool_executor: ToolExecutor | None
     tool_result_encoder: ToolResultEncoder | ToolResultEncoderFunction | None
@@ -136,21 +146,21 @@ class Engine:
         context: Mapping[str, Any] | None = None,
         adapter_opts: Mapping[str, Any] | None = None,
         retry: Any = "default",
-        image_adapter: str | Any | None = None,
+        image_adapter: str | ImageAdapter | None = None,
         tool_executor: ToolExecutor | None = None,
         tool_result_encoder: ToolResultEncoder | ToolResultEncoderFunction | None = None,
         metadata: Mapping[str, Any] | None = None,
         *,
         image_model: str | ModelRef | None = None,
-        embed_adapter: str | Any | None = None,
+        embed_adapter: str | EmbeddingAdapter | None = None,
         embed_model: str | ModelRef | None = None,
-        moderation_adapter: str | Any | None = None,
+        moderation_adapter: str | ModerationAdapter | None = None,
         moderation_model: str | ModelRef | None = None,
-        speech_adapter: str | Any | None = None,
+        speech_adapter: str | SpeechAdapter | SpeechStreamAdapter | None = None,
         speech_model: str | ModelRef | None = None,
-        transcription_adapter: str | Any | None = None,
+        transcription_adapter: str | TranscriptionAdapter | TranscriptionStreamAdapter | None = None,
         transcription_model: str | ModelRef | None = None,
-        classification_adapter: str | Any | None = None,
+        classification_adapter: str | ClassificationAdapter | None = None,
         classification_model: str | ModelRef | None = None,
         id: int | None = None,
         **unknown: Unpack[_NoOthers],

@@ -3,6 +3,7 @@
 Each `assert_type` is a promise. Each `type: ignore` is a mistake that a checker finds; it complains when one is not.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Unpack, assert_never, assert_type
 
@@ -143,11 +144,30 @@ class Counting:
         return tool.run(arguments, context)
 
 
+class Averages:
+    """An adapter for embeddings, and for speech that is streamed: one slot takes either kind of the latter."""
+
+    async def embed(self, request: allm.EmbeddingRequest, call: allm.Call) -> allm.EmbeddingResponse:
+        """No vectors."""
+        return allm.EmbeddingResponse(embeddings=[])
+
+    def max_batch_size(self) -> int:
+        """Any number."""
+        return len(repr(self))
+
+    def stream_synthesize(self, request: allm.SpeechRequest, call: allm.Call) -> Iterator[allm.SpeechEvent]:
+        """No clip."""
+        return iter(())
+
+
 def of_an_engine() -> None:
     """What it takes."""
     engine = allm.Engine("fake", tool_executor=Counting())
     allm.chatt(engine)  # type: ignore[attr-defined]
     engine.merge(model="m", embed_adapter="openai")
+    allm.Engine("fake", embed_adapter=Averages(), speech_adapter=Averages())
+    allm.Engine("fake", embed_adapter=5)  # type: ignore[arg-type]
+    engine.merge(image_adapter=Averages())  # type: ignore[arg-type]
     engine.merge(modle="m")  # type: ignore[call-arg]
     allm.Engine("openai", modle="m")  # type: ignore[call-arg]
     allm.Engine("openai", api_key="sk-1")  # type: ignore[call-arg]
