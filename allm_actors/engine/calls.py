@@ -63,7 +63,7 @@ class Failed:
     final: bool = False
 
 
-Plan = Generator[Ask | Pause, Any, Any]
+Plan = Generator[Ask | Pause, Any, Answered | Failed]
 
 
 def patient(policy: RetryPolicy) -> RetryPolicy:
@@ -76,7 +76,8 @@ def patient(policy: RetryPolicy) -> RetryPolicy:
 def conduct(
     request: Any, policy: RetryPolicy, jitter: Callable[[], float], batch_size: int | None = None
 ) -> Plan:
-    """The response to `request`. Raises the error of the last attempt.
+    """The response to `request`, or the error of the last attempt. That is not raised: its traceback would lead to a
+    frame that has it, and such a circle would keep what the adapter was reading.
 
     `jitter` gives numbers in [0, 1]. Inputs beyond `batch_size` go into further chunks; an error then carries
     `completed_chunks` and `completed_inputs` in its metadata.
@@ -84,27 +85,28 @@ def conduct(
     pieces = _pieces(request, batch_size)
     responses: list[Any] = []
     for chunk, piece in enumerate(pieces):
-        try:
-            responses.append((yield from _attempts(piece, chunk, policy, jitter)))
-        except AdapterError as error:
-            if len(pieces) == 1:
-                raise
+        outcome = yield from _attempts(piece, chunk, policy, jitter)
+        if isinstance(outcome, Answered):
+            responses.append(outcome.response)
+        elif isinstance(outcome.error, AdapterError) and len(pieces) > 1:
             done = {"completed_chunks": chunk, "completed_inputs": sum(len(p.input) for p in pieces[:chunk])}
-            raise error.replaced(metadata={**error.metadata, **done}) from None
-    return responses[0] if len(responses) == 1 else _merged(responses, pieces)
+            return Failed(outcome.error.replaced(metadata={**outcome.error.metadata, **done}))
+        else:
+            return outcome
+    return Answered(responses[0] if len(responses) == 1 else _merged(responses, pieces))
 
 
 def _attempts(piece: Any, chunk: int, policy: RetryPolicy, jitter: Callable[[], float]) -> Plan:
     for attempt in count(1):
-        outcome = yield Ask(piece, chunk, attempt)
+        outcome: Answered | Failed = yield Ask(piece, chunk, attempt)
         if isinstance(outcome, Answered):
-            return outcome.response
+            return outcome
         error = outcome.error
         if outcome.final or not isinstance(error, AdapterError):
-            raise error
+            return outcome
         delay = next_delay(policy, attempt, error, jitter())
         if delay is None or (yield Pause(delay, attempt, error)) is not True:
-            raise error
+            return outcome
     raise AssertionError("counting has no end")
 
 

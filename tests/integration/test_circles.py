@@ -200,6 +200,11 @@ class Failing:
         async for event in stream:
             assert not isinstance(event, allm.TextDelta)
 
+    async def embed(self, _request: object, _call: object) -> None:
+        stream = self._inner.stream()
+        async for _ in stream:
+            raise allm.EmbeddingAdapterError("unknown")
+
 
 class FailingInAThread(Failing):
     def stream(self, _request: object, _call: object):
@@ -213,9 +218,12 @@ class FailingInAThread(Failing):
 @pytest.mark.parametrize("kind", [Failing, FailingInAThread])
 def test_what_an_adapter_was_reading_ends_with_its_failure(kind, monkeypatch):
     monkeypatch.setattr(logging.getLogger("supervisors"), "disabled", True)  # pytest keeps what is logged
-    inner = Inner()
-    result = allm.chat(allm.Engine(kind(inner), model="m"), ASK)
-    assert (result.halted_reason, inner.has_ended()) == ("error", True)
+    chat, vectors = Inner(), Inner()
+    result = allm.chat(allm.Engine(kind(chat), model="m"), ASK)
+    assert (result.halted_reason, chat.has_ended()) == ("error", True)
+    with suppress(allm.EmbeddingAdapterError):
+        allm.embed(allm.Engine(embed_adapter=kind(vectors)), ["a"])
+    assert vectors.has_ended()
 
 
 @pytest.mark.usefixtures("no_collection")

@@ -130,9 +130,9 @@ class CallActor(Process):
             if isinstance(step, Pause) and not self._has_time(step):
                 step = self._plan.send(False)
         except StopIteration as over:
-            self.succeed(over.value)
-        except Exception as error:  # noqa: BLE001 - what the adapter raised, for the caller
-            self.fail(error)
+            if isinstance(over.value, Failed):
+                self.fail(over.value.error)
+            self.succeed(over.value.response)
         match step:
             case Ask():
                 self._attempt(step)
