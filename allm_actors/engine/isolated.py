@@ -80,7 +80,10 @@ def address_of(tool: Tool) -> Address:
         why = f"{where} cannot be imported; define a function at the top level of another module"
         raise _unreachable(tool, why)
     if not _is_found(module):
-        raise _unreachable(tool, f"a new one would find another module {module!r} on sys.path, or none")
+        why = f"a new one would find another module {module!r} on sys.path, or none"
+        file = getattr(named, "__globals__", {}).get("__file__")
+        do = f"; put the folder of {file} on PYTHONPATH, and give it a name of its own" if file else ""
+        raise _unreachable(tool, f"{why}{do}")
     found = _at(module, name)
     if _is(found, tool.handler) or (isinstance(found, Tool) and found.handler is tool.handler):
         return Address(module, name, None, _layers(tool.handler))

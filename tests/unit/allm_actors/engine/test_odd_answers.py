@@ -20,7 +20,7 @@ from allm_actors.data.utf8 import utf8_of
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.failures import retry_after_ms
-from allm_actors.engine.dialects.lenient import read_leniently
+from allm_actors.engine.dialects.lenient import read_leniently, read_object
 from allm_actors.engine.dialects.openai.wire import Call, Choice, Chunk, Delta, Function
 from allm_actors.engine.http.proxies import may_be_exempt
 from allm_actors.engine.secret import Secret, scrub
@@ -57,6 +57,18 @@ def test_what_comes_whole_lists_its_calls(first, ids):
 def test_two_calls_of_one_tool_that_come_whole_are_two():
     made = whole(call("weather", '{"city": "Rome"}'), call("weather", '{"city": "Oslo"}'))
     assert [arguments["city"] for _, arguments, _ in made] == ["Rome", "Oslo"]
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(LEAVES, lambda each: st.lists(each) | st.dictionaries(st.text(), each), max_leaves=8)
+
+
+@given(value=st.dictionaries(st.text(), VALUES), escaped=st.booleans(), twice=st.booleans())
+def test_what_is_read_by_c_is_what_is_read_by_hand(value, escaped, twice):
+    text = json.dumps(value, ensure_ascii=escaped)
+    if twice:
+        text = f'{{"a": 0, "a": 1, {text[1:]}' if value else '{"a": 0, "a": 1}'
+    assert read_object(text.encode()) == json.loads(text)
 
 
 def test_what_does_not_fit_counts_as_missing_and_the_rest_is_read():
