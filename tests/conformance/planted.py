@@ -345,6 +345,33 @@ class HidesThatItTriesAgain(TriesAgainAfterText):
                     return
 
 
+class CountsAttemptsOfAllCalls(Right):
+    """The second call has had its attempts before it begins."""
+
+    count = 0
+
+    def delay(self, call, attempt, error, begun):
+        self.count += 1
+        return super().delay(call, self.count, error, begun)
+
+
+class SendsNothingTheSecondTime(Right):
+    """The body was read, as if it were a file."""
+
+    async def answer(self, body, call):
+        call.kept["attempts"] = call.kept.get("attempts", 0) + 1
+        async for event in super().answer(body if call.kept["attempts"] == 1 else {}, call):
+            yield event
+
+
+class TakesItsOwnKeyTheSecondTime(Right):
+    """Somebody else pays for what is tried again."""
+
+    def key(self, call):
+        call.kept["keys"] = call.kept.get("keys", 0) + 1
+        return super().key(call) if call.kept["keys"] == 1 else KEY
+
+
 # --- what it sends ------------------------------------------------------------------------------------------------
 
 
@@ -685,6 +712,29 @@ class KeepsItsTextOfOneCall(Right):
 
     def end(self, text, calls, reason, usage):
         return super().end("".join(self.said), calls, reason, usage)
+
+
+class KeepsItsRequest(Right):
+    """Until it begins, when it is that of another call."""
+
+    def stream(self, request, call):
+        self.kept = self.body(request)
+        return self.later(call)
+
+    async def later(self, call):
+        async for event in self.attempts(self.kept, call):
+            yield event
+
+
+class KeepsItsKeyOfOneCall(Right):
+    """Until it asks, when it is that of another call."""
+
+    def stream(self, request, call):
+        self.kept = super().key(call)
+        return super().stream(request, call)
+
+    def key(self, call):
+        return self.kept
 
 
 # --- what it tells ------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ class Fake:
         fields = {"retry_after_ms": scene.retry_after_ms, "request_id": scene.request_id}
         given = {name: value for name, value in fields.items() if value is not None}
         options = {
-            "scripts": [self._script(scene, given)] * 3,
+            "scripts": [self._script(scene, given)] * 8,
             "cleanup_observer": cleanups,
             "record": asked,
         }

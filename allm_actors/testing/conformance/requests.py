@@ -6,11 +6,13 @@ an adapter cannot send it may refuse, but not leave out.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from allm_actors import aio
 from allm_actors.data import (
     AdapterError,
     Document,
@@ -86,6 +88,9 @@ _TALK = (
     Message(role="user", content="And who feeds it?"),
 )
 _KEYS = ("first-tenant-0123456789-abcdef", "other-tenant-0123456789-abcdef")
+_TENANTS = tuple(f"tenant-{number}" for number in range(8))
+"""Callers at once: so many that some begin before the first of them has been asked for, on whatever machine."""
+_KEY_OF = "key-of-{}-0123456789-abcdef"
 _WAIT_MS = 300
 _EARLY = 0.8
 """The part of a wait after which it counts as waited for: clocks are coarse on some systems."""
@@ -114,12 +119,34 @@ class RequestLaws(Bounded):
         )
 
     def test_it_asks_as_often_as_the_policy_says(self) -> None:
-        """An overloaded provider is asked three times, if that is what the caller wants."""
-        count, error = self.refused("provider_unavailable", retry=AGAIN)
-        wanted = ATTEMPTS if worth_a_retry(error) else 1
-        assert count == wanted, (
-            f"requests: {count}, and retry={AGAIN} means {wanted} for {error!r}; the adapter itself must try "
-            "again, after the delay that next_delay(policy_of(call.retry), attempt, error, jitter) returns"
+        """An overloaded provider is asked three times, if that is what the caller wants, and so in the next call."""
+        scene, before = Scene(kind="refuses", reason="provider_unavailable"), 0
+        with self.stage(scene) as stage:
+            stage.asked()  # skips at once where nobody counts
+            for call in ("", " of the second call: count the attempts of each call by themselves"):
+                error = _refusal(scene, stage, retry=AGAIN)
+                before, count = stage.asked(), stage.asked() - before
+                wanted = ATTEMPTS if worth_a_retry(error) else 1
+                assert count == wanted, (
+                    f"requests: {count}, and retry={AGAIN} means {wanted} for {error!r}{call}; the adapter itself must "
+                    "try again, after the delay that next_delay(policy_of(call.retry), attempt, error, jitter) returns"
+                )
+
+    def test_every_attempt_is_the_whole_request(self) -> None:
+        """What the first one asked, and with the same key: the second one is what is answered."""
+        scene = Scene(kind="refuses", reason="provider_unavailable")
+        with self.stage(scene) as stage:
+            options = {} if stage.keys is None else {"api_key": _KEYS[0]}
+            _refusal(scene, stage, retry=AGAIN, **options)
+            sent, keys = stage.each_sent(), [] if stage.keys is None else stage.keys()
+        asked = [says(each, QUESTION) for each in sent]
+        assert all(asked), (
+            f"the question is in these attempts of one call: {asked}; send the whole request again, with its body"
+        )
+        same = [_KEYS[0] in key for key in keys]
+        assert all(same), (
+            f"the key of the call is in these of its attempts: {same}; use keys.fetch(name, variables, call.api_key) "
+            "for all of them"
         )
 
     def test_a_refused_key_is_not_tried_again(self) -> None:
@@ -247,6 +274,32 @@ class RequestLaws(Bounded):
             "the content of another call was sent: store nothing of a call on the adapter"
         )
 
+    def test_calls_at_once_are_told_apart(self) -> None:
+        """An adapter is shared by all calls: each asks its own question, with its own key, and gets an answer."""
+        scene = Scene(kind="answers")
+        with self.stage(scene) as stage:
+            made = [
+                (
+                    [Message(role="user", content=f"{name} asks.")],
+                    {} if stage.keys is None else {"api_key": _KEY_OF.format(name)},
+                )
+                for name in _TENANTS
+            ]
+            responses = _at_once(stage, made)
+            sent, keys = stage.each_sent(), None if stage.keys is None else stage.keys()
+        for response in responses:
+            is_whole(scene, response)
+        unasked = [name for name in _TENANTS if not any(says(each, f"{name} asks.") for each in sent)]
+        assert not unasked, (
+            f"{len(_TENANTS)} callers asked at once, but the questions of {unasked} did not arrive: others were "
+            "answered in their place; store nothing of a call on the adapter, not even its request"
+        )
+        unpaid = [name for name in _TENANTS if not any(_KEY_OF.format(name) in key for key in keys or [])]
+        assert keys is None or not unpaid, (
+            f"{len(_TENANTS)} callers asked at once, each with a key of their own, but the keys of {unpaid} did not "
+            "arrive: others pay for them; store nothing of a call on the adapter, not even its key"
+        )
+
     def finds(self, messages: list[Message], words: list[str], what: str, **options: Any) -> str:
         """The request that was sent, after a look that every one of the words is in it."""
         scene = Scene(kind="answers")
@@ -284,10 +337,24 @@ class RequestLaws(Bounded):
             return stage.asked(), error
 
 
-def _refusal(scene: Scene, stage: Stage, *, retry: Any) -> AdapterError:
+def _at_once(stage: Stage, calls: list[tuple[list[Message], dict[str, Any]]]) -> list[Response]:
+    """The answers to calls that are made at the same time, all before the first is answered."""
+
+    async def gathered() -> list[Response]:
+        made = [aio.generate(stage.engine, messages, **options) for messages, options in calls]
+        return await asyncio.gather(*made)
+
+    try:
+        return asyncio.run(gathered())
+    except AdapterError as error:
+        skip_if_used_up(error)
+        raise
+
+
+def _refusal(scene: Scene, stage: Stage, *, retry: Any, **options: Any) -> AdapterError:
     """What a call of a provider that refuses ends with, after a look that it is the error of the scene."""
     try:
-        response = generate(stage.engine.merge(retry=retry), [question()])
+        response = generate(stage.engine.merge(retry=retry), [question()], **options)
     except AdapterError as raised:
         error: Any = raised
     else:

@@ -164,9 +164,13 @@ class Stage:
         """The last request, as a text. Skips the law where the stage does not keep what was sent."""
         return _as_text(self._kept()[-1])
 
+    def each_sent(self) -> list[str]:
+        """The requests, each as a text."""
+        return [*map(_as_text, self._kept())]
+
     def all_sent(self) -> str:
         """All requests, as a text: what belongs to one call may be sent with several."""
-        return "\n".join(map(_as_text, self._kept()))
+        return "\n".join(self.each_sent())
 
     def last_key(self) -> str:
         """The key of the last request. Skips the law where the stage does not look at keys."""
