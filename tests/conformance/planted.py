@@ -46,8 +46,9 @@ class Provider:
                     await asyncio.Event().wait()
                 ended = True
                 raise Refused(scene)
-            first, *others = scene.text
-            yield "say", first
+            first, others = scene.text[:1], scene.text[1:]
+            for piece in first:
+                yield "say", piece
             await asyncio.sleep(0.001)
             if scene.kind == "stalls":
                 await asyncio.Event().wait()
@@ -747,6 +748,50 @@ class EveryEndIsAStop(Right):
         return super().end(text, calls, "stop", usage)
 
 
+class RunsCallsThatWereCutOff(Right):
+    """There are calls, so it ended with them."""
+
+    def end(self, text, calls, reason, usage):
+        return super().end(text, calls, "tool_calls" if calls else reason, usage)
+
+
+class LosesWhatCountsAsFalse(Right):
+    """Of the arguments of a call, and of what they hold."""
+
+    def read(self, call_id, name, written):
+        made = super().read(call_id, name, written)
+        return msgspec.structs.replace(made, raw_arguments="", arguments=self.true(made.arguments))
+
+    def true(self, value):
+        return (
+            {name: self.true(each) for name, each in value.items() if each}
+            if isinstance(value, dict)
+            else value
+        )
+
+
+class NeedsAText(Right):
+    """What says nothing is no answer."""
+
+    def end(self, text, calls, reason, usage):
+        if not text:
+            raise unreadable()
+        return super().end(text, calls, reason, usage)
+
+
+class BeginsWithItsText(Right):
+    """And never, where there is none."""
+
+    async def events(self, answer, call):
+        begun = False
+        async for event in super().events(answer, call):
+            if isinstance(event, allm.TextDelta) and not begun:
+                begun = True
+                yield allm.MessageStarted()
+            if not isinstance(event, allm.MessageStarted):
+                yield event
+
+
 class NeedsArguments(Right):
     """A call without them is no JSON."""
 
@@ -897,6 +942,13 @@ class DropsUsage(Right):
         return super().end(text, calls, reason, None)
 
 
+class LosesUsageOfNothing(Right):
+    """What cost nothing is as good as not said."""
+
+    def end(self, text, calls, reason, usage):
+        return super().end(text, calls, reason, usage if usage and usage.output_tokens else None)
+
+
 class SwapsUsage(Right):
     """What went in came out."""
 
@@ -989,6 +1041,21 @@ class CompletesWithAnotherText(CompletesWith):
         return msgspec.structs.replace(said, content="other")
 
 
+class CompletesWithItsTextStripped(CompletesWith):
+    """Spaces say nothing."""
+
+    def message(self, said):
+        return msgspec.structs.replace(said, content=said.content.strip())
+
+
+class TellsItsWholeTextStripped(Right):
+    """But has told the fragments."""
+
+    def end(self, text, calls, reason, usage):
+        told = super().end(text, calls, reason, usage)
+        return [allm.TextCompleted(text.strip()) if isinstance(e, allm.TextCompleted) else e for e in told]
+
+
 class CompletesWithoutText(CompletesWith):
     """What was said is not in the conversation."""
 
@@ -1063,6 +1130,22 @@ class KeepsItsKey(Right):
         failure = super().failure(call)
         failure.metadata = {"asked": {"x-key": KEY}}
         return failure
+
+
+class TellsNoProvider(Right):
+    """Whose failure is it?"""
+
+    def failure(self, call):
+        failure = super().failure(call)
+        failure.provider = None
+        return failure
+
+
+class TakesAGatewayForGarbage(Right):
+    """What refuses must do so in the provider's words."""
+
+    def failure(self, call):
+        return unreadable() if self.provider.scene.gateway else super().failure(call)
 
 
 # --- what it waits for --------------------------------------------------------------------------------------------

@@ -72,6 +72,10 @@ class Server:
                 return Reply(headers=typed, chunks=(), then="reset")
             case "malformed_response":
                 return FAULTS["HTML with status 200"]
+        if scene.gateway:
+            return Reply(
+                status=scene.status, headers={"content-type": "text/html"}, body=b"<html>Bad gateway"
+            )
         waits = {} if scene.retry_after_ms is None else {"retry-after-ms": str(scene.retry_after_ms)}
         body = json.dumps(speech.words[scene.reason]).encode()
         return Reply(status=scene.status, body=body, headers=waits)

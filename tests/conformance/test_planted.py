@@ -113,6 +113,25 @@ TABLE = [
     (planted.EveryEndIsAStop, A, "test_an_answer_that_was_cut_off_says_so", "make it 'length'"),
     (planted.EveryEndIsAStop, A, "test_an_answer_that_a_policy_ended_says_so", "make it 'content_filter'"),
     (planted.EveryEndIsAStop, A, "test_tool_calls_come_back", "instead of 'tool_calls'"),
+    (
+        planted.RunsCallsThatWereCutOff,
+        A,
+        "test_calls_of_an_answer_that_was_cut_off_run_no_tool",
+        "only the calls of 'tool_calls' are run",
+    ),
+    (planted.LosesWhatCountsAsFalse, A, "test_tool_calls_come_back", "'hour': None"),
+    (planted.NeedsAText, A, "test_tool_calls_without_a_text_come_back", "it cannot be read"),
+    (
+        planted.BeginsWithItsText,
+        S,
+        "test_a_message_without_a_text_begins_and_ends_like_any_other",
+        "MessageStarted",
+    ),
+    (planted.LosesUsageOfNothing, A, "test_what_it_used_comes_back", "`is not None`"),
+    (planted.CompletesWithItsTextStripped, S, "test_the_message_is_what_was_told", "to its last space"),
+    (planted.TellsItsWholeTextStripped, S, "test_the_message_is_what_was_told", "TextCompleted has"),
+    (planted.TellsNoProvider, A, "test_the_provider_is_on_the_error", "provider=self.name"),
+    (planted.TakesAGatewayForGarbage, A, "test_what_a_gateway_says_is_its_status", "with tolerance"),
     (planted.DropsUsage, A, "test_what_it_used_comes_back", r"became \(None, None\)"),
     (planted.SwapsUsage, A, "test_what_it_used_comes_back", r"became \(13, 21\)"),
     (planted.DropsCalls, A, "test_tool_calls_come_back", "ToolCallCompleted for each"),
@@ -364,6 +383,8 @@ class Earlier:
         ("test_an_answer_that_was_cut_off_says_so", "never looks at scene.finish_reason"),
         ("test_tool_calls_come_back", "never looks at scene.tool_calls"),
         ("test_what_it_used_comes_back", "never looks at scene.usage"),
+        ("test_tool_calls_without_a_text_come_back", "never looks at scene.tool_calls"),
+        ("test_calls_of_an_answer_that_was_cut_off_run_no_tool", "never looks at scene.finish_reason"),
         ("test_a_call_with_broken_arguments_runs_no_tool", "never looks at scene.raw_arguments"),
         ("test_a_call_whose_arguments_are_no_object_runs_no_tool", "never looks at scene.raw_arguments"),
     ],
@@ -397,6 +418,29 @@ def test_a_key_refused_with_a_status_worth_a_retry_is_the_stages_doing():
 def test_what_a_stage_of_a_stream_does_not_play_is_skipped_with_what_to_give(law, says):
     suite = type("Suite", (Earlier, StreamSuite), {})()
     with pytest.raises(SkipTest, match=says):
+        getattr(suite, law)()
+
+
+class TakesTheFirstPiece(planted.OnStage):
+    """A stage that was written when every answer had a text."""
+
+    @contextmanager
+    def stage(self, scene):
+        assert scene.text[0]
+        with super().stage(scene) as stage:
+            yield stage
+
+
+@pytest.mark.parametrize(
+    ("base", "law"),
+    [
+        (A, "test_tool_calls_without_a_text_come_back"),
+        (S, "test_a_message_without_a_text_begins_and_ends_like_any_other"),
+    ],
+)
+def test_an_answer_without_a_text_is_skipped_where_a_stage_needs_one(base, law):
+    suite = type("Suite", (TakesTheFirstPiece, base), {})()
+    with pytest.raises(SkipTest, match=r"cannot play an answer without a text, scene\.text=\(\)"):
         getattr(suite, law)()
 
 

@@ -165,6 +165,10 @@ class Loopback:
             case "unknown":
                 return Reply(status=418)
         assert scene.status is not None
+        if scene.gateway:
+            return Reply(
+                status=scene.status, headers={"content-type": "text/html"}, body=b"<html>Bad gateway"
+            )
         headers = {} if scene.retry_after_ms is None else {"retry-after-ms": str(scene.retry_after_ms)}
         return refusal(scene.status, "No.", code=_CODES.get(scene.reason or ""), headers=headers)
 

@@ -25,7 +25,18 @@ from .requests import (
     question,
     raise_refusal,
 )
-from .scenes import REQUEST_ID, SPECIAL, Scene, Stage, because_of, require, skip, skip_unless_played
+from .scenes import (
+    REQUEST_ID,
+    SPECIAL,
+    Scene,
+    Stage,
+    because_of,
+    on_stage,
+    require,
+    skip,
+    skip_unless_played,
+    worth_a_retry,
+)
 
 __all__ = ["AdapterSuite"]
 
@@ -90,8 +101,31 @@ class AdapterSuite(HistoryLaws):
 
     def test_tool_calls_come_back(self) -> None:
         """All of them, in order, with their arguments and ids of their own."""
-        scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls")
-        with self.stage(scene) as stage:
+        self.makes_calls(Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls"))
+
+    def test_tool_calls_without_a_text_come_back(self) -> None:
+        """A model that calls says mostly nothing beside it."""
+        self.makes_calls(Scene(kind="answers", text=(), tool_calls=CALLS, finish_reason="tool_calls"))
+
+    def test_calls_of_an_answer_that_was_cut_off_run_no_tool(self) -> None:
+        """`length`, also with calls: the last of them may lack a part, or the calls that belong to it."""
+        scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="length")
+        ran: list[Any] = []
+        tool = msgspec.structs.replace(FORECAST, handler=ran.append)
+        with self.stage(scene) as stage, may_refuse(stage, "tools"):
+            response = step(stage.engine, [question()], tools=[tool]).response
+            assert response is not None
+            raise_refusal(response.metadata.get("error"))
+        said, error = response.finish_reason, response.metadata.get("error")
+        message = (
+            f"the answer was cut off after its calls, but it ended with {said!r}{because_of(error)}, and the tool was "
+            f"run with {ran}: make it 'length', as the provider says; only the calls of 'tool_calls' are run"
+        )
+        require((said, error, ran) == ("length", None, []), scene, "finish_reason", message)
+
+    def makes_calls(self, scene: Scene) -> None:
+        """Check that the calls of a scene come back, and its text, and nothing else."""
+        with on_stage(self.stage(scene), scene) as stage:
             response = answer_with_tools(stage, [question()], tools=[FORECAST])
         calls = [(call.name, call.arguments) for call in response.tool_calls]
         made = [(call.name, call.arguments) for call in CALLS]
@@ -105,6 +139,8 @@ class AdapterSuite(HistoryLaws):
             )
         ids = {call.id for call in response.tool_calls if call.id}
         assert len(ids) == len(CALLS), f"{len(CALLS)} calls need different ids, but these have {ids}"
+        text, said = "".join(scene.text), response.text() or ""
+        assert said == text, f"the provider said {text!r} beside its calls, but {said!r} came back"
         is_whole(scene, response, "tool_calls")
 
     def test_a_call_without_arguments_comes_back(self) -> None:
@@ -132,17 +168,18 @@ class AdapterSuite(HistoryLaws):
 
     def test_what_it_used_comes_back(self) -> None:
         """Tokens in and tokens out."""
-        used = Usage(input_tokens=21, output_tokens=13)
-        scene = Scene(kind="answers", usage=used)
-        with self.stage(scene) as stage:
-            response = generate(stage.engine, [question()])
-        told = (response.usage.input_tokens, response.usage.output_tokens)
-        message = (
-            f'21 input and 13 output tokens became {told}: yield RawChunk(("usage", Usage(…))) before the end '
-            "of the message"
-        )
-        require(told == (21, 13), scene, "usage", message)
-        is_whole(scene, response)
+        for used in ((21, 13), (8, 0)):
+            scene = Scene(kind="answers", usage=Usage(input_tokens=used[0], output_tokens=used[1]))
+            with self.stage(scene) as stage:
+                response = generate(stage.engine, [question()])
+            told = (response.usage.input_tokens, response.usage.output_tokens)
+            message = (
+                f"{used[0]} input and {used[1]} output tokens became {told}: yield "
+                'RawChunk(("usage", Usage(…))) before the end of the message, and check with `is not None`, because '
+                "zero counts as false"
+            )
+            require(told == used, scene, "usage", message)
+            is_whole(scene, response)
 
     def test_authentication_failed(self) -> None:
         """A key that is not accepted, HTTP 401."""
@@ -193,6 +230,26 @@ class AdapterSuite(HistoryLaws):
         assert found == REQUEST_ID, (
             f"the error has the request id {found!r}: give it request_id=call.request_id"
         )
+
+    def test_the_provider_is_on_the_error(self) -> None:
+        """Its name, so that a log line, or a caller of several, knows whose failure it is."""
+        error = self.fails("provider_unavailable")
+        assert error.provider, f"{error!r} has no provider: give it provider=self.name"
+
+    def test_what_a_gateway_says_is_its_status(self) -> None:
+        """A page of HTML from before the provider: what it says can be read by nobody, but it is worth a retry."""
+        scene = Scene(kind="refuses", reason="provider_unavailable", gateway=True)
+        with self.stage(scene) as stage:
+            try:
+                error: Any = generate(stage.engine.merge(retry=False), [question()]).metadata.get("error")
+            except AdapterError as raised:
+                error = raised
+        message = (
+            f"a gateway refused with status {scene.status} and a page of HTML, but the error is {error!r}, which is "
+            "not retried: read the words of a refusal with tolerance, and give the error status=… in any case"
+        )
+        held = isinstance(error, AdapterError) and worth_a_retry(error)
+        require(held, scene, "gateway", message)
 
     def test_the_key_is_not_in_an_error_of_the_provider(self) -> None:
         """Errors are logged and stored: neither the provider's words nor the adapter's may have it."""

@@ -80,7 +80,16 @@ TIDES = Tool(name="tides", description="When the water is high.", schema={"type"
 FORM = json_schema("parrot", {"type": "object", "properties": {"feathers": {"type": "integer"}}})
 CALLS = (
     ToolCall(id="call_lisbon", name="forecast", arguments={"city": "Lisbon"}),
-    ToolCall(id="call_porto", name="forecast", arguments={"city": "São João", "days": [1, 2]}),
+    ToolCall(
+        id="call_porto",
+        name="forecast",
+        arguments={
+            "city": "São João",
+            "days": [1, 2],
+            "hour": None,
+            "of": {"rain": False, "sun": 0},
+        },
+    ),
 )
 _TALK = (
     Message(role="user", content="Where does the parrot live?"),

@@ -11,7 +11,8 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from threading import Event as ThreadEvent
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
@@ -36,6 +37,7 @@ __all__ = [
     "because_of",
     "ends",
     "is_refusal",
+    "on_stage",
     "require",
     "says",
     "skip",
@@ -92,7 +94,7 @@ class Scene(Looked):
     """`answers` says all of it; `refuses` fails before anything is said; `breaks` says the first piece of `text`, and
     fails; `stalls` says the first piece, and nothing more, for ever."""
     text: tuple[str, ...] = ("Hello ", "there, ", "you.")
-    """The pieces that it says, in order, each on its own; one of them may be empty."""
+    """The pieces that it says, in order, each on its own; one may be empty, and beside calls there may be none."""
     tool_calls: tuple[ToolCall, ...] = ()
     """The calls that it makes after the text, in order; where your format has no ids, theirs are for nothing. Of the
     arguments of one that has none, say what your provider says: an empty text, nothing at all, or `{}`."""
@@ -112,6 +114,8 @@ class Scene(Looked):
     unfinished: bool = False
     """Of a `network_error` in the middle: nothing breaks, and what is sent ends in good order, but without the mark
     that the provider's answers end with."""
+    gateway: bool = False
+    """Of a refusal: a gateway in front of the provider says it, with `status` and a page of HTML for its words."""
     retry_after_ms: int | None = None
     """How long the failure asks to wait, in milliseconds, which the error must carry; None: it does not say."""
     request_id: str | None = None
@@ -232,6 +236,19 @@ def says(sent: str, word: str) -> bool:
 def skip(why: str) -> NoReturn:
     """End the law as skipped; pytest and unittest both know this exception."""
     raise SkipTest(why)
+
+
+@contextmanager
+def on_stage(stage: AbstractContextManager[Stage], scene: Scene) -> Iterator[Stage]:
+    """The stage for the time of a block. Skips the law where it takes the first piece of a text, and there is none."""
+    with ExitStack() as stack:
+        try:
+            entered = stack.enter_context(stage)
+        except (IndexError, ValueError) as error:
+            if scene.text:
+                raise
+            skip(f"your stage cannot play an answer without a text, scene.text=(): {error}")
+        yield entered
 
 
 def require(held: bool, scene: Looked, name: str, message: str) -> None:

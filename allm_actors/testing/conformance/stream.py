@@ -39,6 +39,7 @@ from .scenes import (
     Stage,
     because_of,
     ends,
+    on_stage,
     require,
     skip,
     skip_if_used_up,
@@ -160,16 +161,21 @@ class StreamSuite(Bounded):
 
     def test_the_message_is_what_was_told(self) -> None:
         """An assistant's, with the text of the fragments: it is what is stored, and sent the next time."""
-        scene = Scene(kind="answers")
+        scene = Scene(kind="answers", text=("Hello ", "there,\n", "you. \n"))
         with self.stage(scene) as stage:
-            message = _completed(scene, _read(stage)).message
+            events = _read(stage)
+        message = _completed(scene, events).message
         assert message.role == "assistant", (
             f"the message of an answer must have the role 'assistant', not {message.role!r}"
         )
-        text = "".join(scene.text)
+        text = "".join(event.delta for event in events if isinstance(event, TextDelta))
+        whole = [event.text for event in events if isinstance(event, TextCompleted)]
+        assert whole in ([], [text]), (
+            f"the fragments are {text!r}, but TextCompleted has {whole}: it is the same text"
+        )
         assert text_of(message) == text, (
             f"the events have {text!r}, but MessageCompleted.message has {message.content!r}: give it the same "
-            "text"
+            "text, to its last space"
         )
 
     def test_the_message_has_the_calls_that_were_told(self) -> None:
@@ -219,8 +225,22 @@ class StreamSuite(Bounded):
 
     def test_a_tool_call_is_begun_and_completed_once(self) -> None:
         """Each under its own id, before the message is complete; its fragments are its arguments."""
-        scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls")
-        with self.stage(scene) as stage:
+        self.makes_calls(Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls"))
+
+    def test_a_message_without_a_text_begins_and_ends_like_any_other(self) -> None:
+        """A model that calls says mostly nothing beside it: its calls come between the same events as a text."""
+        scene = Scene(kind="answers", text=(), tool_calls=CALLS, finish_reason="tool_calls")
+        events = self.makes_calls(scene)
+        assert isinstance(events[0], MessageStarted), (
+            f"a stream must begin with MessageStarted, also without a text, and not with {events[0]!r}"
+        )
+        said = text_of(_completed(scene, events, "tool_calls").message)
+        said += "".join(event.delta for event in events if isinstance(event, TextDelta))
+        assert said == "", f"the provider said nothing beside its calls, but {said!r} came back"
+
+    def makes_calls(self, scene: Scene) -> list[Event]:
+        """The events of an answer with calls, after a look that each is told once, and whole."""
+        with on_stage(self.stage(scene), scene) as stage:
             events = self.tool_events(stage)
         ids = [event.id for event in events if isinstance(event, ToolCallCompleted)]
         why = because_of(_error(events))
@@ -233,6 +253,7 @@ class StreamSuite(Bounded):
         _completed(scene, events, "tool_calls")
         for call_id in ids:
             _is_one_call(events, call_id)
+        return events
 
     def test_calls_that_are_written_at_the_same_time_are_told_apart(self) -> None:
         """A fragment belongs to the call that it is sent for, and not to the one that was begun last."""
