@@ -6,6 +6,7 @@ Rule of this file: a wrong adapter is the right one with one mistake in it, said
 import asyncio
 import itertools
 import json
+import re
 from contextlib import contextmanager
 
 import msgspec
@@ -17,6 +18,7 @@ from allm_actors.engine.retry import next_delay, policy_of
 from allm_actors.testing.conformance import Stage
 
 KEY = "parrots-never-tell-0123456789"
+URL = "parrots://lighthouse"
 
 
 class Provider:
@@ -262,7 +264,7 @@ class OnStage:
             pytest.skip("only scripts do that")
         provider = Provider(scene)
         yield Stage(
-            engine=allm.Engine(adapter=self.adapter(provider)),
+            engine=allm.Engine(adapter=self.adapter(provider), adapter_opts={"base_url": URL}),
             cleanups=lambda: provider.left,
             connections=lambda: provider.connections,
             sent=lambda: provider.sent,
@@ -501,6 +503,87 @@ class DropsPictures(Right):
         return body
 
 
+class DropsPartsOf(Right):
+    """Whoever is not the user says texts."""
+
+    role = ""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            if message["role"] == self.role and not isinstance(message["content"], str):
+                message["content"] = ""
+        return body
+
+
+class DropsPartsOfTheSystem(DropsPartsOf):
+    """It says texts."""
+
+    role = "system"
+
+
+class DropsPartsOfTheAssistant(DropsPartsOf):
+    """It says texts."""
+
+    role = "assistant"
+
+
+class SendsPartsBackwards(Right):
+    """The last part of a message first."""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            if not isinstance(message["content"], str):
+                message["content"] = message["content"][::-1]
+        return body
+
+
+class SendsOnePicture(Right):
+    """Of a message the first one."""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            parts = message["content"]
+            pictures = [part for part in parts if "image" in part]
+            message["content"] = [part for part in parts if part not in pictures[1:]] if pictures else parts
+        return body
+
+
+class SendsPicturesOfTheLastMessage(Right):
+    """The model has seen the others."""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"][:-1]:
+            if not isinstance(message["content"], str):
+                message["content"] = [part for part in message["content"] if "image" not in part]
+        return body
+
+
+class DropsPicturesAtUrls(Right):
+    """It knows bytes."""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            if not isinstance(message["content"], str):
+                message["content"] = [
+                    part
+                    for part in message["content"]
+                    if "url" not in part.get("image", {}).get("source", ())
+                ]
+        return body
+
+
+class TakesAllForPng(Right):
+    """Bytes are bytes."""
+
+    def body(self, request):
+        return json.loads(json.dumps(super().body(request)).replace("application/pdf", "image/png"))
+
+
 class DropsDocuments(DropsPictures):
     """Of parts it knows texts and pictures."""
 
@@ -562,6 +645,86 @@ class LosesZero(Right):
 
     def body(self, request):
         return super().body(request) | {"temperature": request.temperature or None}
+
+
+class LosesOptionsOfZero(Right):
+    """Which are as good as none."""
+
+    def body(self, request):
+        return super().body(request) | {
+            "options": {name: each for name, each in request.options.items() if each}
+        }
+
+
+class LosesOptionsThatAreLists(Right):
+    """An option is a text or a number."""
+
+    def body(self, request):
+        plain = {name: each for name, each in request.options.items() if not isinstance(each, list)}
+        return super().body(request) | {"options": plain}
+
+
+class SendsTheLastOfOneSpeaker(Right):
+    """Who speaks twice has thought better of it."""
+
+    def body(self, request):
+        body = super().body(request)
+        pairs = itertools.zip_longest(body["messages"], body["messages"][1:], fillvalue={"role": None})
+        return body | {"messages": [each for each, after in pairs if each["role"] != after["role"]]}
+
+
+class SendsTwoTools(Right):
+    """As many as its makers ever tried."""
+
+    def body(self, request):
+        body = super().body(request)
+        return body | {"tools": body["tools"][:2]}
+
+
+class FlattensSchemas(Right):
+    """A parameter has a type."""
+
+    def body(self, request):
+        body = super().body(request)
+        for tool in body["tools"]:
+            kinds = {name: {"type": each["type"]} for name, each in tool[2].get("properties", {}).items()}
+            tool[2] = tool[2] | {"properties": kinds}
+        return body
+
+
+class FlattensForms(Right):
+    """A field has a type."""
+
+    def body(self, request):
+        sent = json.dumps(super().body(request))
+        return json.loads(re.sub(r'"items": \{.*?\}\}\}', '"items": {}', sent))
+
+
+class ForcesTheFirstTool(Right):
+    """One of them must be called."""
+
+    def body(self, request):
+        body = super().body(request)
+        named = body["tools"] and body["tool_choice"] not in (None, "auto", "none", "required")
+        return body | {"tool_choice": body["tools"][0][0]} if named else body
+
+
+class ChangesSchemas(Right):
+    """The caller's own, and those of all other calls."""
+
+    def body(self, request):
+        for tool in request.tools:
+            tool.schema["additionalProperties"] = False
+        return super().body(request)
+
+
+class ChangesArguments(Right):
+    """The caller's own, which are stored."""
+
+    def body(self, request):
+        for call in itertools.chain.from_iterable(message.tool_calls for message in request.messages):
+            call.arguments["_id"] = call.id
+        return super().body(request)
 
 
 class LosesAChoice(Right):
@@ -639,6 +802,17 @@ class WritesPython(Right):
         for message in body["messages"]:
             for call in message["metadata"].get("tool_calls", []):
                 call["arguments"] = str(call["arguments"])
+        return body
+
+
+class WritesJsonTwice(Right):
+    """The provider wants a text."""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            for call in message["metadata"].get("tool_calls", []):
+                call["arguments"] = json.dumps(json.dumps(call["arguments"]))
         return body
 
 
@@ -736,6 +910,21 @@ class KeepsItsKeyOfOneCall(Right):
 
     def key(self, call):
         return self.kept
+
+
+class KeepsOptionsOfOneCall(Right):
+    """All callers ask at the address of the first."""
+
+    first = None
+
+    def stream(self, request, call):
+        self.first = self.first or call.options.get("base_url")
+        return super().stream(request, call)
+
+    def connection(self):
+        if self.first not in (None, URL):
+            raise unreadable()
+        return super().connection()
 
 
 # --- what it tells ------------------------------------------------------------------------------------------------
@@ -1112,6 +1301,37 @@ class SpeaksAfterItsError(Right):
             yield event
             if isinstance(event, allm.ErrorEvent):
                 yield allm.TextDelta("and yet")
+
+
+class NumbersItsCalls(Right):
+    """From one, in every answer."""
+
+    def read(self, call_id, name, written):
+        place = [call.id for call in self.provider.scene.tool_calls].index(call_id)
+        return super().read(f"call_{place}", name, written)
+
+
+class FailsAtLongLines(Right):
+    """As `readline` does."""
+
+    async def joined(self, answer):
+        async for kind, value in super().joined(answer):
+            if kind == "say" and len(value) > 65_536:
+                raise unreadable()
+            yield kind, value
+
+
+class TellsWhatWasAsked(Right):
+    """Its error has the body."""
+
+    def body(self, request):
+        self.asked = super().body(request)
+        return self.asked
+
+    def failure(self, call):
+        failure = super().failure(call)
+        failure.message = f"the provider will not answer {self.asked}"
+        return failure
 
 
 class TellsItsKey(Right):

@@ -59,7 +59,37 @@ TABLE = [
     (planted.LosesLetters, A, "test_a_text_is_sent_to_its_last_letter", "leaves out letters"),
     (planted.LosesLineEnds, A, "test_a_text_is_sent_to_its_last_letter", "leaves out letters"),
     (planted.DropsParts, A, "test_parts_of_text_are_sent_or_refused", "leaves out TextParts"),
-    (planted.DropsPictures, A, "test_a_picture_is_sent_or_refused", "the bytes of the message's ImagePart"),
+    (planted.DropsPartsOfTheSystem, A, "test_parts_of_text_are_sent_or_refused", "Speak like a pirate"),
+    (planted.DropsPartsOfTheAssistant, A, "test_parts_of_text_are_sent_or_refused", "The tide is high"),
+    (planted.SendsPartsBackwards, A, "test_parts_of_text_are_sent_or_refused", "in the order of its content"),
+    (planted.DropsPictures, A, "test_a_picture_is_sent_or_refused", "the bytes of the messages' ImagePart"),
+    (planted.SendsOnePicture, A, "test_every_picture_of_a_conversation_is_sent_or_refused", "of 3 only 2"),
+    (
+        planted.SendsPicturesOfTheLastMessage,
+        A,
+        "test_every_picture_of_a_conversation_is_sent_or_refused",
+        "of 3 only 1",
+    ),
+    (planted.DropsPicturesAtUrls, A, "test_a_picture_at_a_url_is_sent_or_refused", "neither the URL"),
+    (planted.TakesAllForPng, A, "test_a_document_is_sent_or_refused", "all of it is application/pdf"),
+    (planted.SendsTheLastOfOneSpeaker, A, "test_the_whole_conversation_is_sent", "And who feeds it"),
+    (planted.SendsTwoTools, A, "test_tools_are_sent_or_refused", "route"),
+    (planted.FlattensSchemas, A, "test_tools_are_sent_or_refused", "starlight"),
+    (planted.FlattensForms, A, "test_the_form_of_the_answer_is_sent_or_refused", "plumage"),
+    (
+        planted.ForcesTheFirstTool,
+        A,
+        "test_a_tool_that_must_be_called_is_sent_or_refused",
+        "not the one that is named",
+    ),
+    (planted.LosesOptionsOfZero, A, "test_an_option_of_zero_is_sent_or_refused", "`is not None`"),
+    (planted.LosesOptionsThatAreLists, A, "test_other_options_are_sent_or_refused", "the end of the tide"),
+    (planted.ChangesSchemas, A, "test_tools_are_sent_or_refused", "changed what the caller gave"),
+    (planted.ChangesArguments, A, "test_a_tools_answer_is_sent_back", "changed what the caller gave"),
+    (planted.KeepsOptionsOfOneCall, A, "test_an_option_of_a_call_is_that_calls_own", r"read call\.options"),
+    (planted.NumbersItsCalls, A, "test_a_calls_id_goes_back_with_its_answer", "of two answers"),
+    (planted.FailsAtLongLines, A, "test_a_long_piece_of_text_comes_back", "without a limit of their length"),
+    (planted.TellsWhatWasAsked, A, "test_the_key_is_not_in_an_error_of_the_provider", "what was asked is in"),
     (planted.DropsTextsBesidePictures, A, "test_a_picture_is_sent_or_refused", "the text beside"),
     (
         planted.DropsDocuments,
@@ -97,6 +127,12 @@ TABLE = [
         A,
         "test_the_arguments_of_a_call_are_not_sent_as_python_writes_them",
         r"json\.dumps",
+    ),
+    (
+        planted.WritesJsonTwice,
+        A,
+        "test_the_arguments_of_a_call_are_not_sent_as_python_writes_them",
+        "JSON once more",
     ),
     (planted.DropsIdsOfAnswers, A, "test_a_calls_id_goes_back_with_its_answer", "call_lisbon"),
     (planted.DropsIdsOfCalls, A, "test_a_calls_id_goes_back_with_its_answer", "call_lisbon"),
@@ -378,6 +414,8 @@ class Earlier:
         ("test_whether_a_form_is_strict_is_sent", "give Stage"),
         ("test_the_key_is_not_in_an_error_of_the_provider", r"give Stage\(key=…\)"),
         ("test_the_key_of_the_call_is_sent", r"give Stage\(keys=…\)"),
+        ("test_an_option_of_a_call_is_that_calls_own", "give the URL of your provider"),
+        ("test_calls_at_once_are_told_apart", r"give Stage\(sent=…\)"),
         ("test_an_answer_that_a_policy_ended_says_so", "never looks at scene.finish_reason"),
         ("test_a_call_without_arguments_comes_back", "never looks at scene.tool_calls"),
         ("test_an_answer_that_was_cut_off_says_so", "never looks at scene.finish_reason"),
@@ -501,6 +539,29 @@ def test_an_adapter_may_send_a_temperature_of_zero_where_none_is_given():
             return super().body(request) | {"temperature": request.temperature or 0.0}
 
     suite_of(Cold).test_a_temperature_of_zero_is_sent_or_refused()
+
+
+def test_an_adapter_that_cannot_fetch_a_picture_sends_nothing():
+    class Fetching(planted.Right):
+        """Not from everywhere."""
+
+        def stream(self, request, call):
+            raise planted.allm.AdapterError("network_error", provider=self.name, message="no such host")
+
+    with pytest.raises(SkipTest, match=r"sends no picture at this URL.*no such host"):
+        suite_of(Fetching).test_a_picture_at_a_url_is_sent_or_refused()
+
+
+def test_ids_that_an_adapter_makes_up_may_be_new_each_time():
+    class MakesUpIds(planted.Right):
+        """The provider's calls have none."""
+
+        def read(self, call_id, name, written):
+            return super().read(f"made-up-{next(numbers)}", name, written)
+
+    numbers = itertools.count()
+    with pytest.raises(SkipTest, match="the calls of this provider have no ids"):
+        suite_of(MakesUpIds).test_a_calls_id_goes_back_with_its_answer()
 
 
 def test_a_policys_end_may_be_an_error():

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import AdapterError, ToolCall, Usage
+from allm_actors.data import AdapterError, Message, ToolCall, Usage
 from allm_actors.facade import generate, step
 
 from .histories import HistoryLaws
@@ -26,6 +26,7 @@ from .requests import (
     raise_refusal,
 )
 from .scenes import (
+    QUESTION,
     REQUEST_ID,
     SPECIAL,
     Scene,
@@ -39,6 +40,8 @@ from .scenes import (
 )
 
 __all__ = ["AdapterSuite"]
+
+_PRIVATE = "The parrot is buried under the lighthouse."
 
 
 class AdapterSuite(HistoryLaws):
@@ -69,6 +72,18 @@ class AdapterSuite(HistoryLaws):
             r"split at \u2028, \u2029 and \x85"
         )
         require(said == text, scene, "text", message)
+        is_whole(scene, response)
+
+    def test_a_long_piece_of_text_comes_back(self) -> None:
+        """The lines of an answer have no greatest length: what asyncio's `readline` reads ends at 64 KiB."""
+        scene = Scene(kind="answers", text=("long " * 14_000, "text"))
+        with self.stage(scene) as stage:
+            response = generate(stage.engine, [question()])
+        text, said, error = "".join(scene.text), response.text() or "", response.metadata.get("error")
+        assert said == text, (
+            f"the provider said a piece of {len(scene.text[0]):,} letters, but of {len(text):,} in all {len(said):,} "
+            f"came back{because_of(error)}: read lines without a limit of their length, or with one of some MiB"
+        )
         is_whole(scene, response)
 
     def test_an_answer_that_was_cut_off_says_so(self) -> None:
@@ -298,10 +313,13 @@ class AdapterSuite(HistoryLaws):
                     "give Stage(key=…): the key that your adapter uses, as a text, to check that no error "
                     "contains it"
                 )
-            error = _error_of(scene, stage)
+            error = _error_of(scene, stage, _PRIVATE)
         said = (repr(error), str(error), error.message, repr(error.metadata), repr(error.cause))
         assert not any(stage.key in each for each in said), (
             f"{scene}: the key is in the error {said}: an error must contain neither a key nor a body"
+        )
+        assert not any(_PRIVATE in each for each in said), (
+            f"{scene}: what was asked is in the error {said}: an error must contain neither a key nor a body"
         )
 
     def fails(
@@ -319,10 +337,11 @@ class AdapterSuite(HistoryLaws):
             return _error_of(scene, stage, **options)
 
 
-def _error_of(scene: Scene, stage: Stage, **options: Any) -> AdapterError:
+def _error_of(scene: Scene, stage: Stage, asked: str = QUESTION, **options: Any) -> AdapterError:
     """The error of a call without retries, after checking that it is the scene's."""
+    messages = [Message(role="user", content=asked)]
     try:
-        response = generate(stage.engine.merge(retry=False), [question()], **options)
+        response = generate(stage.engine.merge(retry=False), messages, **options)
     except AdapterError as raised:
         error: Any = raised
     else:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from copy import deepcopy
 from typing import Any
 
 from allm_actors import aio
 from allm_actors.data import (
     AdapterError,
+    AllmError,
     Document,
     DocumentPart,
     Image,
@@ -29,6 +31,8 @@ from allm_actors.data import (
 )
 from allm_actors.data.schemas.schema import json_schema
 from allm_actors.facade import generate
+from allm_actors.testing.loopback import LoopbackServer
+from allm_actors.testing.replies import Reply
 
 from .bounded import IF_AN_ADAPTER_HANGS, Bounded
 from .made import PDF, pictures_of
@@ -77,6 +81,35 @@ FORECAST = Tool(
     },
 )
 TIDES = Tool(name="tides", description="When the water is high.", schema={"type": "object", "properties": {}})
+_ROUTE = Tool(
+    name="route",
+    description="How to sail somewhere.",
+    schema={
+        "type": "object",
+        "properties": {
+            "by": {
+                "type": "string",
+                "enum": ["daylight", "starlight"],
+                "description": "What there is to see.",
+            },
+            "stops": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"lighthouse": {"type": "string"}},
+                    "required": ["lighthouse"],
+                },
+            },
+        },
+        "required": ["by"],
+    },
+)
+_IN_ROUTE = ("daylight", "starlight", "What there is to see.", "lighthouse")
+_FLOCK = {
+    "type": "array",
+    "items": {"type": "object", "properties": {"plumage": {"type": "string", "enum": ["grey"]}}},
+}
+_DEEP_FORM = json_schema("flock", {"type": "object", "properties": {"parrots": _FLOCK}})
 FORM = json_schema("parrot", {"type": "object", "properties": {"feathers": {"type": "integer"}}})
 CALLS = (
     ToolCall(id="call_lisbon", name="forecast", arguments={"city": "Lisbon"}),
@@ -95,6 +128,7 @@ _TALK = (
     Message(role="user", content="Where does the parrot live?"),
     Message(role="assistant", content="In the lighthouse."),
     Message(role="user", content="And who feeds it?"),
+    Message(role="user", content="Or does it fish by itself?"),
 )
 _KEYS = ("first-tenant-0123456789-abcdef", "other-tenant-0123456789-abcdef")
 _TENANTS = tuple(f"tenant-{number}" for number in range(8))
@@ -208,8 +242,7 @@ class RequestLaws(Bounded):
         sent = self.finds(
             [_SYSTEM, *_TALK], [str(each.content) for each in (_SYSTEM, *_TALK)], "the messages"
         )
-        places = [sent.index(str(message.content)) for message in _TALK]
-        assert places == sorted(places), "the messages were not sent in the order of request.messages"
+        _in_order(sent, [str(each.content) for each in _TALK], "the messages", "of request.messages")
 
     def test_every_system_message_is_sent(self) -> None:
         """The words of a host, and those of whoever uses it."""
@@ -222,19 +255,63 @@ class RequestLaws(Bounded):
         self.finds([said], [str(said.content)], "letters of a text, or its line ends,")
 
     def test_parts_of_text_are_sent_or_refused(self) -> None:
-        """A message's content may be a list of parts."""
+        """A message's content may be a list of parts, whoever says it; their order is that of a sentence."""
         texts = ["What a parrot says", "is not what it means."]
-        said = Message(role="user", content=[TextPart(text=text) for text in texts])
-        self.finds([said], texts, "TextParts of a message's content")
+        sent = self.finds([_in_parts("user", *texts)], texts, "TextParts of a message's content")
+        _in_order(sent, texts, "the TextParts of a message", "of its content")
+        told, answered = (
+            ["Speak like a pirate,", "and be brief."],
+            ["The tide is high,", "and so is the parrot."],
+        )
+        talk = [_in_parts("system", *told), question(), _in_parts("assistant", *answered), question()]
+        sent = self.finds(talk, [*told, *answered], "TextParts of a system's or an assistant's message")
+        for parts in (told, answered):
+            _in_order(sent, parts, "the TextParts of a message", "of its content")
 
     def test_a_picture_is_sent_or_refused(self) -> None:
         """Its bytes, or a model talks of a picture that it has not seen."""
         (data,) = pictures_of(1)
-        self.finds_bytes(ImagePart(image=Image.from_bytes(data, "image/png")), data)
+        sent = self.finds_bytes([_beside("What is this?", _picture(data))], data)
+        _is_of_type(sent, "image/png", "image/jpeg", "application/pdf")
+
+    def test_every_picture_of_a_conversation_is_sent_or_refused(self) -> None:
+        """All of a message, and those of the messages before it."""
+        first, second, third = pictures_of(3)
+        talk = [
+            _beside("Here are two parrots.", _picture(first), _picture(second)),
+            Message(role="assistant", content="They are beautiful."),
+            _beside("And this is the third one.", _picture(third)),
+        ]
+        self.finds_bytes(talk, first, second, third)
+
+    def test_a_picture_at_a_url_is_sent_or_refused(self) -> None:
+        """Its URL, for the provider to fetch it, or the bytes, which the adapter has fetched itself."""
+        (data,), scene = pictures_of(1), Scene(kind="answers")
+        response: Response | None = None
+        shown = Reply(headers={"content-type": "image/png"}, body=data)
+        with LoopbackServer(lambda _request: shown) as web, self.stage(scene) as stage:
+            url = f"{web.url}/parrot.png"
+            messages = [_beside("What is this?", ImagePart(image=Image.from_url(url)))]
+            try:
+                response = generate(stage.engine, messages, model=self.model)
+                error: object = response.metadata.get("error")
+            except (AllmError, TypeError, ValueError) as refused:
+                error = refused
+            if error is not None and not stage.asked():
+                skip(f"the adapter sends no picture at this URL, which is allowed: {error}")
+            assert response is not None, f"the request was sent, but the call raised {error!r}"
+            is_whole(scene, response)
+            held = says(stage.all_sent(), url) or stage.holds(data)
+        assert held, (
+            "neither the URL of a message's ImagePart nor its bytes are in what was sent: send one of them, or raise "
+            'ValidationError("unsupported_capability", …) in stream(), before anything is sent'
+        )
 
     def test_a_document_is_sent_or_refused(self) -> None:
-        """Its bytes, as those of a picture."""
-        self.finds_bytes(DocumentPart(document=Document.from_bytes(PDF, "application/pdf", "tides")), PDF)
+        """Its bytes, and that they are those of a document."""
+        document = DocumentPart(document=Document.from_bytes(PDF, "application/pdf", "tides"))
+        sent = self.finds_bytes([_beside("What is this?", document)], PDF)
+        _is_of_type(sent, "application/pdf", "image/png", "image/jpeg")
 
     def test_max_tokens_are_sent_or_refused(self) -> None:
         """Whoever says how long an answer may be pays for each of its words."""
@@ -247,25 +324,38 @@ class RequestLaws(Bounded):
     def test_other_options_are_sent_or_refused(self) -> None:
         """What the library has no field for is in `request.options`: an adapter that does not read them loses them."""
         self.finds([question()], ["1019"], "request.options, which has seed=1019", seed=1019)
+        end = "the end of the tide"
+        self.finds([question()], [end], f"request.options, which has stop=[{end!r}]", stop=[end])
 
     def test_tools_are_sent_or_refused(self) -> None:
         """Their names, descriptions and parameters: a model must not answer as if it had none."""
         words = [FORECAST.name, FORECAST.description, "days"]
         self.finds([question()], words, "request.tools", tools=[FORECAST])
+        tools, words = [FORECAST, TIDES, _ROUTE], [TIDES.name, TIDES.description, _ROUTE.name, *_IN_ROUTE]
+        self.finds([question()], words, "one of three request.tools, or a part of its schema", tools=tools)
 
     def test_the_form_of_the_answer_is_sent_or_refused(self) -> None:
         """A program reads the answer; a text in the place of its fields is none."""
         self.finds([question()], ["feathers"], "request.response_format", response_format=FORM)
+        what = "a part of the schema of request.response_format"
+        self.finds([question()], ["parrots", "plumage", "grey"], what, response_format=_DEEP_FORM)
 
     def test_a_tool_that_must_be_called_is_sent_or_refused(self) -> None:
         """`tool_choice` with a tool's name: a model that may choose chooses another one, or none."""
         tools = [FORECAST, TIDES]
         free = self.finds([question()], [TIDES.name], "request.tools", tools=tools)
-        forced = self.finds([question()], [TIDES.name], "request.tools", tools=tools, tool_choice=TIDES.name)
-        told = [(sent.count(TIDES.name), sent.count(FORECAST.name)) for sent in (free, forced)]
+        forced, other = (
+            self.finds([question()], [name], "request.tools", tools=tools, tool_choice=name)
+            for name in (TIDES.name, FORECAST.name)
+        )
+        told = [(sent.count(TIDES.name), sent.count(FORECAST.name)) for sent in (free, forced, other)]
         assert told[0] != told[1], (
             f"tool_choice={TIDES.name!r} is not in what was sent: the adapter leaves out request.tool_choice; "
             'send it, or raise ValidationError("unsupported_capability", …) in stream(), before anything is sent'
+        )
+        assert told[1] != told[2], (
+            f"tool_choice={TIDES.name!r} was sent like tool_choice={FORECAST.name!r}: the adapter forces one of the "
+            "tools, and not the one that is named"
         )
 
     def test_a_call_knows_nothing_of_the_one_before(self) -> None:
@@ -281,6 +371,24 @@ class RequestLaws(Bounded):
         )
         assert secret not in sent, (
             "the content of another call was sent: store nothing of a call on the adapter"
+        )
+
+    def test_an_option_of_a_call_is_that_calls_own(self) -> None:
+        """`adapter_opts` of one call are not for the next: it would ask at an address that its caller never gave."""
+        scene, gone = Scene(kind="answers"), Reply(status=503, body=b"It moved.")
+        with self.stage(scene) as stage, LoopbackServer(lambda _request: gone) as other:
+            options = stage.engine.adapter_opts
+            if "base_url" not in options:
+                skip(
+                    "give the URL of your provider in Engine(adapter_opts={'base_url': …}), if it may be given there"
+                )
+            with suppress(AdapterError):
+                elsewhere = {**options, "base_url": other.url}
+                generate(stage.engine.merge(retry=False), [question()], adapter_opts=elsewhere)
+            response = generate(stage.engine.merge(retry=False), [question()])
+        assert response.finish_reason == "stop", (
+            "a call failed after another one that was given a base_url of its own "
+            f"({response.metadata.get('error')!r}): read call.options at each call, and store nothing of them"
         )
 
     def test_calls_at_once_are_told_apart(self) -> None:
@@ -322,20 +430,24 @@ class RequestLaws(Bounded):
         )
         return sent
 
-    def finds_bytes(self, part: Part, data: bytes) -> None:
-        """Send a part beside a text, and look that its bytes and the text are in what was sent."""
-        scene, text = Scene(kind="answers"), "What is this?"
+    def finds_bytes(self, messages: list[Message], *data: bytes) -> str:
+        """What was sent, after a look that all of these bytes, and the texts beside them, are in it."""
+        scene = Scene(kind="answers")
+        parts = [
+            part for message in messages if not isinstance(message.content, str) for part in message.content
+        ]
         with self.stage(scene) as stage:
-            whole_answer(
-                stage, scene, [Message(role="user", content=[TextPart(text=text), part])], model=self.model
-            )
-            held, sent = stage.holds(data), stage.all_sent()
-        kind = type(part).__name__
-        assert held, (
-            f"the bytes of the message's {kind} are not in what was sent, neither as they are nor in Base64: send "
-            'them, or raise ValidationError("unsupported_capability", …) in stream(), before anything is sent'
+            whole_answer(stage, scene, messages, model=self.model)
+            sent, held = stage.all_sent(), [stage.holds(each) for each in data]
+        kind = type(parts[-1]).__name__
+        assert all(held), (
+            f"the bytes of the messages' {kind} are not in what was sent, neither as they are nor in Base64 (of "
+            f"{len(held)} only {held.count(True)}): send them, or raise "
+            'ValidationError("unsupported_capability", …) in stream(), before anything is sent'
         )
-        assert says(sent, text), f"the text beside the {kind} was not sent: send every part of a message"
+        lost = [part.text for part in parts if isinstance(part, TextPart) and not says(sent, part.text)]
+        assert not lost, f"the text beside the {kind}, {lost}, was not sent: send every part of a message"
+        return sent
 
     def refused(self, reason: str, *, retry: Any) -> tuple[int, AdapterError]:
         """How many requests a call of a provider that refuses takes, and its error."""
@@ -388,11 +500,51 @@ def is_whole(scene: Scene, response: Response, wanted: Ending = "stop") -> None:
 
 
 def answer_with_tools(stage: Stage, messages: list[Message], **options: Any) -> Response:
-    """The answer to a request that not every adapter can send. Skips the law where the adapter refuses to."""
+    """The answer to a request that not every adapter can send. Skips the law where the adapter refuses to.
+
+    What the caller has given must be the same afterwards: it is used again.
+    """
+    given = deepcopy((messages, options))
     with may_refuse(stage, *options, "messages"):
-        response = generate(stage.engine, messages, **options)
+        response = generate(stage.engine, given[0], **given[1])
         raise_refusal(response.metadata.get("error"))
+    assert given == (messages, options), (
+        f"the adapter has changed what the caller gave: {_changed(given, (messages, options))}; make a copy, and "
+        "change that: a tool, a message or a schema is used again, and by other calls at the same time"
+    )
     return response
+
+
+def _changed(now: Any, before: Any) -> str:
+    """The first of the caller's values that is another one now, and what it was."""
+    pairs = [*zip(now[0], before[0], strict=False), *((now[1][name], before[1][name]) for name in before[1])]
+    return next((f"{was!r} became {is_now!r}" for is_now, was in pairs if is_now != was), "the messages")
+
+
+def _in_parts(role: Any, *texts: str) -> Message:
+    return Message(role=role, content=[TextPart(text=text) for text in texts])
+
+
+def _beside(text: str, *parts: Part) -> Message:
+    return Message(role="user", content=[TextPart(text=text), *parts])
+
+
+def _picture(data: bytes) -> ImagePart:
+    return ImagePart(image=Image.from_bytes(data, "image/png"))
+
+
+def _in_order(sent: str, texts: list[str], what: str, order: str) -> None:
+    """Look that texts, which are all there, come in their order."""
+    places = [sent.index(text) for text in texts]
+    assert places == sorted(places), f"{what} were not sent in the order {order}"
+
+
+def _is_of_type(sent: str, mime_type: str, *others: str) -> None:
+    """Look that what was sent with one type is not said to have another; a format may have no word for any."""
+    found = [other for other in others if says(sent, other)]
+    assert not found, (
+        f"{found} is in what was sent, but all of it is {mime_type}: send the mime_type of the part"
+    )
 
 
 @contextmanager

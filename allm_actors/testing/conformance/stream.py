@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
+from copy import deepcopy
 from typing import Any
 
 from allm_actors.data import (
@@ -384,7 +385,7 @@ class StreamSuite(Bounded):
     def tool_events(self, stage: Stage) -> list[Event]:
         """The events of an answer to a request with a tool. Skips the law where the adapter refuses it."""
         with may_refuse(stage, "tools"):
-            events = _read(stage, tools=[FORECAST])
+            events = _read(stage, tools=[deepcopy(FORECAST)])
             raise_refusal(_error(events))
         return events
 

@@ -40,6 +40,13 @@ class WishLaws(RequestLaws):
             return  # a request without a temperature may have one of the adapter's, which is zero
         _differ("temperature=0.0", cold, plain, how="check with `is not None`, because zero counts as false")
 
+    def test_an_option_of_zero_is_sent_or_refused(self) -> None:
+        """Zero is a `seed`, as it is a temperature."""
+        sent = self.compared("seed", 0, None)
+        _differ(
+            "seed=0 of request.options", *sent, how="check with `is not None`, because zero counts as false"
+        )
+
     def test_that_a_tool_must_be_called_is_sent_or_refused(self) -> None:
         """`tool_choice="required"`: a model that may choose answers with a text, and nobody reads it."""
         sent = self.compared("tool_choice", "required", "auto", None, tools=[FORECAST])
