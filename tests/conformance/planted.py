@@ -393,6 +393,13 @@ class DropsTheModel(LeavesOut):
     field = "model"
 
 
+class SendsNoneForTheModel(Right):
+    """It must be a text."""
+
+    def body(self, request):
+        return super().body(request) | {"model": str(request.model)}
+
+
 class DropsTools(LeavesOut):
     """And says nothing."""
 

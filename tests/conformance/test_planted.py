@@ -44,6 +44,7 @@ TABLE = [
     (planted.AsksWithItsOwnKey, A, "test_the_key_of_the_call_is_sent", "another key arrived"),
     (planted.KeepsTheFirstKey, A, "test_the_key_of_the_call_is_sent", "keep no client that holds a key"),
     (planted.DropsTheModel, A, "test_the_model_is_sent", "leaves out request.model"),
+    (planted.SendsNoneForTheModel, A, "test_the_model_is_sent", "names no model"),
     (planted.DropsTools, A, "test_tools_are_sent_or_refused", "leaves out request.tools"),
     (planted.DropsHistory, A, "test_the_whole_conversation_is_sent", "In the lighthouse"),
     (planted.DropsTheSystem, A, "test_the_whole_conversation_is_sent", "Answer like a pirate"),

@@ -234,8 +234,18 @@ class RequestLaws(Bounded):
                 )
 
     def test_the_model_is_sent(self) -> None:
-        """The one that the request names."""
+        """The one that the request names; where it names none, that of the adapter or of the provider."""
         self.finds([question()], [self.model], "request.model")
+        with self.stage(Scene(kind="answers")) as stage:
+            if stage.engine.model is not None:
+                return
+            with suppress(AllmError, TypeError, ValueError):  # an adapter may well refuse it
+                generate(stage.engine, [question()])
+            sent = stage.last_sent() if stage.asked() else ""
+        assert '"None"' not in sent, (
+            'the request names no model, and "None" was sent for it: send none, or a model of your own, or raise '
+            'EngineError("missing_model")'
+        )
 
     def test_the_whole_conversation_is_sent(self) -> None:
         """What the system says, and what was said before, in its order."""
@@ -382,7 +392,7 @@ class RequestLaws(Bounded):
                 skip(
                     "give the URL of your provider in Engine(adapter_opts={'base_url': …}), if it may be given there"
                 )
-            with suppress(AdapterError):
+            with suppress(AllmError, TypeError, ValueError):
                 elsewhere = {**options, "base_url": other.url}
                 generate(stage.engine.merge(retry=False), [question()], adapter_opts=elsewhere)
             response = generate(stage.engine.merge(retry=False), [question()])
