@@ -9,7 +9,7 @@ Source: Elixir `DynamicSupervisor`; Erlang/OTP `supervisor`, "simple_one_for_one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import assert_never
 
 from supervisors.core.entry import Child, Counts, Entry, View, answer, count, line, taken, view
@@ -63,7 +63,7 @@ class DynamicChildren(Recovery):
             return None
         spec = entry.spec
         restart = spec.restart == "permanent" or (spec.restart == "transient" and not is_clean(reason))
-        if restart or (spec.restart == "temporary" and not is_clean(reason)):
+        if restart or not is_clean(reason):
             yield Report("child_terminated", spec.id, ref, reason)
         if restart:
             return (yield from self._recover(entry, now))
@@ -83,12 +83,12 @@ class DynamicChildren(Recovery):
 
     # what clients ask for
 
-    def take_in(self, spec: ChildSpec, ref: Ref, now: float) -> None:
-        """Add a temporary child that is about to begin; it is never restarted, so its arguments are not kept.
+    def take_in(self, spec: ChildSpec, ref: Ref) -> None:
+        """Add a temporary child that is about to begin; it is never restarted, so nothing is kept for that.
 
         Thread: any, holding the lock under which it also gets its parent. Raises: MaxChildren.
         """
-        self._entries[ref] = Entry(spec, ref, None, now, 1)
+        self._entries[ref] = Entry(spec, ref)
         try:
             self._check_room()
         except MaxChildren:
@@ -205,7 +205,7 @@ class DynamicChildren(Recovery):
                 if entry.spec.restart == "temporary":
                     entry.spec = entry.spec.without_args()
                 self._entries[ref] = entry  # before the old one goes, so that its place is never free
-                if before is not ref:
+                if before != ref:
                     self._entries.pop(before, None)
                 yield Report("child_started", entry.spec.id, ref)
             case Ignored():
@@ -220,8 +220,7 @@ class DynamicChildren(Recovery):
         extra = self._flags.extra_args
         return spec.replace(args=extra + spec.args) if extra else spec
 
-    def _stop_these(self, entries: Iterable[Entry]) -> Operation[None]:
-        entries = list(entries)
+    def _stop_these(self, entries: Collection[Entry]) -> Operation[None]:
         yield from stop_in_parallel(entry for entry in entries if entry.retry is None)
         for entry in entries:
             self._forget(entry)

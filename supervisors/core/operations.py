@@ -53,11 +53,6 @@ class Operations:
         self._closed = False
         self.waiting: Step | None = None
 
-    @property
-    def idle(self) -> bool:
-        """Whether no operation runs or is queued."""
-        return self._operation is None and not self._queue
-
     def run(self, operation: Operation[Any], done: Done, *, asked: bool = False) -> None:
         """Run this operation once all earlier ones are done; after `run_last` it is dropped.
 

@@ -251,6 +251,7 @@ class StaticChildren(Recovery):
     # one child
 
     def _launch(self, entry: Entry) -> Operation[Outcome]:
+        # The child neither runs nor waits for a retry: whoever starts it has stopped it, or made sure of that.
         spec = entry.spec
         outcome: Outcome = yield Start(spec, entry.starts)
         match outcome:
@@ -262,11 +263,10 @@ class StaticChildren(Recovery):
                     entry.spec = spec.without_args()
                 yield Report("child_started", spec.id, ref)
             case Ignored():
-                self._move(entry)
                 if spec.restart == "temporary":
                     del self._entries[spec.id]
             case StartFailed():
-                self._move(entry)
+                pass
             case unknown:
                 assert_never(unknown)
         return outcome
@@ -280,7 +280,7 @@ class StaticChildren(Recovery):
 
     def _move(self, entry: Entry, *, ref: Ref | None = None, retry: Retry | None = None) -> None:
         before = entry.active
-        if entry.ref is not None and self._running.get(entry.ref) is entry:
+        if self._running.get(entry.ref) is entry:
             del self._running[entry.ref]
         entry.ref, entry.retry = ref, retry
         if ref is not None:

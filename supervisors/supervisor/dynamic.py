@@ -158,7 +158,7 @@ class DynamicSupervisor(Supervision):
                 if self._ending:
                     raise ProcessDown(NOPROC, me)
                 # First: it may refuse the child, which then has no parent.
-                children.take_in(spec, ref, self._now())
+                children.take_in(spec, ref)
                 admitted.append(ref)
                 if not adopt(me, ref):
                     children.forgets(ref, SHUTDOWN)

@@ -78,6 +78,21 @@ class TestStarting:
         world.run(children.exited("a1", "crash", 0.0))
         assert [s.args for s in world.specs] == [("x", "y", "z")] * 2
 
+    def test_a_child_is_told_how_often_it_was_started_before(self, world):
+        children = dynamic()
+        for _ in range(2):
+            start(world, children)
+        world.run(children.exited("a1", "crash", 0.0))
+        world.run(children.exited("a3", "crash", 0.0))
+        assert world.incarnations == [("a", 0), ("a", 0), ("a", 1), ("a", 2)]
+
+    def test_a_start_function_may_give_the_process_that_it_gave_before(self, world):
+        children = dynamic()
+        start(world, children)
+        world.scripts["a"].append(Started("a1"))
+        world.run(children.exited("a1", "crash", 0.0))
+        assert refs(children) == ["a1"]
+
     def test_arguments_of_a_temporary_child_are_not_kept(self, world):
         children = dynamic()
         start(world, children, restart="temporary", args=("huge",))
@@ -182,6 +197,7 @@ class TestExits:
         assert world.run(children.exited("a1", "crash", 0.0)) is None
         assert world.run(children.exited("a2", "crash", 0.0)) == Stop(SHUTDOWN)
         assert refs(children) == []
+        assert world.take_reports()[2:] == [("reached_max_restart_intensity", "a", SHUTDOWN)]
 
     def test_a_new_intensity_applies_at_once_to_the_restarts_there_were(self, world):
         children = dynamic()
@@ -221,7 +237,7 @@ class TestRestarting:
         return children
 
     def test_shows_and_is_not_active(self, children):
-        assert refs(children) == [RESTARTING]
+        assert refs(children) == [RESTARTING] == ["restarting"]
         assert [(view.state, view.ref) for view in children.views()] == [("restarting", None)]
         assert children.count_children(lambda ref: True) == (1, 0, 0, 1)
         assert children.refs() == []
@@ -231,9 +247,15 @@ class TestRestarting:
         assert refs(children) == ["a2"]
 
     def test_the_old_ref_still_stops_it(self, world, children):
+        world.take()
         world.run(children.terminate_child("a1"))
         world.run(children.retry(world.retries[0], 0.0))
-        assert refs(children) == []
+        assert (world.take(), refs(children)) == ("", [])
+
+    def test_its_last_life_ends_once(self, world, children):
+        assert world.run(children.exited("a1", "crash", 0.0)) is None
+        assert world.take_reports() == [("child_terminated", "a", "crash"), ("start_error", "a", "boom")]
+        assert (refs(children), len(world.retries)) == ([RESTARTING], 1)
 
     def test_an_attempt_is_made_once(self, world, children):
         world.scripts["a"].append(FAIL)
@@ -351,10 +373,10 @@ class TestStopping:
 class TestChildrenThatAreTakenIn:
     def test_they_are_listed_and_counted(self, world):
         children = dynamic(max_children=1)
-        children.take_in(spec("a", restart="temporary"), "r1", 0.0)
+        children.take_in(spec("a", restart="temporary"), "r1")
         assert refs(children) == ["r1"]
         with pytest.raises(MaxChildren):
-            children.take_in(spec("a", restart="temporary"), "r2", 0.0)
+            children.take_in(spec("a", restart="temporary"), "r2")
 
     def test_there_is_no_room_for_them_while_the_last_child_is_starting(self, world):
         children = dynamic(max_children=1)
@@ -362,18 +384,18 @@ class TestChildrenThatAreTakenIn:
         answers = []
         world.turns.run(children.start_child(spec("a")), lambda *answer: answers.append(answer))
         with pytest.raises(MaxChildren):
-            children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+            children.take_in(spec("b", restart="temporary"), "r1")
         world.turns.answer(world.held, Started("a1"))
         assert (answers, refs(children)) == ([("a1", None)], ["a1"])
         with pytest.raises(MaxChildren):
-            children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+            children.take_in(spec("b", restart="temporary"), "r1")
 
     def test_a_child_whose_starter_does_not_know_it_yet_has_one_place(self):
         children = dynamic(max_children=2)
         operation = children.start_child(spec("a"))
         assert isinstance(operation.send(None), Start)
         assert isinstance(operation.send(Started("a1")), Report)
-        children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+        children.take_in(spec("b", restart="temporary"), "r1")
         assert refs(children) == ["a1", "r1"]
 
     @pytest.mark.parametrize("outcome", [FAIL, IGNORE])
@@ -382,26 +404,26 @@ class TestChildrenThatAreTakenIn:
         world.scripts["a"].append(outcome)
         with contextlib.suppress(StartError):
             start(world, children)
-        children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+        children.take_in(spec("b", restart="temporary"), "r1")
         assert refs(children) == ["r1"]
 
     def test_one_that_was_refused_is_no_child(self, world):
         children = dynamic(max_children=1)
         start(world, children)
         with pytest.raises(MaxChildren):
-            children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+            children.take_in(spec("b", restart="temporary"), "r1")
         assert refs(children) == ["a1"]
 
     @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, Shutdown("done")])
     def test_a_clean_end_of_a_temporary_one_asks_for_nothing(self, reason):
         children = dynamic()
-        children.take_in(spec("a", restart="temporary"), "r1", 0.0)
+        children.take_in(spec("a", restart="temporary"), "r1")
         assert children.forgets("r1", reason)
         assert refs(children) == []
 
     def test_any_other_end_has_to_be_told(self, world):
         children = dynamic()
-        children.take_in(spec("a", restart="temporary"), "r1", 0.0)
+        children.take_in(spec("a", restart="temporary"), "r1")
         b = start(world, children, "b", restart="transient")
         assert not children.forgets("r1", "boom")
         assert not children.forgets(b, NORMAL)
@@ -410,7 +432,7 @@ class TestChildrenThatAreTakenIn:
 
     def test_its_starter_may_forget_it_while_its_end_is_told(self):
         children = dynamic()
-        children.take_in(spec("a", restart="temporary"), "r1", 0.0)
+        children.take_in(spec("a", restart="temporary"), "r1")
         end = children.exited("r1", "interrupted", 1.0)
         assert next(end) == Report("child_terminated", "a", "r1", "interrupted")
         assert children.forgets("r1", SHUTDOWN)  # on the thread that Ctrl-C struck
@@ -433,7 +455,7 @@ class TestChildrenThatAreTakenIn:
             """At each look at it another thread, which is this one here, starts a child."""
 
             def __getattribute__(self, name):
-                children.take_in(spec("b", restart="temporary"), object(), 0.0)
+                children.take_in(spec("b", restart="temporary"), object())
                 return super().__getattribute__(name)
 
         children = dynamic()

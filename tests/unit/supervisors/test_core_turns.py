@@ -39,7 +39,7 @@ def test_operations_run_in_order_and_wait_for_each_other(log):
         assert turns.waiting == step
         turns.answer(turns.waiting, step.upper())
     assert log == [("first", "Y"), ("second", "Z"), ("third", 3)]
-    assert turns.idle
+    assert turns.waiting is None
 
 
 def test_a_stray_or_late_answer_changes_nothing(log):
@@ -52,15 +52,15 @@ def test_a_stray_or_late_answer_changes_nothing(log):
     assert turns.waiting is second
 
 
-def test_a_refusal_is_an_answer_any_other_error_is_a_crash(log):
+@pytest.mark.parametrize("run", [Operations.run, Operations.run_last])
+def test_a_refusal_is_an_answer_any_other_error_is_a_crash(log, run):
     def refuse():
         raise NotFound("a")
 
-    turns = Operations(lambda step: WAIT)
-    turns.run(at_once(refuse), log.done("op"))
+    run(Operations(lambda step: WAIT), at_once(refuse), log.done("op"))
     assert isinstance(log[0][1], NotFound)
     with pytest.raises(ZeroDivisionError):
-        turns.run(at_once(lambda: 1 / 0), log.done("op"))
+        run(Operations(lambda step: WAIT), at_once(lambda: 1 / 0), log.done("op"))
 
 
 def test_any_error_of_what_a_client_has_asked_for_is_the_client_s(log):
@@ -105,7 +105,7 @@ def test_nothing_runs_after_the_last_operation(log):
     turns.run(at_once(lambda: 2), log.done("meanwhile"))
     turns.answer("x", None)
     assert log == []
-    assert turns.idle
+    assert turns.waiting is None
 
 
 class TestSupervision:
