@@ -132,6 +132,7 @@ class TestRestartChild:
         with pytest.raises(StartError):
             world.run(children.restart_child("a"))
         assert (children.which_child("a").ref, world.retries) == (None, [])
+        assert world.take_reports() == [("start_error", "a", "boom")]
 
     def test_gives_info_ignore_and_a_taken_name_as_start_child_does(self, world, children):
         world.run(children.terminate_child("a"))

@@ -3,7 +3,7 @@
 import pytest
 
 from supervisors.core.static import StaticChildren
-from supervisors.core.steps import Stop
+from supervisors.core.steps import Report, Start, Started, Stop
 from supervisors.errors import BadSpec, FailedToStart
 from supervisors.reasons import Shutdown
 from supervisors.spec import Flags
@@ -19,6 +19,12 @@ def test_children_start_in_order(world):
     children = StaticChildren(Flags(), [spec("a"), spec("b"), spec("c")])
     assert world.run(children.start_all()) is None
     assert world.take() == "+a1 +b1 +c1"
+
+
+def test_a_child_that_runs_is_reported():
+    start = StaticChildren(Flags(), [spec("a")]).start_all()
+    assert isinstance(next(start), Start)
+    assert start.send(Started("a1")) == Report("child_started", "a", "a1")
 
 
 def test_no_children_are_enough(world):

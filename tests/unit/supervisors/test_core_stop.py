@@ -100,3 +100,9 @@ class TestOrder:
         world.take()
         world.run(children.stop_all())
         assert world.take() == "-b1"
+
+    def test_temporary_children_are_forgotten_the_others_are_kept(self, world):
+        children = StaticChildren(Flags(), [spec("a", restart="temporary"), spec("b")])
+        world.run(children.start_all())
+        world.run(children.stop_all())
+        assert [child.id for child in children.which_children()] == ["b"]

@@ -76,6 +76,13 @@ def test_a_new_auto_shutdown_applies_at_once(world, children):
     assert world.run(children.exited("b1", NORMAL, 0.0)) == Stop(SHUTDOWN)
 
 
+def test_of_the_new_significant_children_only_those_that_run_keep_all_alive(world, children):
+    world.run(children.terminate_child("a"))
+    keys = [spec(id, restart="transient", significant=True) for id in "abd"]
+    children.update(Flags(auto_shutdown="all_significant"), keys)
+    assert world.run(children.exited("b1", NORMAL, 0.0)) == Stop(SHUTDOWN)
+
+
 def test_children_that_are_not_mentioned_are_kept_running_or_not(world, children):
     world.run(children.terminate_child("b"))
     children.update(Flags(), [])
@@ -113,6 +120,14 @@ def test_a_running_child_made_temporary_loses_its_arguments(world, children):
     )
     assert children.get_childspec("a").args == ()
     assert children.get_childspec("n").args == (1,)
+
+
+def test_any_other_running_child_is_restarted_with_its_new_arguments(world, children):
+    children.update(Flags(), [spec("a", args=(1,)), spec("b", restart="transient", args=(2,))])
+    world.specs.clear()
+    for ref in ("a1", "b1"):
+        world.run(children.exited(ref, "crash", 0.0))
+    assert [started.args for started in world.specs] == [(1,), (2,)]
 
 
 def test_a_restarting_child_that_becomes_temporary_is_not_restarted(world, children):
