@@ -47,10 +47,7 @@ def are_paired(messages: list[Any]) -> bool:
                 return False
             waiting.remove(message.tool_call_id)
         elif role == "assistant" and message.metadata:
-            calls = _calls(message)
-            if calls and waiting:
-                return False
-            for call in calls:
+            for call in _calls(message):
                 if type(call.id) is not str or call.id in waiting:
                     return False
                 waiting.add(call.id)

@@ -105,8 +105,6 @@ def _are_plain(messages: Any) -> bool:
 def has_whole_calls(message: Any) -> bool:
     """Whether the calls of a message, if it makes any, are `ToolCall` values."""
     metadata = message.metadata if message.role == "assistant" else None
-    if not metadata:
-        return True
     calls = metadata.get("tool_calls") if isinstance(metadata, dict) else None
     if calls is None:
         return True
@@ -212,7 +210,7 @@ _RULES: dict[type[Any], tuple[str, Callable[[Any], Iterable[Failure]]]] = {
 
 def _detail(value: Any, errors: list[Failure]) -> dict[str, Any]:
     """For a message on its own: says which part is invalid, in the message and in `metadata`."""
-    if not isinstance(value, Message) or ("content", "invalid_part_type") not in errors:
+    if ("content", "invalid_part_type") not in errors:  # inside any other value, the field is a path
         return {}
     got = _foreign_part(value.content)
     return {

@@ -218,6 +218,20 @@ def test_the_criteria_fit_the_question(fields, code):
     assert refused.value.errors == [(["questions", "q", "criteria"], code)]
 
 
+@pytest.mark.parametrize("type", ["essay", None, []], ids=str)
+def test_a_question_is_of_a_known_type(type):
+    question = ClassificationQuestion(instructions="?", type=type)
+    with pytest.raises(ValidationError) as refused:
+        validate(ClassificationRequest(state="x", questions={"q": question}))
+    assert refused.value.errors == [(["questions", "q", "type"], "unknown")]
+
+
+def test_what_is_asked_for_may_be_said_in_detail():
+    validate(EmbeddingRequest(input=["a"], dimensions=1, task_type="search_query", truncate=True))
+    validate(SpeechRequest(input="a", format="wav", speed=0.25, sample_rate=8000, voice="v", instructions=""))
+    validate(TranscriptionRequest(audio=CLIP, language="en", prompt=""))
+
+
 def test_pictures_may_be_judged_and_state_may_be_data():
     from allm_actors.data import Image
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 import allm_actors as allm
 from allm_actors.data import Message, Request, Thread, ToolCall
-from allm_actors.data.rules.pairing import behind_their_calls, open_calls
+from allm_actors.data.rules.pairing import are_paired, behind_their_calls, open_calls
 from allm_actors.data.rules.validate import validate
 from allm_actors.execution.tools import repair
 
@@ -51,6 +51,8 @@ def test_every_answer_comes_behind_its_call_and_all_else_stays_in_its_order(mess
     validate(Request(messages=messages))
     moved = behind_their_calls(messages)
     validate(Request(messages=moved))
+    assert are_paired(messages)
+    assert are_paired(moved)
     assert is_near(moved)
     assert sorted(map(id, moved)) == sorted(map(id, messages))
     assert [m for m in moved if m.role != "tool"] == [m for m in messages if m.role != "tool"]
@@ -66,6 +68,8 @@ def test_what_is_repaired_answers_exactly_what_is_open(messages, data):
     thread = repair(Thread.from_messages(left))
     validate(Request(messages=thread.messages))
     added = [message for message in thread.messages if not any(message is other for other in left)]
+    assert are_paired(left) == (added == [])
+    assert all(open_calls(left).values())
     assert len(added) == sum(map(len, open_calls(left).values())) == len(lost & {id(m) for m in messages})
     assert [m for m in thread.messages if any(m is other for other in left)] == left
 
@@ -90,9 +94,18 @@ def test_answers_that_stay_are_in_the_order_of_their_calls_too():
     assert behind_their_calls(messages) == [hi, ab, wait, a, b]
 
 
+def test_what_looks_like_the_calls_of_somebody_else_is_never_answered():
+    said = Message(role="user", content="", metadata=calling("b", "a").metadata)
+    asked, b, a, wait = calling("a", "b"), answer("b"), answer("a"), allm.assistant("wait")
+    assert behind_their_calls([asked, said, b, a]) == [asked, a, b, said]
+    assert behind_their_calls([asked, said, wait, b, a]) == [asked, said, wait, a, b]  # they stay: see above
+
+
 def test_of_two_calls_of_one_id_the_first_is_answered_first():
     messages = [HI, calling("a", "b", "a"), allm.tool_result("a", 1), answer("b"), allm.tool_result("a", 2)]
     assert behind_their_calls(messages) is messages
+    hi, asked, first, b, second = messages
+    assert behind_their_calls([hi, asked, b, first, second]) == messages
 
 
 def test_two_calls_of_one_id_are_repaired_once():
@@ -108,8 +121,9 @@ def test_an_id_that_is_used_again_is_that_of_the_nearest_call():
 
 
 def test_an_answer_to_nothing_stays_where_it_is():
-    messages = [answer("x"), HI, calling("a", "b"), answer("a"), answer("y"), answer("b")]
+    x, hi, ab, a, y, b = messages = [answer("x"), HI, calling("a", "b"), *map(answer, "ayb")]
     assert behind_their_calls(messages) is messages
+    assert behind_their_calls([x, hi, ab, b, y, a]) == [x, hi, ab, a, b, y]
 
 
 def test_answers_to_calls_of_two_messages_are_not_put_in_each_others_place():
@@ -117,4 +131,4 @@ def test_answers_to_calls_of_two_messages_are_not_put_in_each_others_place():
     first = Message(role="tool", content="of the second", tool_call_id="a")
     second = Message(role="tool", content="of the first", tool_call_id="a")
     messages = [HI, asked, again, allm.assistant("wait"), first, second]
-    assert behind_their_calls(messages) == messages
+    assert behind_their_calls(messages) is messages

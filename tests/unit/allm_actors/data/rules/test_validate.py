@@ -27,7 +27,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.data.compact import with_help
-from allm_actors.data.rules.validate import validate
+from allm_actors.data.rules.validate import are_whole, validate
 from allm_actors.testing import strategies
 
 HI = Message(role="user", content="hi")
@@ -53,6 +53,8 @@ def tool(**fields):
 def failures(value):
     with pytest.raises(ValidationError) as caught:
         validate(value)
+    if isinstance(value, Thread):
+        assert not are_whole(value.messages)
     return caught.value.errors
 
 
@@ -67,7 +69,9 @@ def reason(value):
 
 @pytest.mark.parametrize("role", ["robot", None, 5, []], ids=str)
 def test_an_unknown_role(role):
-    assert failures(Message(role=role, content="")) == [("role", "unknown")]
+    message = Message(role=role, content="")
+    assert failures(message) == [("role", "unknown")]
+    assert failures(Thread(messages=[message])) == [(["messages", 0, "role"], "unknown")]
 
 
 @pytest.mark.parametrize("content", [None, {}, 5], ids=str)
@@ -171,7 +175,9 @@ def test_only_the_model_makes_calls():
 
 @pytest.mark.parametrize("metadata", [None, ["tool_calls"], {"tool_calls": None}, {"tool_calls": []}])
 def test_who_makes_no_call_needs_no_answer(metadata):
-    validate(Request(messages=[HI, Message(role="assistant", content="", metadata=metadata)]))
+    messages = [HI, Message(role="assistant", content="", metadata=metadata)]
+    validate(Request(messages=messages))
+    assert are_whole(messages)
 
 
 @pytest.mark.parametrize("calls", [5, "c0", {"id": "c0"}, [{"id": "c0"}], [call("c0"), 5]])
@@ -179,6 +185,13 @@ def test_what_is_no_call_is_refused_where_the_model_makes_it(calls):
     said = Message(role="assistant", content="", metadata={"tool_calls": calls})
     assert (["messages", 1, "tool_calls"], "invalid_type") in failures(Request(messages=[HI, said]))
     assert (["messages", 0, "tool_calls"], "invalid_type") in failures(Thread(messages=[said]))
+
+
+def test_what_is_no_message_hides_nothing_that_is_wrong_with_the_others():
+    assert failures(Thread(messages=[HI, {}, answer("c0")])) == [
+        (["messages", 1], "invalid_type"),
+        (["messages", 2, "tool_call_id"], "unknown_tool_call_id"),
+    ]
 
 
 def test_a_second_answer():
@@ -199,6 +212,12 @@ def test_a_call_stays_open_when_the_calls_after_it_are_answered():
     messages = [HI, calling("a"), calling("b"), answer("b")]
     for value in (Thread(messages=messages), Request(messages=messages)):
         assert failures(value) == [(["messages", 1, "tool_calls"], "unanswered_tool_call")]
+
+
+def test_calls_of_two_messages_may_wait_for_their_answers_together():
+    messages = [HI, calling("a"), calling("b"), HI, answer("a"), answer("b")]
+    validate(Request(messages=messages))
+    assert are_whole(messages)
 
 
 def test_one_answer_is_not_for_two_calls_of_a_message():
@@ -329,6 +348,7 @@ def test_invalid_sessions(fields, failure):
         ({"operation": "edit", "input_images": ["x"]}, (["input_images", 0], "invalid_image")),
         ({"mask": "x"}, ("mask", "invalid_image")),
         ({"prompt": ""}, ("prompt", "required_for_operation")),
+        ({"prompt": 5}, ("prompt", "required_for_operation")),
         ({"input_images": [PICTURE]}, ("input_images", "must_be_empty")),
         ({"operation": "edit", "input_images": []}, ("input_images", "invalid_count")),
         ({"operation": "edit", "input_images": [PICTURE] * 3}, ("input_images", "invalid_count")),
@@ -397,6 +417,11 @@ ODD = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
     max_leaves=3,
 )
+
+
+@given(strategies.threads())
+def test_a_conversation_in_text_alone_is_seen_to_be_whole(thread):
+    assert are_whole(thread.messages) == all(isinstance(each.content, str) for each in thread.messages)
 
 
 @given(st.data())
