@@ -118,28 +118,18 @@ def in_words(value: Any, field: Any, code: str) -> str | None:
     path = field if isinstance(field, list) else [field]
     is_id = len(path) == 2 and path[0] == "questions"  # an id may equal a field's name
     named = isinstance(path[-1], str) and not is_id
-    name = path[-1] if named else f"{path[-2] if len(path) > 1 else ''}.*"
+    name = path[-1] if named else f"{path[-2]}.*"
     belongs = _BELONGS.get((name, code)) or _BELONGS.get(("", code))
     if belongs is None:
         return _ADVICE.get((name, code)) or _ADVICE.get(("", code))
     there = _at(value, path)
-    if there is _ABSENT:
-        return f"expected {belongs}"
     instead = "; pass it as response_model" if name == "response_format" and _is_a_type(there) else ""
     return f"expected {belongs}, got {_shown(name, there)}{instead}"
 
 
-_ABSENT = object()
-
-
 def _at(value: Any, path: list[Any]) -> Any:
     for step in path:
-        if isinstance(step, int) and isinstance(value, list):
-            value = value[step] if step < len(value) else _ABSENT
-        elif isinstance(value, dict):
-            value = value.get(step, _ABSENT)
-        else:
-            value = getattr(value, str(step), _ABSENT)
+        value = value[step] if isinstance(value, list | dict) else getattr(value, step)
     return value
 
 
@@ -150,7 +140,7 @@ def _is_a_type(value: Any) -> bool:
 def _shown(field: str, value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    plain = value is None or isinstance(value, str | int | float | bool | tuple)
+    plain = value is None or isinstance(value, str | int | float | tuple)
     try:
         text = repr(value) if plain and field in _SHOWN else ""
     except ValueError:  # a number with more digits than Python writes

@@ -491,10 +491,14 @@ def message_of(value):
         ({"messages": [Message(role="usr", content="x")]}, "'system', 'tool', 'user', got 'usr')"),
         ({"messages": [Message(role="user", content=3)]}, "and DocumentPart, got int)"),
         ({"tools": [tool(), 3]}, "tools.1: invalid_type (expected a Tool (see allm.tool), got int)"),
-        ({"temperature": "x" * 99}, "got str)"),
+        ({"temperature": "x" * 58}, f"got '{'x' * 58}')"),
+        ({"temperature": "x" * 59}, "got str)"),
         ({"temperature": 3, "max_tokens": 0}, "got 3); max_tokens: must_be_positive (expected"),
+        ({"temperature": 2.5}, "got 2.5)"),
+        ({"max_tokens": True}, "got True)"),
+        ({"messages": [Message(role=None, content="x")]}, "got None)"),
     ],
-    ids=range(14),
+    ids=range(18),
 )
 def test_a_failure_says_what_belongs_there_and_what_is_there(changes, words):
     request = Request(**{"messages": [Message(role="user", content="hi")], **changes})
@@ -520,13 +524,19 @@ def question(**fields):
             ImageRequest(operation="variation", prompt="a", input_images=[PICTURE]),
             "use an edit if you need one",
         ),
+        (ImageRequest(prompt="a", size=(0, 1)), "a tuple of two whole numbers above 0, got (0, 1)"),
+        (
+            Session(thread=Thread(messages="hi")),
+            "expected a list of messages, such as [allm.user('…')], got str",
+        ),
         (ClassificationRequest(state="a", questions={"messages": 5}), "a ClassificationQuestion, such as"),
+        (ClassificationRequest(state="a", questions={5: 5}), "a ClassificationQuestion, such as"),
         (question(criteria=5), "None, or a dict that says what 'true' and 'false' mean, got int"),
         (question(type="score", criteria=["one"]), "at least two levels"),
         (ModerationRequest(input=[5]), "each must be a text or an ImagePart"),
         (Request(messages=[Message(role="user", content=[5])]), "each part must be a TextPart"),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_every_failure_says_what_to_do(value, words):
     assert words in message_of(value)
