@@ -29,7 +29,7 @@ class LineDecoder:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that `chunk` completes, without those that are empty."""
-        if not chunk or self.overflowed:
+        if self.overflowed:
             return []
         lines = chunk.split(b"\n")
         rest = lines.pop()
@@ -49,7 +49,7 @@ class LineDecoder:
     def end(self) -> list[bytes]:
         """The line that the end of the body completes, if there is one."""
         rest, self._held = b"".join(self._held), []
-        return [rest] if rest.strip() and not self.overflowed else []
+        return [rest] if rest.strip() else []
 
     def _hold(self, rest: bytes) -> None:
         if rest:

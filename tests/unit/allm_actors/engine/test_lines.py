@@ -30,5 +30,6 @@ def test_what_is_empty_is_no_line():
 def test_the_end_gives_the_last_line_once():
     decoder = LineDecoder()
     assert decoder.feed(b"{") == []
+    assert decoder.feed(b"") == []
     assert decoder.end() == [b"{"]
     assert decoder.end() == []
