@@ -137,7 +137,7 @@ class SseDecoder:
     def _feed_lines(self, chunk: bytes) -> list[ServerEvent]:
         if self._after_cr and chunk[0] == 10:
             chunk = chunk[1:]
-        self._after_cr = chunk[-1:] == b"\r" if chunk else False
+        self._after_cr = chunk[-1:] == b"\r"
         lines = _LINE_END.split(chunk)
         if len(lines) > 1 and self._held:
             lines[0] = b"".join([*self._held, lines[0]])

@@ -76,6 +76,30 @@ def test_one_byte_at_a_time_gives_the_same(stream):
     assert [e for at in range(len(stream)) for e in decoder.feed(stream[at : at + 1])] == read_naively(stream)
 
 
+MARK = b"\xef\xbb\xbf"
+RARE = {
+    "a mark": MARK + b"data: a\n\ndata: b\n\n",
+    "two marks": MARK * 2 + b"data: a\n\ndata: b\n\n",
+    "half a mark": MARK[:2] + b"data: a\n\ndata: b\n\n",
+    "a late mark": b"data: a\n\n" + MARK + b"data: b\n\ndata: c\n\n",
+    "many empty lines": b"\n\n\ndata: a\n\n\n\n\ndata: b\n\n",
+    "no data": b"nonsense\n\nevent: error\n\ndata:without\n\ndata: with\n\n",
+    "data, then one field": b"data: a\nevent: e\n\ndata: b\n\n",
+    "data, then all of it": b"data: a\n\ndata: b\nid: 7\nevent: e\nretry: 30\n: ping\n\n",
+    "a number": b"wait: 30\ndata: a\n\n",
+}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("stream", RARE.values(), ids=RARE)
+def test_what_is_rare_is_read_in_any_chunking_too(stream, end):
+    stream = stream.replace(b"\n", end)
+    for step in range(1, len(stream) + 1):
+        decoder = SseDecoder()
+        told = [e for at in range(0, len(stream), step) for e in decoder.feed(stream[at : at + step])]
+        assert told == read_naively(stream)
+
+
 @given(st.integers(0, 60), st.integers(1, 20), st.sampled_from([b"\n", b"\r\n"]))
 def test_an_event_over_the_limit_ends_the_decoder_at_the_same_event_in_any_chunking(size, step, end):
     small, big = b"data: ok" + end * 2, b"data: " + b"x" * size + end * 2
@@ -103,16 +127,29 @@ def test_line_ends_of_all_kinds_may_be_mixed_and_cut(first):
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("size", [39, 40, 41])
 @pytest.mark.parametrize("lines", [[], [b"data: x"] * 3])
-def test_the_limit_is_to_the_byte_and_what_came_before_is_told_in_any_chunking(end, size, lines):
+@pytest.mark.parametrize("before", [[], [b"ok"]])
+def test_the_limit_is_to_the_byte_and_what_came_before_is_told_in_any_chunking(end, size, lines, before):
     last = b"x" * (size - len(b"\n".join([*lines, b"data: "])))
     big = end.join([*lines, b"data: " + last])
-    stream = end.join([b"data: ok", b"", big, b"", b"data: ok", b"", b""])
-    small, large = b"ok", b"\n".join([b"x"] * len(lines) + [last])
+    stream = end.join([*[b"data: ok", b""] * len(before), big, b"", b"data: ok", b"", b""])
+    large = b"\n".join([b"x"] * len(lines) + [last])
     for step in range(1, len(stream) + 1):
         decoder = SseDecoder(max_event_bytes=40)
         told = [e.data for at in range(0, len(stream), step) for e in decoder.feed(stream[at : at + step])]
         assert decoder.overflowed is (size > 40)
-        assert told == ([small] if size > 40 else [small, large, small])
+        assert decoder.broken == ("an event is larger than 40 bytes" if size > 40 else None)
+        assert told == (before if size > 40 else [*before, large, b"ok"])
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("before", [b"", b"data: ok"])
+def test_an_event_without_an_end_is_given_up_at_the_limit(end, before):
+    stream = before + end * 2 + b"data: " + b"x" * 40
+    for step in range(1, len(stream) + 1):
+        decoder = SseDecoder(max_event_bytes=40)
+        for at in range(0, len(stream), step):
+            decoder.feed(stream[at : at + step])
+        assert decoder.overflowed
 
 
 @pytest.mark.parametrize("digits", [b"0", b"9" * 5000], ids=["no time", "very many digits"])
@@ -136,7 +173,7 @@ def test_an_event_has_its_own_fields_and_not_those_of_the_one_before(end):
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_a_huge_event_in_small_chunks_costs_no_more_than_its_size(end):
     def seconds(megabytes):
-        stream = b"data: " + b"x" * (megabytes * 1_000_000) + end * 2
+        stream = b": ping" + end + b"data: " + b"x" * (megabytes * 1_000_000) + end * 2
         decoder = SseDecoder()
         started = time.process_time()
         told = [event for at in range(0, len(stream), 1400) for event in decoder.feed(stream[at : at + 1400])]
