@@ -174,16 +174,15 @@ def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:
     is kept unchanged, for `validate` to refuse.
     """
     wanted = options.get("prompt_cache") if "prompt_cache" in options else engine.params.get("prompt_cache")
-    if wanted is None or wanted is False:
+    if wanted is False:
         return None
     if wanted is True or wanted == []:
         wanted = {}
     if not isinstance(wanted, Mapping):
         return wanted
     cache = {"key": None, "retention": "short", **wanted}
-    session = options.get("session_id")
-    if cache["key"] is None and isinstance(session, str) and session:
-        cache["key"] = session
+    if cache["key"] is None:
+        cache["key"] = options.get("session_id") or None  # an empty id names no session
     return cache
 
 

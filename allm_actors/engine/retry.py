@@ -83,7 +83,7 @@ def _retryable(policy: RetryPolicy, error: AdapterError) -> bool:
     unsaid = not error.metadata.get("partial") if status is None else status < 500
     like = _STATUSES.get(error.reason) if unsaid else None
     marks = (status, like, error.reason, error.metadata.get("phase"))
-    return any(mark is not None and mark in policy.retry_on for mark in marks)
+    return any(mark in policy.retry_on for mark in marks)
 
 
 def _marks(given: Any) -> tuple[int | str, ...]:

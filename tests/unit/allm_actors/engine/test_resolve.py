@@ -12,6 +12,7 @@ from allm_actors.engine.remote.options import deadlines_of
 from allm_actors.engine.resolve import (
     call_for,
     complete_request,
+    parts_of,
     prompt_cache_of,
     resolve_adapter_opts,
     resolve_model,
@@ -264,6 +265,20 @@ def test_a_step_asks_with_the_thread_the_tools_and_the_models_options():
     assert step_request(engine, HI, {"structured_finalize": True}).structured_finalize is True
 
 
+def test_what_is_done_to_the_lists_of_a_request_is_done_to_nothing_else():
+    engine, thread = Engine(tools=[tool("a")], params={"top_p": 0.9}), Thread(messages=[*HI])
+    given, parts = [tool("b")], parts_of(engine, {})
+    for request in (
+        step_request(engine, thread, {}),
+        step_request(engine, thread, {}, tools=given, parts=parts),
+    ):
+        request.messages.clear()
+        request.tools.clear()
+        request.options.clear()
+    assert (thread.messages, given, parts.provider) == (HI, [tool("b")], {"top_p": 0.9})
+    assert (resolve_tools(engine, {}), engine.params) == ([tool("a")], {"top_p": 0.9})
+
+
 def test_a_step_without_tools_makes_no_choice_of_tool():
     request = step_request(Engine(tools=[tool("a")]), HI, {"tool_choice": "required"}, tools=[])
     assert (request.tools, request.tool_choice) == ([], None)
@@ -382,6 +397,7 @@ def test_a_call_knows_who_asks_and_hides_the_key():
         2.0,
     )
     assert call.options == {"base_url": "u", "stream_timeout": 2.0, "headers": {}}
+    assert call.api_key == "sk-1"
     assert "sk-1" not in repr(call)
     assert call_for(engine, {"retry": {"max_attempts": 2}}, "r").retry == {"max_attempts": 2}
     way: Any = object()

@@ -71,7 +71,11 @@ def test_these_statuses_are_tried_again_and_no_others():
         (429, TypeError, "a list"),
         (b"\x1d", TypeError, "a list"),
         (["timout"], ValueError, "did you mean 'timeout'"),
-        (["whatever"], ValueError, "rate_limited"),
+        (
+            ["whatever"],
+            ValueError,
+            r"error\. The reasons are: authentication_failed, batch_too_large, connect, ",
+        ),
         ([None], TypeError, "statuses and reasons"),
         ([True], TypeError, "statuses and reasons"),
         ([429.0], TypeError, "statuses and reasons"),
@@ -85,8 +89,10 @@ def test_what_nothing_could_be_tried_again_for_is_refused(retry_on, error, words
 @pytest.mark.parametrize(
     "retry_on", [[], (), {429}, ["connect", "idle", "total", "first_byte"], ["batch_too_large"]]
 )
-def test_every_list_of_statuses_and_reasons_is_taken(retry_on):
-    assert policy_of({"retry_on": retry_on}).retry_on == tuple(retry_on)
+def test_every_list_of_statuses_and_reasons_is_taken_and_stays_what_it_is(retry_on):
+    given_ = {"retry_on": retry_on}
+    assert policy_of(given_).retry_on == tuple(retry_on)
+    assert given_["retry_on"] is retry_on
 
 
 def test_retry_on_takes_reasons_too():
