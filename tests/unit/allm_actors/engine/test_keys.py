@@ -12,6 +12,7 @@ import pytest
 from allm_actors.data import EngineError
 from allm_actors.engine import keys
 from allm_actors.engine.keys import Secret
+from allm_actors.engine.secret import Remembered
 
 NAMES = ("TEST_PROVIDER_API_KEY", "TEST_PROVIDER_OTHER_KEY")
 
@@ -126,19 +127,27 @@ async def too_late(key):
     return key
 
 
+def leave():
+    raise SystemExit("sk-123")
+
+
 @pytest.mark.parametrize(
     ("source", "trouble"),
     [
         (lambda: 5, "returned int"),
         (lambda: too_late("k"), "returned coroutine"),
         (lambda: 1 / 0, "failed with ZeroDivisionError"),
+        (Remembered(leave), "exited with SystemExit"),
     ],
-    ids=["a number", "a coroutine", "an error"],
+    ids=["a number", "a coroutine", "an error", "an exit"],
 )
 def test_a_source_that_gives_no_key_is_spoken_of(source, trouble):
     with pytest.raises(EngineError, match=rf"^the api_key= function for 'p' {trouble}.*; it must") as caught:
         found(api_key=source)
     assert (caught.value.reason, caught.value.provider) == ("missing_key", "p")
+    assert keys.unanswered("p", 30.0).message == caught.value.message.replace(
+        trouble, "did not answer within 30 s"
+    )
 
 
 def test_a_configured_key_of_none_is_none():
@@ -177,8 +186,11 @@ def test_a_key_of_a_misspelt_provider_is_spoken_of(said):
         (lambda: Secret("a"), "b", "a"),
         ("", lambda: "b", "b"),
         (lambda: Secret(""), "b", "b"),
+        (Secret(""), "b", "b"),
+        (" ", "b", "b"),
+        (lambda: " ", "b", "b"),
     ],
-    ids=range(12),
+    ids=range(15),
 )
 def test_the_second_of_two_sources_is_for_where_the_first_has_none(first, second, key):
     assert found(api_key=keys.either(first, second)) == (key, "opts")
