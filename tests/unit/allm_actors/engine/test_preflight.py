@@ -12,6 +12,7 @@ from allm_actors.data import (
     EngineError,
     Image,
     ImagePart,
+    ImageRequest,
     Message,
     ModelRef,
     Request,
@@ -22,7 +23,13 @@ from allm_actors.data.build import json_schema
 from allm_actors.engine import Engine
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
-from allm_actors.engine.preflight import check_capabilities, check_format, in_common_words, with_finalize
+from allm_actors.engine.preflight import (
+    check_capabilities,
+    check_format,
+    in_common_words,
+    with_finalize,
+    without_foreign_words,
+)
 from allm_actors.engine.resolve import resolve_model, resolve_model_ref
 
 PICTURE = Message(role="user", content=[ImagePart(image=Image.from_url("https://x/y.png"))])
@@ -33,13 +40,15 @@ EVERYTHING = Request(
     response_format=json_schema("a", {"type": "object"}),
 )
 NOTHING = {"tools": {"enabled": False}, "json_native": False, "vision": False, "documents": False}
+SAME = {"tools": False} | {name: {"enabled": False} for name in ("json_native", "vision", "documents")}
 
 
-def test_all_refusals_are_listed():
+@pytest.mark.parametrize("able", [NOTHING, SAME], ids=["off", "not enabled"])
+def test_all_refusals_are_listed(able):
     with pytest.raises(
         ValidationError, match=r"^model does not support requested capabilities: .* \(m\)"
     ) as caught:
-        check_capabilities(ModelRef(id="m", capabilities=NOTHING), EVERYTHING)
+        check_capabilities(ModelRef(id="m", capabilities=able), EVERYTHING)
     assert caught.value.reason == "unsupported_capability"
     assert caught.value.errors == [
         (["tools"], "tools_disabled"),
@@ -65,8 +74,38 @@ def test_what_is_not_known_to_be_impossible_is_allowed(able):
     check_capabilities(None, EVERYTHING)
 
 
-def test_a_request_that_asks_for_nothing_special_is_allowed():
-    plain = Request(messages=[Message(role="user", content="hi")], response_format={"type": "json_object"})
+@pytest.mark.parametrize(
+    ("able", "refused"),
+    [
+        ({}, []),
+        ({"images_enabled": True, "supported_image_operations": None}, []),
+        ({"images_enabled": None, "supported_image_operations": ["generate", "edit"]}, []),
+        ({"supported_image_operations": "generate"}, []),
+        ({"images_enabled": False}, [(["images_enabled"], "images_disabled")]),
+        ({"supported_image_operations": ()}, [(["operation"], "unsupported_image_operation")]),
+        (
+            {"images_enabled": False, "supported_image_operations": ["generate"]},
+            [(["images_enabled"], "images_disabled"), (["operation"], "unsupported_image_operation")],
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_known_of_pictures_is_for_requests_of_pictures(able, refused):
+    model, edit = ModelRef(id="m", capabilities=able), ImageRequest(operation="edit", prompt="a cat")
+    check_capabilities(model, EVERYTHING)
+    if refused:
+        with pytest.raises(
+            ValidationError, match="does not support requested image capabilities: "
+        ) as caught:
+            check_capabilities(model, edit)
+        assert (caught.value.reason, caught.value.errors) == ("unsupported_capability", refused)
+    else:
+        check_capabilities(model, edit)
+
+
+@pytest.mark.parametrize("wanted", [None, "text", {"type": "json_object"}], ids=str)
+def test_a_request_that_asks_for_nothing_special_is_allowed(wanted):
+    plain = Request(messages=[Message(role="user", content="hi")], response_format=wanted)
     check_capabilities(ModelRef(id="m", capabilities=NOTHING), plain)
     no_pictures = ModelRef(id="m", capabilities={"images_enabled": False})
     check_capabilities(no_pictures, EmbeddingRequest(input=["hi"]))
@@ -98,10 +137,24 @@ def test_an_adapter_may_need_an_answer_of_its_own_for_a_structure():
     assert with_finalize(Picky(True), EVERYTHING).structured_finalize is True
     assert with_finalize(Picky(False), EVERYTHING) is EVERYTHING
     assert with_finalize(object(), EVERYTHING) is EVERYTHING
+    asked = Request(messages=[], structured_finalize=True)
+    assert with_finalize(Picky(lambda: pytest.fail("it was said already")), asked) is asked
     with pytest.raises(
         EngineError, match="'picky' failed at requires_structured_finalize: ZeroDivisionError"
     ):
         with_finalize(Picky(lambda: 1 / 0), EVERYTHING)
+
+
+@pytest.mark.parametrize("dialect", ["anthropic", "cohere", "gemini", "ollama"])
+def test_options_of_openais_reasoning_models_are_left_out_where_there_are_none(dialect):
+    own = {"top_p": 0.5, "seed": 1}
+    foreign = {"reasoning_effort": "low", "reasoning_summary": "auto", "verbosity": "low"}
+    for one, value in foreign.items():
+        request = Request(messages=[PICTURE], model="m", options={one: value, **own})
+        told = without_foreign_words(request, dialect)
+        assert told == Request(messages=[PICTURE], model="m", options=own)
+        assert without_foreign_words(told, dialect) is told
+        assert without_foreign_words(request, "openai_chat") is request
 
 
 def choosing(choice, *names, **fields):
