@@ -295,11 +295,18 @@ def test_what_else_is_said_of_a_schema_is_sent(provider, place):
         ({"type": "json_schema", "name": "cat", "schema": None}, "it has no schema"),
         ({"type": "json_schema", "name": "cat", "schema": "cat"}, "it has no schema"),
         ({"type": 5}, "it has no type"),
-        ({"type": "string"}, "a JSON Schema alone is not enough"),
-        ({"type": "object", "properties": {}}, "a JSON Schema alone is not enough"),
-        ({"type": ["object", "null"]}, "a JSON Schema alone is not enough"),
-        ({"anyOf": [{"type": "string"}]}, "a JSON Schema alone is not enough"),
-        ({"$ref": "#/$defs/Cat", "$defs": {}}, "a JSON Schema alone is not enough"),
+        *(
+            (schema, "a JSON Schema alone is not enough")
+            for schema in (
+                *({"type": kind} for kind in ("array", "boolean", "integer", "null", "number", "string")),
+                *({word: []} for word in ("allOf", "anyOf", "enum", "oneOf")),
+                *({word: {}} for word in ("$defs", "properties")),
+                {"$ref": "https://x/y.json"},
+                {"$schema": "https://json-schema.org/draft/2020-12/schema"},
+                {"type": "object", "properties": {}},
+                {"type": ["object", "null"]},
+            )
+        ),
     ],
     ids=str,
 )
