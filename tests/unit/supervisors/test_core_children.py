@@ -175,6 +175,7 @@ class TestIntrospection:
         assert children.running("a") == "a1"
         world.run(children.terminate_child("a"))
         assert (children.running("a"), children.running("x")) == (None, None)
+        assert children.refs() == ["b1"]
 
     def test_active_means_really_alive(self, world, children):
         world.run(children.start_child(spec("s", type="supervisor")))
