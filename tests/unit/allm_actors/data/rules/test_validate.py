@@ -118,7 +118,7 @@ def test_valid_messages():
     ("fields", "failure"),
     [
         ({"name": ""}, ("name", "empty")),
-        ({"name": "auto"}, ("name", "reserved_tool_name")),
+        *(({"name": word}, ("name", "reserved_tool_name")) for word in ("auto", "none", "required")),
         ({"name": "a b"}, ("name", "invalid_format")),
         ({"name": "a\n"}, ("name", "invalid_format")),
         ({"name": "a" * 65}, ("name", "invalid_format")),
@@ -297,6 +297,7 @@ def test_failures_of_a_request_keep_their_order():
 def test_valid_requests():
     validate(Request(messages=[HI], temperature=0, max_tokens=1, response_format="text"))
     validate(Request(messages=[HI], temperature=2, prompt_cache={"key": None, "retention": "long"}))
+    validate(Request(messages=[HI], prompt_cache={"key": "k", "retention": "short"}))
     validate(Request(messages=[HI], response_format={"type": "json_schema"}, structured_finalize=True))
     validate(Request(messages=[HI, calling("c0"), answer("c0")], tools=[tool(name="tool_help")]))
 
