@@ -79,8 +79,8 @@ class SseDecoder:
     def _without_bom(self, chunk: bytes) -> bytes:
         chunk = b"".join([*self._held, chunk])
         self._held = []
-        if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
-            self._held = [chunk] if chunk else []
+        if len(chunk) < len(_BOM):  # no event is so short
+            self._held = [chunk]
             return b""
         self._at_start = False
         return chunk.removeprefix(_BOM)
