@@ -1,6 +1,7 @@
 """Keys are found at five levels, in order, and never shown."""
 
 import copy
+import inspect
 import os
 import pickle
 import re
@@ -148,6 +149,13 @@ def test_a_source_that_gives_no_key_is_spoken_of(source, trouble):
     assert keys.unanswered("p", 30.0).message == caught.value.message.replace(
         trouble, "did not answer within 30 s"
     )
+
+
+def test_a_coroutine_that_is_no_key_is_closed():
+    coming = too_late("k")
+    with pytest.raises(EngineError):
+        found(api_key=lambda: coming)
+    assert inspect.getcoroutinestate(coming) == inspect.CORO_CLOSED
 
 
 def test_a_configured_key_of_none_is_none():
