@@ -6,11 +6,14 @@ import dataclasses
 import inspect
 import json
 import threading
+import unittest
 from concurrent.futures import ThreadPoolExecutor
+from unittest import SkipTest
 
 import pytest
 
 import allm_actors as allm
+from allm_actors.testing import conformance
 from allm_actors.testing.conformance import EncoderSuite, ExecutorSuite
 
 
@@ -261,6 +264,136 @@ class KeepsTheArguments:
         return plain(tool, self.arguments, context)
 
 
+def strips_texts(tool, arguments, context):
+    plain_texts = {
+        name: value.strip() if isinstance(value, str) else value for name, value in arguments.items()
+    }
+    return plain(tool, plain_texts, context)
+
+
+def cuts_what_is_long(tool, arguments, context):
+    answer = plain(tool, arguments, context)
+    return answer[:10_000] if isinstance(answer, str) else answer
+
+
+def tries_a_tool_error_again(tool, arguments, context):
+    try:
+        return plain(tool, arguments, context)
+    except allm.ToolError:
+        return plain(tool, arguments, context)
+
+
+class HasPlaces:
+    """Three, of which one is lost with each call that raises."""
+
+    freed = Exception
+
+    def __init__(self):
+        self.places = threading.Semaphore(3)
+
+    def execute(self, tool, arguments, context):
+        if not self.places.acquire(timeout=0.01):
+            raise RuntimeError("there is no place")
+        try:
+            answer = plain(tool, arguments, context)
+        except self.freed:
+            self.places.release()
+            raise
+        self.places.release()
+        return answer
+
+
+class LosesPlaces(HasPlaces):
+    freed = ()
+
+
+async def of_a_thread(tool, arguments, context):
+    """A plain handler's answer, or a coroutine."""
+    return await asyncio.to_thread(plain, tool, arguments, context)
+
+
+async def awaits(tool, arguments, context):
+    """The right one."""
+    answer = await of_a_thread(tool, arguments, context)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+async def tries_a_coroutine_again(tool, arguments, context):
+    answer = await of_a_thread(tool, arguments, context)
+    if not inspect.isawaitable(answer):
+        return answer
+    try:
+        return await answer
+    except Exception:  # noqa: BLE001 - the mistake is what follows
+        return await tool.run(arguments, context)
+
+
+async def swallows_what_a_coroutine_raises(tool, arguments, context):
+    answer = await of_a_thread(tool, arguments, context)
+    if not inspect.isawaitable(answer):
+        return answer
+    try:
+        return await answer
+    except Exception as error:  # noqa: BLE001 - the mistake
+        return f"error: {error}"
+
+
+async def hides_groups(tool, arguments, context):
+    answer = await of_a_thread(tool, arguments, context)
+    if not inspect.isawaitable(answer):
+        return answer
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(answer)
+    return task.result()
+
+
+async def shields(tool, arguments, context):
+    answer = await of_a_thread(tool, arguments, context)
+    return await asyncio.shield(answer) if inspect.isawaitable(answer) else answer
+
+
+async def gives_coroutines_up(tool, arguments, context):
+    answer = await of_a_thread(tool, arguments, context)
+    return await asyncio.wait_for(answer, 0.01) if inspect.isawaitable(answer) else answer
+
+
+async def stops_the_loop(tool, arguments, context):
+    answer = plain(tool, arguments, context)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def runs_coroutines_elsewhere(tool, arguments, context):
+    answer = plain(tool, arguments, context)
+    if not inspect.isawaitable(answer):
+        return answer
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(asyncio.run, answer).result()
+
+
+class LosesPlacesOfTheCancelled:
+    """And frees those of all others."""
+
+    def __init__(self):
+        self.places = asyncio.Semaphore(3)
+
+    async def execute(self, tool, arguments, context):
+        await self.places.acquire()
+        try:
+            answer = await awaits(tool, arguments, context)
+        except Exception:
+            self.places.release()
+            raise
+        self.places.release()
+        return answer
+
+
+class TestAwaits(ExecutorSuite):
+    patience = 0.5  # half a second for what is awaited, and a tenth of that for what takes its time
+
+    def executor(self):
+        return type("Right", (), {"execute": staticmethod(awaits)})()
+
+
 def gives_up(tool, arguments, context):
     """After a moment of its own."""
     with ThreadPoolExecutor() as pool:
@@ -272,7 +405,29 @@ def never_runs_it(tool, arguments, context):
     return "it was run"
 
 
+CANCELLED = "test_a_coroutine_is_cancelled_with_its_call"
 EXECUTORS = [
+    (strips_texts, "test_the_arguments_arrive_and_are_the_handlers_own", "but the handler was run with"),
+    (cuts_what_is_long, "test_a_plain_value_is_ok", r"\(100002 letters\), but execute\(\) .* unchanged"),
+    (tries_a_tool_error_again, "test_a_handler_that_raises_is_run_once", "raised ToolError and was run 2"),
+    (LosesPlaces, "test_calls_that_failed_hold_up_no_other", "there is no place.* give back in `finally`"),
+    (HasPlaces, "test_calls_that_failed_hold_up_no_other", "there is no place.* give back in `finally`"),
+    (
+        tries_a_coroutine_again,
+        "test_a_handler_that_raises_is_run_once",
+        "a coroutine function raised ConnectionError and was run 2",
+    ),
+    (swallows_what_a_coroutine_raises, "test_what_is_raised_is_handler_raised", "let every exception"),
+    (hides_groups, "test_what_is_raised_is_handler_raised", "of a coroutine function became"),
+    (gives_coroutines_up, "test_a_handler_may_take_its_time", "a_coroutine_function took"),
+    (stops_the_loop, "test_a_plain_handler_does_not_stop_the_event_loop", r"asyncio\.to_thread\(tool\.run"),
+    (
+        runs_coroutines_elsewhere,
+        "test_a_handler_sees_the_variables_of_its_caller",
+        "in a coroutine function: run",
+    ),
+    (shields, CANCELLED, "its coroutine ran on to its end"),
+    (LosesPlacesOfTheCancelled, CANCELLED, "after others were cancelled: give back in `finally`"),
     (gives_up, "test_a_handler_may_take_its_time", "set no time limit of your own"),
     (never_runs_it, "test_a_handler_hears_that_its_call_was_cancelled", "a handler was not run"),
     (takes_nothing_for_none, "test_a_value_that_is_not_true_is_one", "a handler returned 0"),
@@ -360,6 +515,45 @@ def test_a_planted_executor_fails_its_law_and_is_told_what_to_do(wrong, law, say
 
     with pytest.raises(AssertionError, match=says):
         getattr(Suite(), law)()
+
+
+@pytest.mark.parametrize(
+    ("execute", "law", "says"),
+    [
+        (plain, CANCELLED, "nothing can cancel a coroutine that it returns"),
+        (plain, "test_a_plain_handler_does_not_stop_the_event_loop", "runs on a thread"),
+        (stops_the_loop, "test_a_plain_handler_does_not_stop_the_event_loop", "`plain_tools` says"),
+    ],
+    ids=["cancel", "on a thread", "asynchronous tools alone"],
+)
+def test_what_an_executor_need_not_do_is_skipped(execute, law, says):
+    class Suite(ExecutorSuite):
+        plain_tools = False
+
+        def executor(self):
+            return type("Right", (), {"execute": staticmethod(execute)})()
+
+    with pytest.raises(SkipTest, match=says):
+        getattr(Suite(), law)()
+
+
+@pytest.mark.parametrize(
+    "suite", [getattr(conformance, name) for name in conformance.__all__ if name.endswith("Suite")]
+)
+def test_a_suite_leaves_unittest_its_methods(suite):
+    theirs = set(dir(unittest.TestCase)) - set(dir(type("Plain", (), {})))
+    assert not theirs & set(dir(suite))
+
+
+def test_unittest_runs_a_suite():
+    class Suite(ExecutorSuite, unittest.TestCase):
+        def executor(self):
+            return type("Right", (), {"execute": staticmethod(plain)})()
+
+    laws = ["test_ok_passes_through", "test_calls_at_once_are_run_at_once", CANCELLED]
+    result = unittest.TestResult()
+    unittest.TestSuite(map(Suite, laws)).run(result)
+    assert (result.testsRun, len(result.skipped), result.errors, result.failures) == (3, 1, [], [])
 
 
 def test_an_executor_that_never_ends_fails_its_law():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 from collections.abc import Iterator
@@ -212,7 +213,7 @@ class PlainExecutor:
 
 class AsyncExecutor:
     async def execute(self, tool: allm.Tool, arguments: Any, context: Any) -> Any:
-        answer = PlainExecutor().execute(tool, arguments, context)
+        answer = await asyncio.to_thread(tool.run, arguments, context)
         return await answer if inspect.isawaitable(answer) else answer
 
 

@@ -4,7 +4,8 @@
         def execute(self, tool, arguments, context):
             return tool.run(arguments, context)
 
-Rule of this file: an executor is tested by a step in which a scripted model calls one tool.
+Rule of this file: an executor is tested by a step in which a scripted model calls one tool. What a law says of a
+handler holds for a coroutine function, too, so that most laws play both.
 """
 
 from __future__ import annotations
@@ -35,18 +36,37 @@ from allm_actors.facade import stream_step
 from allm_actors.testing import script
 
 from .bounded import Bounded
+from .scenes import SPECIAL, skip
 
 __all__ = ["ExecutorSuite"]
 
-ARGUMENTS = {"city": "Lisbon", "days": [1, 2], "until": None, "from": 0, "unit": ""}
+ARGUMENTS = {
+    "city": "Lisbon",
+    "days": [1, 2],
+    "until": None,
+    "from": 0,
+    "unit": "",
+    "note": f" {''.join(SPECIAL)}\n ",
+}
 ASKED: Final = [Message(role="user", content="?")]
-FAILURES = (ConnectionError, TimeoutError, OSError, LookupError, ValueError, TypeError, RuntimeError)
+
+
+def _wrong_arguments(message: str) -> ToolError:
+    return ToolError("invalid_arguments", message=message)
+
+
+FAILURES = (
+    *(ConnectionError, TimeoutError, OSError, LookupError, ValueError, TypeError, RuntimeError),
+    _wrong_arguments,
+)
+LONG = 12_500 * "a letter"
 UNCHANGED = "return the result of tool.handler unchanged"
 AWAITED = "a plain execute() returns the coroutine as it is, and an `async def execute` awaits it"
 LET_THROUGH = (
     "let every exception of a handler through, also SystemExit; the library turns it into a ToolError"
 )
 WITH_CONTEXT = "call tool.run(arguments, context), which passes the context to a handler that takes it"
+RELEASE = "give back in `finally` what execute() takes for a call, such as its place in a semaphore"
 _TENANT: ContextVar[str] = ContextVar("tenant")
 
 
@@ -56,6 +76,8 @@ class ExecutorSuite(Bounded):
     if_it_hangs = "Look at what your executor waits for: a lock that it holds, or a thread that never ends"
     patience: float = 5.0
     """Seconds to wait for what should take only a moment."""
+    plain_tools: bool = True
+    """Of an asynchronous `execute`: whether it runs handlers that are plain functions, too."""
 
     def executor(self) -> ToolExecutor | None:
         """A new executor; None is the library's own."""
@@ -86,14 +108,16 @@ class ExecutorSuite(Bounded):
     def test_a_plain_value_is_ok(self) -> None:
         """Whatever is returned is an answer."""
         self.passes([1, 2], Ok([1, 2]))
+        self.passes(LONG, Ok(LONG))
 
     def test_a_value_that_is_not_true_is_one(self) -> None:
         """Nothing, zero, an empty text: they are answers, and not the same one."""
         values: tuple[Any, ...] = (None, 0, 0.0, False, "", [], {})
         for value in values:
-            raw = self.raw(lambda _, value=value: value)
-            kept = isinstance(raw, Ok) and (type(raw.value), raw.value) == (type(value), value)
-            assert kept, f"a handler returned {value!r}, but execute() returned {raw!r}: {UNCHANGED}"
+            for kind, handler in _either(_returns(value, [])):
+                raw = self.raw(handler)
+                kept = isinstance(raw, Ok) and (type(raw.value), raw.value) == (type(value), value)
+                assert kept, f"{kind} returned {value!r}, but execute() returned {raw!r}: {UNCHANGED}"
 
     def test_a_value_that_json_has_no_form_for_is_one(self) -> None:
         """How it becomes text is the encoder's business."""
@@ -113,35 +137,62 @@ class ExecutorSuite(Bounded):
     def test_what_is_raised_is_handler_raised(self) -> None:
         """With the exception as its cause."""
 
-        def handler(_: Any) -> Any:
+        def fails(_: Any) -> Any:
             raise LookupError("no such city")
 
-        error = self.error(handler)
-        assert error.reason == "handler_raised", (
-            f"a handler raised LookupError, but the error is {error!r}: {LET_THROUGH}"
-        )
-        assert "no such city" in str(error), (
-            f"a handler's LookupError('no such city') became {error!r}: {LET_THROUGH}"
-        )
+        for kind, handler in _either(fails):
+            error = self.error(handler)
+            assert error.reason == "handler_raised", (
+                f"{kind} raised LookupError, but the error is {error!r}: {LET_THROUGH}"
+            )
+            assert error.cause == "LookupError: no such city", (
+                f"LookupError('no such city') of {kind} became {error!r}: {LET_THROUGH}"
+            )
 
     def test_a_handler_that_raises_is_run_once(self) -> None:
         """What it did before it raised may not be done again: money that was sent is sent twice."""
         for failure in FAILURES:
             runs: list[Any] = []
-            self.error(_raises(failure, runs))
-            assert len(runs) == 1, (
-                f"a handler raised {failure.__name__} and was run {len(runs)} times: run it once, and let the "
-                "exception through"
-            )
+            for kind, handler in _either(_raises(failure, runs)):
+                runs.clear()
+                self.error(handler)
+                assert len(runs) == 1, (
+                    f"{kind} raised {type(failure('')).__name__} and was run {len(runs)} times: run it once, and let "
+                    "the exception through"
+                )
 
     def test_a_handler_is_run_once_whatever_it_answers(self) -> None:
         """An error that it returns is an answer, too, and so is nothing."""
         answers = (Err("no such city"), Ok(None), None, False, "", Halt("booked"), AskUser("which city?"))
         for answer in answers:
             runs: list[Any] = []
-            self.step(_returns(answer, runs))
-            assert len(runs) == 1, (
-                f"a handler returned {answer!r} and was run {len(runs)} times: run it once, and {UNCHANGED}"
+            for kind, handler in _either(_returns(answer, runs)):
+                runs.clear()
+                self.step(handler)
+                assert len(runs) == 1, (
+                    f"{kind} returned {answer!r} and was run {len(runs)} times: run it once, and {UNCHANGED}"
+                )
+
+    def test_calls_that_failed_hold_up_no_other(self) -> None:
+        """However often and however a tool has failed, the next call is run."""
+
+        def fails(arguments: Any) -> Any:
+            if arguments["n"] < 8:
+                raise (LookupError("no such city"), SystemExit(3))[arguments["n"] % 2]
+            return "rain"
+
+        async def fails_later(arguments: Any) -> Any:
+            if arguments["n"] < 8:
+                raise LookupError("no such city")
+            return "rain"
+
+        for handler in (fails, fails_later):
+            calls = [script.tool_call("forecast", {"n": n}, id=f"c{n}") for n in range(9)]
+            _, events, _ = self.play(handler, calls, max_concurrency=1, tool_timeout=self.patience)
+            *failed, last = [event.result for event in events if isinstance(event, ToolExecutionCompleted)]
+            assert last == Ok("rain"), (
+                f"after eight calls of a tool that ended with {failed}, the next one should have returned 'rain', but "
+                f"it ended with {last!r}: {RELEASE}"
             )
 
     def test_equal_calls_are_run_each(self) -> None:
@@ -150,7 +201,7 @@ class ExecutorSuite(Bounded):
         for handler in (_returns("rain", runs), _returns(Err("asleep"), runs), _raises(LookupError, runs)):
             runs.clear()
             calls = [script.tool_call("forecast", {"city": "Lisbon"}, id=f"c{n}") for n in range(2)]
-            self.run(handler, calls, max_concurrency=1)
+            self.play(handler, calls, max_concurrency=1)
             assert len(runs) == 2, (
                 f"there were two calls with equal arguments, but the handler was run {len(runs)} times: run it for "
                 "each call, and remember no answer and no failure"
@@ -161,20 +212,22 @@ class ExecutorSuite(Bounded):
         exits = (SystemExit(3), SystemExit(0), SystemExit(), KeyboardInterrupt())
         for leaving in exits:
 
-            def handler(_: Any, leaving: BaseException = leaving) -> Any:
+            def leaves(_: Any, leaving: BaseException = leaving) -> Any:
                 raise leaving
 
-            error = self.error(handler)
-            assert error.reason == "handler_exit", (
-                f"a handler raised {leaving!r}, but the error is {error!r}: {LET_THROUGH}"
-            )
+            for kind, handler in _either(leaves):
+                error = self.error(handler)
+                assert error.reason == "handler_exit", (
+                    f"{kind} raised {leaving!r}, but the error is {error!r}: {LET_THROUGH}"
+                )
 
     def test_a_tool_error_stays_what_it_is(self) -> None:
         """The model must read which argument does not fit, as the handler of a decorated function says it."""
-        error = self.error(made_tool(name="forecast")(_forecast_of_a_day))
-        assert error.reason == "invalid_arguments", (
-            f"a handler raised ToolError('invalid_arguments'), but the error is {error!r}: {LET_THROUGH}"
-        )
+        for function in (_forecast_of_a_day, _forecast_of_a_day_later):
+            error = self.error(made_tool(name="forecast")(function))
+            assert error.reason == "invalid_arguments", (
+                f"a handler raised ToolError('invalid_arguments'), but the error is {error!r}: {LET_THROUGH}"
+            )
 
     def test_a_tool_without_a_handler_is_not_found(self) -> None:
         """There is nothing to run."""
@@ -212,11 +265,16 @@ class ExecutorSuite(Bounded):
             got.append(context)
             return "ok"
 
-        engine, _, raw = self.step(handler)
-        assert got, (
-            f"a handler of (arguments, context) was not run, and the result is {raw!r}: {WITH_CONTEXT}"
-        )
-        _is_of_the_call(got[0], engine)
+        async def later(_: Any, context: Any) -> Any:
+            return handler(_, context)
+
+        for each in (handler, later):
+            got.clear()
+            engine, _, raw = self.step(each)
+            assert got, (
+                f"a handler of (arguments, context) was not run, and the result is {raw!r}: {WITH_CONTEXT}"
+            )
+            _is_of_the_call(got[0], engine)
 
     def test_calls_of_one_step_have_their_own_answers(self) -> None:
         """One after the other: an executor is shared by all of them."""
@@ -237,10 +295,10 @@ class ExecutorSuite(Bounded):
             return handler
 
         names = ["pay", "refund"] * 4
-        tools = [Tool(name=name, description="", schema={}, handler=handler_of(name)) for name in names[:2]]
+        tools = _tools(pay=handler_of("pay"), refund=handler_of("refund"))
         calls = [script.tool_call(name, id=f"c{n}") for n, name in enumerate(names)]
-        _, events, _ = self.run(tools, calls, max_concurrency=8)
-        got = {each.id: each.result for each in events if isinstance(each, ToolExecutionCompleted)}
+        _, events, _ = self.play(tools, calls, max_concurrency=8)
+        got = _results(events)
         wanted = {f"c{n}": Ok(name) for n, name in enumerate(names)}
         assert got == wanted, (
             f"eight calls of two tools should have returned {wanted}, but execute() returned {got}: store no tool on "
@@ -259,22 +317,56 @@ class ExecutorSuite(Bounded):
                 return await meeting.wait() >= 0
 
         meeting = asyncio.Barrier(2)
-        waits = inspect.iscoroutinefunction(getattr(self.executor(), "execute", None))
+        waits = _is_asynchronous(self.executor())
         calls = [script.tool_call("forecast", {"n": n}, id=f"c{n}") for n in range(2)]
-        _, events, _ = self.run(awaited if waits else handler, calls, max_concurrency=2)
+        _, events, _ = self.play(awaited if waits else handler, calls, max_concurrency=2)
         got = [event.result for event in events if isinstance(event, ToolExecutionCompleted)]
         assert got == [Ok(True)] * 2, (
             f"two handlers that wait for each other ended with {got}: hold no lock while a handler runs"
         )
 
+    def test_a_plain_handler_does_not_stop_the_event_loop(self) -> None:
+        """On which an asynchronous `execute` runs, and every other call."""
+        if not _is_asynchronous(self.executor()):
+            skip("execute() is a plain function, which the library runs on a thread")
+        if not self.plain_tools:
+            skip("this executor is for coroutine functions alone, as the suite's `plain_tools` says")
+        waits, goes_on = Event(), Event()
+
+        def plain(_: Any) -> Any:
+            waits.set()
+            return goes_on.wait(self.patience)
+
+        async def awaited(_: Any) -> Any:
+            await asyncio.to_thread(waits.wait, self.patience)
+            goes_on.set()
+
+        handlers = {"plain": plain, "awaited": awaited}
+        calls = [script.tool_call(name, {}, id=name) for name in handlers]
+        _, events, _ = self.play(_tools(**handlers), calls, max_concurrency=2)
+        got = _results(events)
+        assert got == {"plain": Ok(True), "awaited": Ok(None)}, (
+            f"a plain handler that waits for a coroutine ended with {got}: an asynchronous execute() that runs it "
+            "itself stops the event loop of all calls; run it with `await asyncio.to_thread(tool.run, arguments, "
+            "context)`"
+        )
+
     def test_a_handler_may_take_its_time(self) -> None:
         """How long a tool may run is for `tool_timeout` to say."""
         seconds = self.patience / 10
-        raw = self.raw(lambda _: Event().wait(seconds))
-        assert raw == Ok(False), (
-            f"a handler took {seconds} s and returned False, but execute() returned {raw!r}: set no time limit of your "
-            "own"
-        )
+
+        async def later(_: Any) -> Any:
+            await asyncio.sleep(seconds)
+            return False
+
+        handlers = {"a_handler": lambda _: Event().wait(seconds), "a_coroutine_function": later}
+        calls = [script.tool_call(name, {}, id=name) for name in handlers]
+        _, events, _ = self.play(_tools(**handlers), calls, max_concurrency=2)
+        for name, raw in _results(events).items():
+            assert raw == Ok(False), (
+                f"{name} took {seconds} s and returned False, but execute() returned {raw!r}: set no time limit of "
+                "your own"
+            )
 
     def test_a_handler_hears_that_its_call_was_cancelled(self) -> None:
         """By its `context.cancelled`, and can stop what it does for nobody."""
@@ -301,18 +393,41 @@ class ExecutorSuite(Bounded):
             "the handler the context that execute() received"
         )
 
+    def test_a_coroutine_is_cancelled_with_its_call(self) -> None:
+        """Where it is awaited by an asynchronous `execute`; and the next call is run."""
+        executor = self.executor()
+        if executor is not None and not _is_asynchronous(executor):
+            skip("execute() is a plain function: nothing can cancel a coroutine that it returns")
+        for _ in range(4):
+            began, over, heard = Event(), Event(), Event()
+            handler = _waiting(began, over, heard, self.patience)
+            engine = self.engine(handler, [script.tool_call("forecast", {}, id="c0")], executor)
+            stream = stream_step(engine, ASKED)
+            for event in stream:
+                if isinstance(event, ToolExecutionStarted):
+                    break
+            assert began.wait(self.patience), (
+                f"a coroutine function was not run within {self.patience} s, after others were cancelled: {RELEASE}"
+            )
+            stream.close()
+            over.wait(2 * self.patience)
+            assert heard.is_set(), (
+                "a call was cancelled, but its coroutine ran on to its end: await it in execute(), and neither shield "
+                "it nor run it elsewhere"
+            )
+
     def test_a_handler_sees_the_variables_of_its_caller(self) -> None:
         """A request's id, a tenant: what `contextvars` carry."""
-        seen: list[str] = []
-        token = _TENANT.set("Ana's")
-        try:
-            self.step(lambda _: seen.append(_TENANT.get("nobody's")))
-        finally:
-            _TENANT.reset(token)
-        assert seen == ["Ana's"], (
-            f"a context variable of the caller is {seen} in the handler: run it where execute() was called, or "
-            "with contextvars.copy_context().run"
-        )
+        for kind, handler in _either(lambda _: _TENANT.get("nobody's")):
+            token = _TENANT.set("Ana's")
+            try:
+                seen = self.raw(handler)
+            finally:
+                _TENANT.reset(token)
+            assert seen == Ok("Ana's"), (
+                f"a context variable of the caller is {seen} in {kind}: run it where execute() was called, or with "
+                "contextvars.copy_context().run"
+            )
 
     def test_a_decorated_tool_gets_its_context(self) -> None:
         """A parameter that is annotated as `ToolContext`: the signature of such a handler is that of its function."""
@@ -329,10 +444,16 @@ class ExecutorSuite(Bounded):
             call = getattr(context, "tool_call", None)
             return [arguments["n"], getattr(call, "id", None)]
 
+        async def later(arguments: Any, context: Any) -> Any:
+            await asyncio.sleep(0.003)
+            call = getattr(context, "tool_call", None)
+            return [arguments["n"], getattr(call, "id", None)]
+
+        tools = _tools(now=handler, later=later)
         wanted = {f"c{n}": Ok([n, f"c{n}"]) for n in range(8)}
-        calls = [script.tool_call("forecast", {"n": n}, id=f"c{n}") for n in range(8)]
-        _, events, _ = self.run(handler, calls, max_concurrency=at_once)
-        got = {each.id: each.result for each in events if isinstance(each, ToolExecutionCompleted)}
+        calls = [script.tool_call(tools[n // 4].name, {"n": n}, id=f"c{n}") for n in range(8)]
+        _, events, _ = self.play(tools, calls, max_concurrency=at_once)
+        got = _results(events)
         assert got == wanted, (
             f"with {at_once} at a time, the handlers returned {wanted}, but execute() returned {got}: store no "
             "arguments, context or result of a call on the executor"
@@ -340,10 +461,12 @@ class ExecutorSuite(Bounded):
 
     def passes(self, given: Any, arrives: Any = None) -> None:
         """Check that a handler's answer arrives unchanged, or as `arrives`."""
-        raw = self.raw(lambda _: given)
-        assert raw == (given if arrives is None else arrives), (
-            f"a handler returned {given!r}, but execute() returned {raw!r}: {UNCHANGED}"
-        )
+        for kind, handler in _either(lambda _: given):
+            raw = self.raw(handler)
+            if raw != (given if arrives is None else arrives):
+                raise AssertionError(
+                    f"{kind} returned {_shown(given)}, but execute() returned {_shown(raw)}: {UNCHANGED}"
+                )
 
     def raw(self, handler: Any) -> Any:
         """What the handler's answer arrives as."""
@@ -361,13 +484,13 @@ class ExecutorSuite(Bounded):
         self, handler: Tool | Callable[..., Any] | None, arguments: dict[str, Any] = ARGUMENTS
     ) -> tuple[Engine, StepResult, Any]:
         """One step in which the tool is called once: the engine, the result, and what the handler gave."""
-        engine, events, result = self.run(handler, [script.tool_call("forecast", arguments, id="c0")])
+        engine, events, result = self.play(handler, [script.tool_call("forecast", arguments, id="c0")])
         completed = [event for event in events if isinstance(event, ToolExecutionCompleted)]
         assert len(completed) == 1, f"the tool was completed {len(completed)} times"
         assert [message.tool_call_id for message in result.tool_results] == ["c0"]
         return engine, result, completed[0].result
 
-    def run(
+    def play(
         self, handler: list[Tool] | Tool | Callable[..., Any] | None, calls: list[Any], **options: Any
     ) -> tuple[Engine, list[Any], StepResult]:
         """One step with these calls of a handler, or of these tools: the engine, the events and the result."""
@@ -375,19 +498,66 @@ class ExecutorSuite(Bounded):
         stream = stream_step(engine, ASKED, context={"user": "Ana"}, **options)
         return engine, list(stream), stream.result()
 
-    def engine(self, handler: list[Tool] | Tool | Callable[..., Any] | None, calls: list[Any]) -> Engine:
-        """One whose model makes these calls."""
+    def engine(
+        self,
+        handler: list[Tool] | Tool | Callable[..., Any] | None,
+        calls: list[Any],
+        executor: ToolExecutor | None = None,
+    ) -> Engine:
+        """One whose model makes these calls, with this executor, or a new one."""
         if handler is None or not isinstance(handler, Tool | list):
             handler = Tool(name="forecast", description="", schema={}, handler=handler)
         return Engine(
             adapter="fake",
             tools=handler if isinstance(handler, list) else [handler],
-            tool_executor=self.executor(),
+            tool_executor=executor or self.executor(),
             adapter_opts={"script": [*calls, script.finish("tool_calls")]},
         )
 
 
-def _raises(failure: type[Exception], runs: list[Any]) -> Callable[[Any], Any]:
+def _either(handler: Callable[[Any], Any]) -> list[tuple[str, Callable[[Any], Any]]]:
+    """A handler, and the same as a coroutine function that has to be awaited, with what to call them."""
+
+    async def later(arguments: Any) -> Any:
+        await asyncio.sleep(0)
+        return handler(arguments)
+
+    return [("a handler", handler), ("a coroutine function", later)]
+
+
+def _waiting(began: Event, over: Event, heard: Event, seconds: float) -> Callable[[Any], Any]:
+    async def handler(_: Any) -> None:
+        began.set()
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            heard.set()
+            raise
+        finally:
+            over.set()
+
+    return handler
+
+
+def _tools(**handlers: Callable[..., Any]) -> list[Tool]:
+    return [Tool(name=name, description="", schema={}, handler=each) for name, each in handlers.items()]
+
+
+def _results(events: list[Any]) -> dict[str, Any]:
+    """By the id of the call: what the handler gave."""
+    return {event.id: event.result for event in events if isinstance(event, ToolExecutionCompleted)}
+
+
+def _is_asynchronous(executor: ToolExecutor | None) -> bool:
+    return inspect.iscoroutinefunction(getattr(executor, "execute", None))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}… ({len(text)} letters)"
+
+
+def _raises(failure: Callable[[str], Exception], runs: list[Any]) -> Callable[[Any], Any]:
     def handler(arguments: Any) -> Any:
         runs.append(arguments)
         raise failure("it broke after the money was sent")
@@ -426,4 +596,9 @@ def _whose_forecast(context: ToolContext) -> str:
 
 def _forecast_of_a_day(city: str, days: int) -> str:
     """The forecast of a city, for one day."""
+    return f"{city}: {days}"
+
+
+async def _forecast_of_a_day_later(city: str, days: int) -> str:
+    """The same, as a coroutine."""
     return f"{city}: {days}"
