@@ -16,6 +16,7 @@ from allm_actors.engine import keys
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.testing import script
 from allm_actors.testing.conformance import CallScene, EmbeddingSuite, ImageSuite, SpeechSuite, Stage
+from allm_actors.testing.conformance.made import verdicts_of
 from allm_actors.testing.conformance.services import QUESTIONS
 from tests.conformance import test_call_suites as suites
 from tests.conformance.test_call_suites import SUITES, Spoilt
@@ -278,6 +279,49 @@ class CountsWhatWasAskedFor(Right):
         return msgspec.structs.replace(super().generate(request, call), usage=usage)
 
 
+class DrawsSideways(Right):
+    """Height by width."""
+
+    def body_of(self, request):
+        size = None if request.size is None else f"{request.size[1]}x{request.size[0]}"
+        return {**super().body_of(request), "size": size}
+
+
+class EditsBackwards(RightEdits):
+    """The second picture is sent first."""
+
+    def body_of(self, request):
+        return super().body_of(msgspec.structs.replace(request, input_images=request.input_images[::-1]))
+
+
+class TakesAMaskForAPicture(RightEdits):
+    """It is sent as one."""
+
+    def body_of(self, request):
+        masks = [] if request.mask is None else [request.mask]
+        return super().body_of(
+            msgspec.structs.replace(request, input_images=[*request.input_images, *masks], mask=None)
+        )
+
+
+class LosesStatuses(Right):
+    """What HTTP said."""
+
+    def generate(self, request, call):
+        try:
+            return super().generate(request, call)
+        except allm.ImageAdapterError as error:
+            error.status = None
+            raise
+
+
+class AsksForNothingAgain(Right):
+    """The prompt is sent with the first attempt."""
+
+    def body_of(self, request):
+        return {**super().body_of(request), **({"prompt": ""} if self.provider.sent else {})}
+
+
 class DrawsWhatItLikes(Right):
     """The prompt is not sent."""
 
@@ -355,6 +399,19 @@ TABLE = [
     (DrawsAsItLikes, "test_the_background_is_sent_or_refused", r"background='background-of-.* was not sent"),
     (VariesAnotherPicture, "test_the_picture_of_a_variation_is_sent", "leave 'variation' out"),
     (EditsAnotherPicture, "test_the_pictures_to_work_on_are_sent", "send them, or leave 'edit' out"),
+    (
+        DrawsSideways,
+        "test_the_size_is_sent_or_refused",
+        r"\['2048x1536'\] was sent: the first number is the width",
+    ),
+    (EditsBackwards, "test_every_picture_of_an_edit_is_sent_or_refused", "sent in another order"),
+    (TakesAMaskForAPicture, "test_the_mask_of_an_edit_is_sent_or_refused", "like an edit of two pictures"),
+    (
+        LosesStatuses,
+        "test_the_status_of_a_refusal_is_on_the_error",
+        "HTTP 503, but the error has status=None",
+    ),
+    (AsksForNothingAgain, "test_it_never_tries_again_by_itself", "the last attempt .* without .*a grey cat"),
     (DrawsWhatItLikes, "test_what_it_is_asked_about_is_sent", "a grey cat"),
     (DrawsAnySize, "test_the_size_is_sent_or_refused", r"size=\(1536, 2048\) .*was not sent"),
     (SendsMetadata, "test_what_it_is_asked_about_is_sent", "must only be returned"),
@@ -413,6 +470,8 @@ class Deaf(Spoilt):
         self._unheard = unheard
 
     def call(self, request, call):
+        if "questions" in self._unheard:  # whose scripted answers are to others
+            call = dataclasses.replace(call, options={"record": call.options["record"]})
         return getattr(self._fake, self._method)(msgspec.structs.replace(request, **self._unheard), call)
 
     def told(self, stream, request, call):
@@ -425,6 +484,133 @@ def first_alone(asked):
     if isinstance(criteria, dict):
         criteria = dict(list(criteria.items())[:1])
     return msgspec.structs.replace(asked, criteria=criteria[:1] if isinstance(criteria, list) else criteria)
+
+
+class Reads(Spoilt):
+    """Any fake that changes a text before it asks about it."""
+
+    def __init__(self, name, read):
+        super().__init__(name, None)
+        self._field, self._read = CAPABILITIES[name].field, read
+
+    def call(self, request, call):
+        given = getattr(request, self._field)
+        texts = [self._read(each) for each in given] if isinstance(given, list) else self._read(given)
+        changed = msgspec.structs.replace(request, **{self._field: texts})
+        return getattr(self._fake, self._method)(changed, call)
+
+
+def in_ascii(text):
+    return text.encode("ascii", "ignore").decode()
+
+
+def first_page(text):
+    return text[:4096]
+
+
+OF_TEXTS = [suite for suite in SUITES if suite is not suites.TestFakeTranscription]
+
+
+@pytest.mark.parametrize("suite", OF_TEXTS, ids=lambda suite: suite.__name__)
+@pytest.mark.parametrize(
+    ("read", "law", "says"),
+    [
+        (in_ascii, "test_what_it_is_asked_about_is_sent", "Olá, 世界 🎉.* was not sent"),
+        (first_page, "test_a_long_text_is_sent_whole_or_refused", "245 were not sent, from 'word0455' on"),
+    ],
+    ids=["letters", "length"],
+)
+def test_a_text_that_is_not_sent_whole_is_seen(suite, read, law, says):
+    planted = type("Planted", (suite,), {"adapter": Reads(suite.name, read)})()
+    with pytest.raises(AssertionError, match=says):
+        getattr(planted, law)()
+
+
+class Keeps(Spoilt):
+    """Any fake that keeps something of a call."""
+
+    def __init__(self, name):
+        super().__init__(name, None)
+        self.kept = []
+
+    def call(self, request, call):
+        return getattr(self._fake, self._method)(*self.given(request, call))
+
+
+class KeepsTheFirstKey(Keeps):
+    """As a client that was made with it."""
+
+    def given(self, request, call):
+        self.kept = self.kept or [call.api_key]
+        return request, dataclasses.replace(call, api_key=self.kept[0])
+
+
+class KeepsTheLastCall(Keeps):
+    """That of whoever came last: of two at once, the other's."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.two = threading.Barrier(2)
+
+    def given(self, request, call):
+        is_first, self.kept = not self.kept, [request, call]
+        if not is_first:
+            self.two.wait(5.0)
+        return self.kept
+
+
+class KeepsTheLastText(KeepsTheLastCall):
+    """The key is the call's."""
+
+    def given(self, request, call):
+        return super().given(request, call)[0], call
+
+
+class KeepsTheAnswer(Spoilt):
+    """To whoever asked first."""
+
+    def __init__(self, name):
+        super().__init__(name, None)
+        self.answers = []
+
+    def call(self, request, call):
+        self.answers = self.answers or [getattr(self._fake, self._method)(request, call)]
+        return self.answers[0]
+
+
+class AsksOnceMore(Spoilt):
+    """About what it was asked before."""
+
+    def __init__(self, name):
+        super().__init__(name, None)
+        self.asked = []
+
+    def call(self, request, call):
+        self.asked.append(request)
+        for each in self.asked[-3:-1]:
+            getattr(self._fake, self._method)(each, call)
+        getattr(self._fake, self._method)(request, call)
+        return getattr(self._fake, self._method)(self.asked[max(len(self.asked) - 2, 0)], call)
+
+
+ONE_BY_ONE, AT_ONCE = "test_a_call_knows_nothing_of_the_one_before", "test_calls_at_once_are_each_their_own"
+
+
+@pytest.mark.parametrize(
+    ("suite", "adapter", "law", "says"),
+    [
+        *((suite, KeepsTheFirstKey, ONE_BY_ONE, r"number \[0\] had keys of their own") for suite in SUITES),
+        *((suite, KeepsTheAnswer, ONE_BY_ONE, "has kept the answer to the first") for suite in SUITES),
+        *((suite, AsksOnceMore, ONE_BY_ONE, "was sent again with the next") for suite in OF_TEXTS),
+        *((suite, KeepsTheLastCall, AT_ONCE, "had keys of their own") for suite in SUITES),
+        *((suite, KeepsTheLastText, AT_ONCE, "store nothing of a request") for suite in OF_TEXTS),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_an_adapter_that_keeps_something_of_a_call_is_seen(suite, adapter, law, says):
+    planted = type("Planted", (suite,), {"adapter": adapter(suite.name)})()
+    with pytest.raises(AssertionError, match=says):
+        getattr(planted, law)()
 
 
 WISHES = [
@@ -475,6 +661,12 @@ def test_a_wish_that_is_dropped_is_seen(suite, law, unheard):
             "test_the_clip_is_sent",
             {"audio": allm.Audio.from_bytes(b"another clip", "audio/mpeg")},
             r"send request\.audio\.to_bytes\(\)",
+        ),
+        (
+            suites.TestFakeTranscription,
+            "test_the_type_of_the_clip_is_sent_or_refused",
+            {"audio": allm.Audio.from_bytes(b"Good morning.", "audio/wav")},
+            r"'audio/flac', but that was not sent.*without = \('mime_type',\)",
         ),
         (
             suites.TestFakeTranscription,
@@ -552,6 +744,32 @@ class StreamsWithoutNotes(StreamsAlone):
         return iter([*told, msgspec.structs.replace(last, metadata={})])
 
 
+class StreamsTheLastCall(StreamsAlone):
+    """That of whoever came last, when it is read."""
+
+    def told(self, stream, request, call):
+        self.last = (request, call)
+        return (event for _ in range(1) for event in getattr(self._fake, stream)(*self.last))
+
+
+class StreamsOnAndOn(StreamsAlone):
+    """With what the stream before has said."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.said = []
+
+    def told(self, stream, request, call):
+        for event in getattr(self._fake, stream)(request, call):
+            if isinstance(event, allm.AudioDelta | allm.CommittedTranscript):
+                self.said.append(event)
+                yield from self.said
+            elif isinstance(event, allm.TranscriptionCompleted):
+                yield msgspec.structs.replace(event, text=" ".join(each.text for each in self.said))
+            else:
+                yield event
+
+
 class StreamsErrorsOfItsOwn(StreamsAlone):
     """Of what was refused it says one thing."""
 
@@ -570,6 +788,7 @@ class StreamsNoWaits(StreamsAlone):
             yield allm.ErrorEvent(type(event.error)(event.error.reason)) if failed else event
 
 
+STREAMS_AT_ONCE = "test_streams_at_once_are_each_their_own"
 STREAMED = [suites.TestFakeSpeech, suites.TestFakeTranscription]
 
 
@@ -593,6 +812,8 @@ def test_a_wish_that_a_stream_drops_is_seen(suite, wish):
         (StreamsWithItsOwnKey, "test_a_stream_has_the_key_of_the_call", r"use call\.api_key"),
         (StreamsNotes, "test_a_stream_returns_the_metadata_and_does_not_send_it", "must only be returned"),
         (StreamsWithoutNotes, "test_a_stream_returns_the_metadata_and_does_not_send_it", "to its last event"),
+        (StreamsTheLastCall, STREAMS_AT_ONCE, r"number \[0\] had keys of their own"),
+        (StreamsOnAndOn, STREAMS_AT_ONCE, "keep nothing of a stream on the adapter"),
         (
             StreamsErrorsOfItsOwn,
             "test_a_stream_with_a_refused_key_ends_with_its_error",
@@ -658,6 +879,7 @@ TEXTS = [allm.ModerationResult(flagged=True, categories={"hate": "False"}, index
 CLEAN = [allm.ModerationResult(flagged=False)] * 2
 HARM = [allm.ModerationResult(flagged=True)] * 2
 FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=False)]
+HARM_OF_THE_FIRST = [msgspec.structs.replace(verdicts_of(True)[0], index=index) for index in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -680,6 +902,18 @@ FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=Fals
             "test_each_text_has_its_own_verdict",
             FIRST,
             r"answered flagged=\(False, True\), but",
+        ),
+        (
+            suites.TestFakeModeration,
+            "test_each_text_has_its_own_categories",
+            HARM_OF_THE_FIRST,
+            "its own categories",
+        ),
+        (
+            suites.TestFakeClassification,
+            "test_each_question_has_the_answer_that_was_given",
+            {"team": "billing", "mood": 0.0, "spam": 0.5},
+            r"answered \['support', 0.75, 0.125\], but \['billing', 0.0, 0.5\] came back",
         ),
         (
             suites.TestFakeModeration,
@@ -717,6 +951,8 @@ FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=Fals
         "clean",
         "harm",
         "the first",
+        "categories of the first",
+        "answers",
         "verdicts in words",
         "rounded vectors",
         "a clip",
@@ -729,6 +965,130 @@ def test_an_answer_that_is_always_the_same_is_seen(suite, law, answer, says):
     planted = type("Planted", (suite,), {"adapter": Repeats(suite.name, script.ok(answer))})()
     with pytest.raises(AssertionError, match=says):
         getattr(planted, law)()
+
+
+def inverted(response):
+    answers = dict(response.answers)
+    answers["spam"] = allm.ClassificationAnswer(
+        type="yes_no", yes_probability=1 - answers["spam"].yes_probability
+    )
+    return msgspec.structs.replace(response, answers=answers)
+
+
+def test_a_no_that_is_told_as_a_yes_is_seen():
+    planted = type("Planted", (suites.TestFakeClassification,), {"adapter": Spoilt("classify", inverted)})()
+    with pytest.raises(AssertionError, match=r"0.125\], but \['support', 0.75, 0.875\] came back"):
+        planted.test_each_question_has_the_answer_that_was_given()
+
+
+def test_categories_that_a_stage_does_not_play_are_skipped():
+    adapter = Repeats("moderate", script.ok(FIRST))
+    with pytest.raises(SkipTest, match="let your stage play `categories` and `category_scores`"):
+        type(
+            "Suite", (suites.TestFakeModeration,), {"adapter": adapter}
+        )().test_each_text_has_its_own_categories()
+
+
+class SeesNoPictures(Spoilt):
+    """Of what is judged."""
+
+    def call(self, request, call):
+        texts = [each for each in request.input if isinstance(each, str)]
+        return self._fake.moderate(msgspec.structs.replace(request, input=texts), call)
+
+
+class TakesPicturesForTexts(Spoilt):
+    """And fails in its own way."""
+
+    def call(self, request, call):
+        "".join(request.input)
+        return self._fake.moderate(request, call)
+
+
+class RefusesPictures(Spoilt):
+    """Which is allowed."""
+
+    def call(self, request, call):
+        if not all(isinstance(each, str) for each in request.input):
+            raise allm.ModerationAdapterError(
+                "unsupported_feature", provider=self.name, message="texts alone"
+            )
+        return self._fake.moderate(request, call)
+
+
+class ReadsNoTextBesideAPicture(Spoilt):
+    """The picture is all that it sends."""
+
+    def call(self, request, call):
+        pictures = [each for each in request.input if not isinstance(each, str)]
+        return self._fake.moderate(msgspec.structs.replace(request, input=pictures or request.input), call)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "keeps"),
+    [
+        (SeesNoPictures, pytest.raises(AssertionError, match="ImagePart was to be judged, but its bytes")),
+        (
+            TakesPicturesForTexts,
+            pytest.raises(AssertionError, match=r'failed with TypeError.*"unsupported_feature'),
+        ),
+        (ReadsNoTextBesideAPicture, pytest.raises(AssertionError, match="a text beside a picture")),
+        (RefusesPictures, pytest.raises(SkipTest, match="texts alone")),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_a_picture_is_judged_or_refused(adapter, keeps):
+    planted = type("Planted", (suites.TestFakeModeration,), {"adapter": adapter("moderate", None)})()
+    with keeps:
+        planted.test_a_picture_is_judged_or_refused()
+
+
+@pytest.mark.parametrize("reason", ["unsupported_feature", "context_length_exceeded"])
+def test_a_long_text_may_be_refused(reason):
+    def short(text):
+        if len(text) > 4096:
+            raise allm.SpeechAdapterError(reason, provider="short", message="it is too long")
+        return text
+
+    planted = type("Planted", (suites.TestFakeSpeech,), {"adapter": Reads("speech", short)})()
+    with pytest.raises(SkipTest, match="it is too long"):
+        planted.test_a_long_text_is_sent_whole_or_refused()
+
+
+@pytest.mark.parametrize(
+    ("suite", "law", "keyless"),
+    [
+        (suites.TestFakeTranscription, ONE_BY_ONE, {"keys": None}),
+        (suites.TestFakeTranscription, AT_ONCE, {"keys": None}),
+        (suites.TestFakeModeration, AT_ONCE, {"keys": None, "sent": None, "requests": lambda: 1}),
+        (suites.TestFakeTranscription, STREAMS_AT_ONCE, {"keys": None}),
+    ],
+    ids=["one by one", "at once", "nothing at all", "streams"],
+)
+def test_a_stage_that_cannot_tell_callers_apart_skips_the_laws_of_many(suite, law, keyless):
+    class Keyless(suite):
+        @contextmanager
+        def stage(self, scene):
+            with super().stage(scene) as stage:
+                yield dataclasses.replace(stage, **keyless)
+
+    with pytest.raises(SkipTest, match="can be told apart"):
+        getattr(Keyless(), law)()
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__)
+@pytest.mark.parametrize("law", [ONE_BY_ONE, AT_ONCE])
+def test_a_script_for_one_call_skips_the_laws_of_many(suite, law):
+    class Once(suite):
+        @contextmanager
+        def stage(self, scene):
+            with super().stage(scene) as stage:
+                name = suites.SCRIPTS[suite.name]
+                options = {**stage.engine.adapter_opts, name: stage.engine.adapter_opts[name][:1]}
+                yield dataclasses.replace(stage, engine=stage.engine.merge(adapter_opts=options))
+
+    with pytest.raises(SkipTest, match="script for one call"):
+        getattr(Once(), law)()
 
 
 class AnEngineAlone:
@@ -750,6 +1110,8 @@ class TestAnEngineAlone(AnEngineAlone, ImageSuite):
         ("test_without_retries_it_asks_once", r"give Stage\(requests=…\)"),
         ("test_it_never_tries_again_by_itself", r"give Stage\(requests=…\)"),
         ("test_what_it_is_asked_about_is_sent", r"give Stage\(sent=…\)"),
+        (ONE_BY_ONE, r"give Stage\(requests=…\)"),
+        (AT_ONCE, r"give Stage\(requests=…\)"),
         ("test_as_many_pictures_come_as_were_asked_for", r"1 came.*never looks at scene\.images"),
         ("test_each_picture_is_one_that_was_made", r"came back.*never looks at scene\.pictures"),
         ("test_the_model_is_sent", r"give Stage\(sent=…\)"),
@@ -803,6 +1165,7 @@ def test_every_capability_has_a_suite():
     [
         (suites.TestFakeEmbeddings, "test_each_text_has_the_vector_that_was_made_of_it", "vectors"),
         (suites.TestFakeModeration, "test_each_text_has_its_own_verdict", "verdicts"),
+        (suites.TestFakeClassification, "test_each_question_has_the_answer_that_was_given", "answers"),
         (suites.TestFakeSpeech, "test_the_clip_is_the_one_that_was_made", "clip"),
         (suites.TestFakeSpeech, "test_a_stream_comes_to_the_clip_that_was_made", "clip"),
         (suites.TestFakeTranscription, "test_the_transcript_is_the_one_that_was_made", "transcript"),

@@ -11,7 +11,7 @@ from allm_actors.engine import keys
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.services import SERVICES
 from allm_actors.testing import conformance
-from allm_actors.testing.conformance.calls import KEY
+from allm_actors.testing.conformance.calls import KEY, TENANTS, key_of_tenant
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.services import (
     ROWS,
@@ -101,7 +101,11 @@ class Served:
                 )
             finally:
                 keys.delete(row.provider.name)
-            assert {key_of(row, each) for each in server.requests} <= {SECRET, KEY}
+            assert {key_of(row, each) for each in server.requests} <= {
+                SECRET,
+                KEY,
+                *map(key_of_tenant, TENANTS),
+            }
 
 
 SUITES = {

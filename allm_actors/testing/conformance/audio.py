@@ -21,7 +21,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.engine import Engine
 
-from .calls import KEY, METADATA, NOTE, REQUEST_ID, CallScene, CallSuite
+from .calls import KEY, LETTERS, METADATA, NOTE, REQUEST_ID, TENANTS, CallScene, CallSuite, TextSuite
 from .made import CLIP, TRANSCRIPT
 from .scenes import AGAIN, Stage, require, says, skip
 
@@ -38,6 +38,30 @@ class StreamedSuite(CallSuite):
 
     def stream(self, engine: Engine, **options: Any) -> Any:
         """The plainest stream, not begun yet."""
+        raise NotImplementedError
+
+    def stream_about(self, engine: Engine, text: str, **options: Any) -> Any:  # noqa: ARG002
+        """A stream about this text; of what takes no text, the plainest one."""
+        return self.stream(engine, **options)
+
+    def test_streams_at_once_are_each_their_own(self) -> None:
+        """Two that are open, each with a key and an input of its own, before the first is read."""
+        scene = CallScene(streamed=True)
+        with self.ready(scene) as stage:
+            keyed = self.takes_keys(stage, lambda _, **options: self.streamed(stage, **options))
+            self.skip_unless_told_apart(keyed, stage.sent is not None)
+            begun = [self.serves(stage, self.begun, tenant, keyed) for tenant in TENANTS[:2]]
+            for stream in begun:
+                _whole(list(stream))
+            self.has_served(stage, TENANTS[:2], keyed)
+            one, other = (self.content(stream.result()) for stream in begun)
+        assert one == other, (
+            f"the provider made the same of two streams, but they came to {one!r} and {other!r}: keep nothing of a "
+            "stream on the adapter"
+        )
+
+    def content(self, response: Any) -> Any:
+        """What the provider has made."""
         raise NotImplementedError
 
     def test_a_stream_has_the_key_of_the_call(self) -> None:
@@ -126,20 +150,26 @@ class StreamedSuite(CallSuite):
         return self.opened(stage, **options).result()
 
     def opened(self, stage: Stage, **options: Any) -> Any:
-        """A stream that is not begun yet. Skips the law where the adapter has none."""
+        """The plainest stream, not begun yet. Skips the law where the adapter has none."""
+        return self.begun(stage.engine, None, **options)
+
+    def begun(self, engine: Engine, text: str | None, **options: Any) -> Any:
+        """A stream that is not begun yet, about a text or the plainest one. Skips the law where there are none."""
         try:
-            return self.stream(stage.engine, **options)
+            return (
+                self.stream(engine, **options) if text is None else self.stream_about(engine, text, **options)
+            )
         except EngineError as error:
             if error.reason != "missing_stream_adapter":
                 raise
             skip(f"this adapter has no streams, which is allowed: {error}")
 
 
-class SpeechSuite(StreamedSuite):
+class SpeechSuite(StreamedSuite, TextSuite):
     """Clips, and clips in pieces."""
 
     name = "speech"
-    words = ("Good morning.",)
+    words = (f"Good morning. {LETTERS}",)
     wishes: ClassVar[dict[str, tuple[Any, ...]]] = {
         "voice": ("voice-of-the-suite", "voice-of-the-suite"),
         "format": ("opus", "opus", "ogg"),
@@ -150,11 +180,23 @@ class SpeechSuite(StreamedSuite):
 
     def ask(self, engine: Engine, **options: Any) -> Any:
         """Good morning."""
-        return facade.synthesize(engine, "Good morning.", **options)
+        return self.ask_about(engine, self.words[0], **options)
+
+    def ask_about(self, engine: Engine, text: str, **options: Any) -> Any:
+        """This text."""
+        return facade.synthesize(engine, text, **options)
 
     def stream(self, engine: Engine, **options: Any) -> Any:
         """The same in pieces."""
-        return facade.stream_synthesize(engine, "Good morning.", **options)
+        return self.stream_about(engine, self.words[0], **options)
+
+    def stream_about(self, engine: Engine, text: str, **options: Any) -> Any:
+        """This text in pieces."""
+        return facade.stream_synthesize(engine, text, **options)
+
+    def content(self, response: Any) -> bytes:
+        """The clip."""
+        return bytes(response.audio.to_bytes())
 
     def test_the_clip_has_bytes_and_a_type(self) -> None:
         """`audio/…`, and the format that came."""
@@ -219,7 +261,7 @@ class SpeechSuite(StreamedSuite):
         with self.ready(CallScene(streamed=True)) as stage:
             _whole(list(self.opened(stage)))
             sent = stage.all_sent()
-        assert says(sent, "Good morning."), (
+        assert says(sent, self.words[0]), (
             "a stream was requested, but the text was not sent: send request.input"
         )
 
@@ -239,7 +281,7 @@ class TranscriptionSuite(StreamedSuite):
 
     name = "transcribe"
     wishes: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "prompt": ("with the pirate Schellenursli", "schellenursli"),
+        "prompt": ("with the pirate Schellenürsli", "schellenürsli"),
         "language": ("haw", "haw"),
     }
     clip: Audio = Audio.from_bytes(b"Good morning.", "audio/mpeg")
@@ -252,6 +294,10 @@ class TranscriptionSuite(StreamedSuite):
     def stream(self, engine: Engine, **options: Any) -> Any:
         """The same in pieces."""
         return facade.stream_transcribe(engine, self.clip, **options)
+
+    def content(self, response: Any) -> str:
+        """The transcript."""
+        return str(response.text)
 
     def test_there_is_a_text(self) -> None:
         """Of the clip, which says something."""
@@ -272,6 +318,18 @@ class TranscriptionSuite(StreamedSuite):
             held = stage.holds(self.clip.to_bytes())
         assert held, (
             "the bytes of request.audio were not sent, neither raw nor in base64: send request.audio.to_bytes()"
+        )
+
+    def test_the_type_of_the_clip_is_sent_or_refused(self) -> None:
+        """A clip that is read as one of another type is noise."""
+        self.skip_if_without("mime_type")
+        clip = Audio.from_bytes(self.clip.to_bytes(), "audio/flac")
+        with self.ready(CallScene()) as stage:
+            self.tries(stage, "audio", lambda: facade.transcribe(stage.engine, clip))
+            sent = stage.all_sent()
+        assert "flac" in sent.casefold(), (
+            f"the clip is of the type {clip.mime_type!r}, but that was not sent: {self.send_or_refuse}; or set "
+            "without = ('mime_type',) in your suite, if your provider finds out by itself"
         )
 
     def test_the_prompt_is_sent_or_refused(self) -> None:

@@ -6,25 +6,44 @@ the facade. If a provider never does what a scene says, its `stage` skips the la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from allm_actors.data import AdapterError, ModerationResult, ValidationError
+from allm_actors.data import AdapterError, ClassificationAnswer, ModerationResult, ValidationError
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
 from .bounded import IF_AN_ADAPTER_HANGS, Bounded
-from .made import CLIP, TRANSCRIPT, VECTORS, VERDICTS, pictures_of
-from .scenes import AGAIN, ATTEMPTS, STATUSES, Looked, Stage, is_refusal, says, skip, skip_if_worth_a_retry
+from .made import ANSWERS, CLIP, TRANSCRIPT, VECTORS, VERDICTS, pictures_of
+from .scenes import (
+    AGAIN,
+    ATTEMPTS,
+    STATUSES,
+    Looked,
+    Stage,
+    is_refusal,
+    require,
+    says,
+    skip,
+    skip_if_used_up,
+    skip_if_worth_a_retry,
+)
 
-__all__ = ["CallScene", "CallSuite"]
+__all__ = ["CallScene", "CallSuite", "TextSuite"]
 
 REQUEST_ID = "req-of-the-suite"
 METADATA = {"mine": {"deep": [1, None]}}
 NOTE = "for-the-caller-alone"
 KEY = "sk-of-the-call-0123456789"
+TENANTS = range(8)
+"""Those who ask at once."""
+LETTERS = "Olá, 世界 🎉"
+"""What an input has besides the letters of ASCII."""
+LONG = tuple(f"word{number:04}" for number in range(700))
+"""A text of 6,000 letters, word by word."""
 ONE_ATTEMPT = "make one request, and raise its error: the library tries again, as `retry` says"
 
 
@@ -49,6 +68,8 @@ class CallScene(Looked):
     """Of `SpeechSuite`: the bytes of the clip that the provider makes; of a stream, all of its pieces together."""
     transcript: str = TRANSCRIPT
     """Of `TranscriptionSuite`: what the provider hears; of a stream, all of it together."""
+    answers: Mapping[str, ClassificationAnswer] = field(default_factory=lambda: ANSWERS)
+    """Of `ClassificationSuite`: what the provider answers to each question, by its id; its own words will do."""
 
     @property
     def pictures(self) -> tuple[bytes, ...]:
@@ -82,8 +103,8 @@ class CallSuite(Bounded):
     """The model that the law about it asks for; another, if your adapter takes only those that it knows."""
     without: ClassVar[tuple[str, ...]] = ()
     """What your provider has no word for and does without. Of embeddings: `truncate`, where it never cuts a text, and
-    `task_type`, where its vectors are the same for every task. Of pictures: `quality`, `style` and `background`. The
-    laws about them are skipped."""
+    `task_type`, where its vectors are the same for every task. Of pictures: `quality`, `style` and `background`. Of
+    transcripts: `mime_type`, where it finds out by itself what a clip is. The laws about them are skipped."""
 
     def stage(self, scene: CallScene) -> AbstractContextManager[Engine | Stage]:
         """A context manager that gives a stage whose provider does what the scene says.
@@ -97,6 +118,13 @@ class CallSuite(Bounded):
     def ask(self, engine: Engine, **options: Any) -> Any:
         """The plainest call."""
         raise NotImplementedError
+
+    takes_text: ClassVar[bool] = False
+    """Whether `ask_about` asks about its text."""
+
+    def ask_about(self, engine: Engine, text: str, **options: Any) -> Any:  # noqa: ARG002
+        """A call about this text; of what takes no text, the plainest one."""
+        return self.ask(engine, **options)
 
     def test_an_answer_has_the_right_type_and_the_calls_id(self) -> None:
         """And usage, where there is any, is never None."""
@@ -120,7 +148,7 @@ class CallSuite(Bounded):
         with self.ready(CallScene()) as stage:
             self.ask(stage.engine, metadata={"note": NOTE})
             sent = stage.last_sent()
-        lost = [word for word in self.words if word not in sent]
+        lost = [word for word in self.words if not says(sent, word)]
         assert not lost, f"{lost} was not sent: the adapter leaves out a part of its input"
         assert NOTE not in sent, (
             "the request's metadata was sent to the provider: it belongs to the caller, and must only be returned"
@@ -143,6 +171,19 @@ class CallSuite(Bounded):
             "the call has an api_key, but another key was sent: use call.api_key if there is one, as "
             "allm_actors.engine.keys.fetch(provider, variables, call.api_key) does"
         )
+
+    def test_a_call_knows_nothing_of_the_one_before(self) -> None:
+        """Neither its key, nor its input, nor its answer: whoever asks next may be somebody else."""
+        with self.ready(CallScene()) as stage:
+            self.serves_one_by_one(stage, self.ask_about)
+
+    def test_calls_at_once_are_each_their_own(self) -> None:
+        """Of many, each with a key and an input of its own: an adapter serves all of them, and keeps nothing of any."""
+        with self.ready(CallScene()) as stage, ThreadPoolExecutor(len(TENANTS)) as pool:
+            keyed = self.takes_keys(stage, self.ask)
+            self.skip_unless_told_apart(keyed, stage.sent is not None)
+            list(pool.map(lambda tenant: self.serves(stage, self.ask_about, tenant, keyed), TENANTS))
+            self.has_served(stage, TENANTS, keyed)
 
     def test_without_retries_it_asks_once(self) -> None:
         """`retry=False` is kept, also where trying again might help."""
@@ -195,6 +236,17 @@ class CallSuite(Bounded):
         """An answer that makes no sense."""
         self.fails("malformed_response")
 
+    def test_the_status_of_a_refusal_is_on_the_error(self) -> None:
+        """HTTP's, where there is one: who reads a log, or decides what to do, looks for it."""
+        scene = CallScene(reason="provider_unavailable")
+        with self.ready(scene) as stage:
+            error = self.error_of(scene, stage.engine.merge(retry=False))
+        wanted = STATUSES["provider_unavailable"]
+        message = (
+            f"the provider refused with HTTP {wanted}, but the error has status={error.status}: give it that"
+        )
+        require(error.status == wanted, scene, "status", message)
+
     def test_the_id_of_the_call_is_on_the_error(self) -> None:
         """So that a log line finds its call."""
         found = self.fails("provider_unavailable").metadata.get("request_id")
@@ -220,6 +272,68 @@ class CallSuite(Bounded):
             }  # one id, so that only the wish makes a difference
             self.tries(stage, wish, lambda: self.ask(stage.engine, **options))
             return stage.all_sent()
+
+    def takes_keys(self, stage: Stage, ask: Callable[..., Any]) -> bool:
+        """Whether calls have keys that can be looked at. Skips the law where nothing of a request can."""
+        stage.asked()
+        if stage.keys is None:
+            return False
+        return self.refusal(stage, "api_key", lambda: ask(stage.engine, api_key=KEY)) is None
+
+    def skip_unless_told_apart(self, keyed: bool, looks: bool) -> None:
+        """Skip the law where one caller's call cannot be told from another's."""
+        if not keyed and not (looks and self.takes_text):
+            skip(
+                "give Stage(keys=…) and Stage(sent=…): functions that return the key of each request that has arrived, "
+                "and what has arrived, so that the calls of two callers can be told apart"
+            )
+
+    def serves(self, stage: Stage, ask: Callable[..., Any], tenant: int, keyed: bool) -> Any:
+        """Make a call about a text of the tenant's, and with its key. Skips the law where a script is used up."""
+        own = {"api_key": key_of_tenant(tenant)} if keyed else {}
+        try:
+            return ask(stage.engine, _text_of(tenant), **own)
+        except AdapterError as error:
+            skip_if_used_up(error)
+            if str(error.metadata.get("cause")).startswith("no_scripted_"):
+                skip(
+                    "your stage plays a script for one call, but this law makes several: give it more entries"
+                )
+            raise
+
+    def serves_one_by_one(self, stage: Stage, ask: Callable[..., Any]) -> None:
+        """Check that two calls, one after the other, have each their own."""
+        keyed = self.takes_keys(stage, lambda engine, **options: ask(engine, "whose", **options))
+        self.skip_unless_told_apart(keyed, stage.counts)
+        for tenant in TENANTS[:2]:
+            before = stage.asked()
+            self.serves(stage, ask, tenant, keyed)
+            assert stage.asked() > before, (
+                "a second call, with another key or another input, was answered, but nothing was sent: the adapter has "
+                "kept the answer to the first one, which belongs to another caller"
+            )
+            self.has_served(stage, [tenant], keyed)
+        if stage.sent is not None:
+            assert not says(stage.last_sent(), _text_of(0)), (
+                "what the call before was about was sent again with the next one: keep nothing on the adapter"
+            )
+
+    def has_served(self, stage: Stage, tenants: Iterable[int], keyed: bool) -> None:
+        """Check that the keys and the texts of all of them have arrived."""
+        if keyed and stage.keys is not None:
+            keys = stage.keys()
+            lost = [tenant for tenant in tenants if not any(key_of_tenant(tenant) in key for key in keys)]
+            assert not lost, (  # which key was used instead is nobody's to read
+                f"the calls number {lost} had keys of their own, but were sent with others: use call.api_key "
+                "at each call, and store neither it nor a client that has it on the adapter"
+            )
+        if stage.sent is not None and self.takes_text:
+            sent = stage.all_sent()
+            lost = [tenant for tenant in tenants if not says(sent, _text_of(tenant))]
+            assert not lost, (
+                f"what the calls number {lost} were about was not sent, but that of others in its place: store nothing "
+                "of a request on the adapter"
+            )
 
     def skip_if_without(self, wish: str) -> None:
         """Skip the law about what the provider has no word for."""
@@ -261,6 +375,12 @@ class CallSuite(Bounded):
         with self.ready(scene) as stage:
             stage.asked()  # skips at once where nobody counts
             error = self.error_of(scene, stage.engine.merge(retry=retry))
+            if stage.sent is not None:
+                sent = stage.last_sent()
+                lost = [word for word in self.words if not says(sent, word)]
+                assert not lost, (
+                    f"the last attempt of a call was sent without {lost}: send all of it each time"
+                )
             return stage.asked(), error
 
     def fails(self, reason: str, retry_after_ms: int | None = None) -> AdapterError:
@@ -291,3 +411,39 @@ class CallSuite(Bounded):
         """The stage, even if `stage` gives only an engine."""
         with self.stage(scene) as given:
             yield given if isinstance(given, Stage) else Stage(engine=given)
+
+
+class TextSuite(CallSuite):
+    """The laws of what is asked about a text."""
+
+    takes_text = True
+    whole: ClassVar[dict[str, Any]] = {}
+    """The options with which a text must not be cut."""
+
+    def ask_about(self, engine: Engine, text: str, **options: Any) -> Any:
+        """A call about this text."""
+        raise NotImplementedError
+
+    def test_a_long_text_is_sent_whole_or_refused(self) -> None:
+        """What is cut off is not embedded, judged or spoken, and nobody is told."""
+        with self.ready(CallScene()) as stage:
+            field = CAPABILITIES[self.name].field
+            try:
+                self.tries(stage, field, lambda: self.ask_about(stage.engine, " ".join(LONG), **self.whole))
+            except AdapterError as error:
+                if error.reason != "context_length_exceeded":
+                    raise
+                skip(f"the adapter refuses it, which is allowed: {error}")
+            sent = stage.all_sent()
+        lost = [word for word in LONG if word not in sent]
+        assert not lost, (
+            f"of a text of {len(LONG)} words, {len(lost)} were not sent, from {lost[0]!r} on: {self.send_or_refuse}"
+        )
+
+
+def key_of_tenant(tenant: int) -> str:
+    return f"sk-of-tenant-{tenant}-0123456789"
+
+
+def _text_of(tenant: int) -> str:
+    return f"a text of tenant {tenant}"

@@ -15,7 +15,11 @@ Rule of this file: a picture is its bytes, those that are sent and those that co
 
 from __future__ import annotations
 
+import base64
+import re
+from functools import partial
 from typing import Any
+from unittest import SkipTest
 
 from allm_actors import facade
 from allm_actors.data import AdapterError, Image, ImageRequest
@@ -23,7 +27,7 @@ from allm_actors.engine.adapters import find_capable
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
-from .calls import CallScene, CallSuite
+from .calls import LETTERS, REQUEST_ID, CallScene, TextSuite
 from .made import pictures_of
 from .scenes import Stage, require, says, skip
 
@@ -31,18 +35,25 @@ __all__ = ["ImageSuite"]
 
 PICTURE = b"a picture of the suite, which is made of letters"
 ANOTHER = b"another picture of the suite, and of other letters"
+_TURNED = re.compile(
+    r"2048 ?[x×*] ?1536|width\W+2048|height\W+1536|(?<![\d:])4:3(?![\d:])|landscape", re.IGNORECASE
+)
 MASK = b"a mask of the suite: where the hat has to be"
 
 
-class ImageSuite(CallSuite):
+class ImageSuite(TextSuite):
     """Pictures."""
 
     name = "image"
-    words = ("a grey cat",)
+    words = (f"a grey cat: {LETTERS}",)
 
     def ask(self, engine: Engine, **options: Any) -> Any:
         """A cat."""
-        return facade.generate_image(engine, "a grey cat", **options)
+        return facade.generate_image(engine, self.words[0], **options)
+
+    def ask_about(self, engine: Engine, text: str, **options: Any) -> Any:
+        """A picture of what the text says."""
+        return facade.generate_image(engine, text, **options)
 
     def test_pictures_are_counted(self) -> None:
         """`usage.images` is how many there are."""
@@ -100,8 +111,12 @@ class ImageSuite(CallSuite):
         )
 
     def test_the_size_is_sent_or_refused(self) -> None:
-        """In pixels, or as a shape."""
+        """In pixels, or as a shape; the width comes first."""
         self.sends("size", (1536, 2048), "2048", "3:4", "portrait")
+        turned = _TURNED.findall(self.sent_for("size", (1536, 2048)))
+        assert not turned, (
+            f"size=(1536, 2048) was requested, but {turned} was sent: the first number is the width"
+        )
 
     def test_the_number_is_sent_or_refused(self) -> None:
         """As a number, or as so many requests."""
@@ -161,15 +176,27 @@ class ImageSuite(CallSuite):
         )
 
     def test_every_picture_of_an_edit_is_sent_or_refused(self) -> None:
-        """A hat on one picture, from another, needs both."""
-        self.edits_with("input_images", [PICTURE, ANOTHER])
+        """A hat on one picture, from another, needs both, in their order: the prompt may say which is which."""
+        sent = self.edits_with("input_images", [PICTURE, ANOTHER])
+        places = [_places(sent, each) for each in (PICTURE, ANOTHER)]
+        assert not (all(places) and max(places[1]) < min(places[0])), (
+            "the pictures of an edit were sent in another order: send request.input_images as they are"
+        )
 
     def test_the_mask_of_an_edit_is_sent_or_refused(self) -> None:
-        """Without it the whole picture is changed, and not the place that the caller meant."""
-        self.edits_with("mask", [PICTURE], mask=MASK)
+        """Without it the whole picture is changed, and not the place that the caller meant; and it is no picture."""
+        masked = self.edits_with("mask", [PICTURE], mask=MASK)
+        try:
+            two = self.edits_with("input_images", [PICTURE, MASK])
+        except SkipTest:
+            return  # with one picture, there is nothing that it could be mistaken for
+        assert masked != two, (
+            "an edit with a mask was sent like an edit of two pictures: send request.mask as your provider's mask, or "
+            "refuse it"
+        )
 
-    def edits_with(self, wish: str, pictures: list[bytes], mask: bytes | None = None) -> None:
-        """Look that all bytes of an edit are sent. Skips the law where the adapter refuses the wish."""
+    def edits_with(self, wish: str, pictures: list[bytes], mask: bytes | None = None) -> str:
+        """All that is sent of an edit, after looking that all bytes are. Skips the law where the wish is refused."""
         request = ImageRequest(
             operation="edit",
             prompt="a hat",
@@ -178,12 +205,15 @@ class ImageSuite(CallSuite):
         )
         with self.ready(CallScene()) as stage:
             skip_unless_it_does("edit", stage)
-            self.tries(stage, wish, lambda: facade.generate_image(stage.engine, request))
+            ask = partial(facade.generate_image, stage.engine, request, request_id=REQUEST_ID)
+            self.tries(stage, wish, ask)
+            sent = stage.all_sent()
             lost = [each for each in (*pictures, mask) if each is not None and not stage.holds(each)]
         assert not lost, (
             f"request.{wish} was given to an edit, but its bytes {lost} were not sent, neither raw nor in "
             f"base64: {self.send_or_refuse}"
         )
+        return sent
 
     def holds_to_its_operations(self, operation: str, request: ImageRequest) -> None:
         """Look that an operation is carried out, or refused, as `supported_operations()` says."""
@@ -209,6 +239,12 @@ class ImageSuite(CallSuite):
             f"{operation!r} was refused, but not before anything was sent (requests: {count}): check the "
             "operation first"
         )
+
+
+def _places(sent: str, data: bytes) -> list[int]:
+    """Where bytes begin in what was sent, as they are or in Base64."""
+    ways = (data.decode(), base64.b64encode(data).decode().rstrip("="))
+    return [sent.index(way) for way in ways if way in sent]
 
 
 def skip_unless_it_does(operation: str, stage: Stage) -> None:

@@ -9,9 +9,19 @@ from __future__ import annotations
 import struct
 import zlib
 
-from allm_actors.data import ModerationResult
+from allm_actors.data import ClassificationAnswer, ModerationResult
 
-__all__ = ["CLIP", "PDF", "TRANSCRIPT", "VECTORS", "VERDICTS", "pictures_of", "verdicts_of"]
+__all__ = [
+    "ANSWERS",
+    "CLIP",
+    "PDF",
+    "TRANSCRIPT",
+    "VECTORS",
+    "VERDICTS",
+    "answers_of",
+    "pictures_of",
+    "verdicts_of",
+]
 
 VECTORS = ((1.0, 0.0), (0.0, 1.0), (33 / 65, -56 / 65))
 """Of length one, for an adapter may make them so, and not to be rounded."""
@@ -34,6 +44,18 @@ def verdicts_of(*flags: bool) -> tuple[ModerationResult, ...]:
 
 
 VERDICTS = verdicts_of(True, False)
+
+
+def answers_of(team: str, mood: float, spam: float) -> dict[str, ClassificationAnswer]:
+    """An answer to each of the questions of `ClassificationSuite`, by its id."""
+    return {
+        "team": ClassificationAnswer(type="choice", choice=team, confidence=0.75),
+        "mood": ClassificationAnswer(type="score", score=mood, confidence=0.75),
+        "spam": ClassificationAnswer(type="yes_no", yes_probability=spam),
+    }
+
+
+ANSWERS = answers_of("support", 0.75, 0.125)
 
 
 def pictures_of(count: int) -> tuple[bytes, ...]:

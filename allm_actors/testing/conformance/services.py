@@ -6,15 +6,22 @@ Rule of this file: what holds for all of them is in `calls.py`; here is what an 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from allm_actors import facade
-from allm_actors.data import AdapterError, ClassificationQuestion, ModerationResult, ValidationError
+from allm_actors.data import (
+    AdapterError,
+    ClassificationQuestion,
+    Image,
+    ImagePart,
+    ModerationResult,
+    ValidationError,
+)
 from allm_actors.engine.engine import Engine
 
-from .calls import CallScene, CallSuite
-from .made import VECTORS, verdicts_of
-from .scenes import require
+from .calls import LETTERS, CallScene, TextSuite
+from .made import VECTORS, answers_of, pictures_of, verdicts_of
+from .scenes import require, skip
 
 __all__ = ["ClassificationSuite", "EmbeddingSuite", "ModerationSuite"]
 
@@ -25,15 +32,20 @@ QUESTIONS = {
 }
 
 
-class EmbeddingSuite(CallSuite):
+class EmbeddingSuite(TextSuite):
     """Vectors."""
 
     name = "embed"
-    texts = words = ("a grey cat", "a dog", "income tax")
+    texts = words = ("a grey cat", f"a dog: {LETTERS}", "income tax")
+    whole: ClassVar[dict[str, Any]] = {"truncate": False}
 
     def ask(self, engine: Engine, **options: Any) -> Any:
         """Three texts."""
         return facade.embed(engine, list(self.texts), **options)
+
+    def ask_about(self, engine: Engine, text: str, **options: Any) -> Any:
+        """This text, and two others."""
+        return facade.embed(engine, [text, *self.texts[1:]], **options)
 
     def test_there_is_a_vector_for_each_text_with_its_index(self) -> None:
         """All of one length, which is not zero."""
@@ -98,15 +110,19 @@ class EmbeddingSuite(CallSuite):
         self.fails("context_length_exceeded")
 
 
-class ModerationSuite(CallSuite):
+class ModerationSuite(TextSuite):
     """Verdicts."""
 
     name = "moderate"
-    words = ("Hello!", "Goodbye!")
+    words = ("Hello!", f"Goodbye! {LETTERS}")
 
     def ask(self, engine: Engine, **options: Any) -> Any:
         """Two texts."""
-        return facade.moderate(engine, ["Hello!", "Goodbye!"], **options)
+        return facade.moderate(engine, list(self.words), **options)
+
+    def ask_about(self, engine: Engine, text: str, **options: Any) -> Any:
+        """This text, and another."""
+        return facade.moderate(engine, [text, self.words[1]], **options)
 
     def test_there_is_a_verdict_for_each_text_with_its_index(self) -> None:
         """And each is a verdict, not a guess."""
@@ -135,6 +151,41 @@ class ModerationSuite(CallSuite):
             )
             require(got == flags, scene, "verdicts", message)
 
+    def test_each_text_has_its_own_categories(self) -> None:
+        """Of what it was flagged for, and how surely."""
+        wanted = [(each.categories, each.category_scores) for each in verdicts_of(True, False)]
+        got = [(each.categories, each.category_scores) for each in self.answered().results]
+        assert got not in ([wanted[0]] * 2, [wanted[1]] * 2), (
+            f"for two texts the provider answered {wanted}, but {got} came back: give each text its own categories and "
+            "scores"
+        )
+        if got != wanted:
+            skip(
+                f"for two texts the scene's verdicts are {wanted}, but {got} came back, in words of your provider's, "
+                "perhaps: let your stage play `categories` and `category_scores`, if an answer of your provider has any"
+            )
+
+    def test_a_picture_is_judged_or_refused(self) -> None:
+        """With the texts beside it; what was not looked at is not clean."""
+        (picture,) = pictures_of(1)
+        content: list[str | ImagePart] = [
+            self.words[0],
+            ImagePart(image=Image.from_bytes(picture, "image/png")),
+        ]
+        with self.ready(CallScene(verdicts=verdicts_of(False))) as stage:
+            try:
+                self.tries(stage, "input", lambda: facade.moderate(stage.engine, content))
+            except (TypeError, ValueError, AttributeError) as error:
+                raise AssertionError(
+                    f"an ImagePart was to be judged, and the adapter failed with {error!r}: {self.send_or_refuse}"
+                ) from error
+            held, sent = stage.holds(picture), stage.all_sent()
+        assert held, (
+            "an ImagePart was to be judged, but its bytes were not sent, neither raw nor in base64: "
+            f"{self.send_or_refuse}"
+        )
+        assert self.words[0] in sent, "a text beside a picture was to be judged, but it was not sent"
+
     def test_scores_are_probabilities_of_categories(self) -> None:
         """Floats from 0 to 1, of categories that were judged; and a verdict is no text: "False" would count as true."""
         for result in self.answered().results:
@@ -150,18 +201,22 @@ class ModerationSuite(CallSuite):
             )
 
 
-class ClassificationSuite(CallSuite):
+class ClassificationSuite(TextSuite):
     """Answers to typed questions."""
 
     name = "classify"
     words = (
-        *("I was charged twice!", "Which team?", "billing", "support"),
+        *(f"I was charged twice! {LETTERS}", "Which team?", "billing", "support"),
         *("How upset?", "calm", "angry", "Is it spam?"),
     )
 
     def ask(self, engine: Engine, **options: Any) -> Any:
         """A question of each type."""
-        return facade.classify(engine, "I was charged twice!", QUESTIONS, **options)
+        return self.ask_about(engine, self.words[0], **options)
+
+    def ask_about(self, engine: Engine, text: str, **options: Any) -> Any:
+        """The same questions about this text."""
+        return facade.classify(engine, text, QUESTIONS, **options)
 
     def test_each_question_has_an_answer_of_its_type(self) -> None:
         """And of no other."""
@@ -179,6 +234,24 @@ class ClassificationSuite(CallSuite):
         assert team in options, f"a choice among {options} is {team!r}"
         assert 0 <= mood <= top, f"a score from 0 to {top} is {mood!r}"
         assert 0 <= spam <= 1, f"a probability is {spam!r}"
+
+    def test_each_question_has_the_answer_that_was_given(self) -> None:
+        """That of the provider, whatever it is."""
+        for given in (("support", 0.75, 0.125), ("billing", 0.25, 0.875)):
+            wanted = answers_of(*given)
+            scene = CallScene(answers=wanted)
+            with self.ready(scene) as stage:
+                answers = self.ask(stage.engine).answers
+            got = [answers[id].value() if id in answers else None for id in wanted]
+            held = got[0] == given[0] and all(
+                isinstance(one, int | float) and math.isclose(one, other, abs_tol=0.001)
+                for one, other in zip(got[1:], given[1:], strict=True)
+            )
+            message = (
+                f"to the questions {[*wanted]} the provider answered {list(given)}, but {got} came back: give each "
+                "question its own answer"
+            )
+            require(held, scene, "answers", message)
 
 
 def _is_near(got: list[float], wanted: list[float]) -> bool:
