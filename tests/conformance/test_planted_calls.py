@@ -1076,8 +1076,15 @@ def test_a_stage_that_cannot_tell_callers_apart_skips_the_laws_of_many(suite, la
         getattr(Keyless(), law)()
 
 
-@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__)
-@pytest.mark.parametrize("law", [ONE_BY_ONE, AT_ONCE])
+@pytest.mark.parametrize(
+    ("suite", "law"),
+    [
+        (suites.TestFakeImages, ONE_BY_ONE),
+        (suites.TestFakeModeration, AT_ONCE),
+        (suites.TestFakeTranscription, STREAMS_AT_ONCE),
+    ],
+    ids=["one by one", "at once", "streams"],
+)
 def test_a_script_for_one_call_skips_the_laws_of_many(suite, law):
     class Once(suite):
         @contextmanager

@@ -233,7 +233,10 @@ class GivesTheAnswerBefore:
         self.last = []
 
     def execute(self, tool, arguments, context):
-        self.last.append(plain(tool, arguments, context))
+        answer = plain(tool, arguments, context)
+        if inspect.isawaitable(answer):
+            return answer  # kept, it would never be awaited
+        self.last.append(answer)
         return self.last[max(len(self.last) - 2, 0)]
 
 
@@ -497,6 +500,10 @@ EXECUTORS = [
 ]
 
 
+IN_VAIN = (never_runs_it, stops_the_loop, RunsOneAtATime, AwaitsOneAtATime, LosesPlacesOfTheCancelled)
+"""Their laws wait for what never happens."""
+
+
 def of(table):
     return [f"{wrong.__name__}-{law.removeprefix('test_')}" for wrong, law, _ in table]
 
@@ -506,7 +513,7 @@ def of(table):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_planted_executor_fails_its_law_and_is_told_what_to_do(wrong, law, says):
     class Suite(ExecutorSuite):
-        patience = 0.3
+        patience = 0.05 if wrong in IN_VAIN else 0.3
 
         def executor(self):
             if isinstance(wrong, type):
