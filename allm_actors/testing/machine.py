@@ -7,7 +7,8 @@
     TestSupport = Support.TestCase
 
 Rule of this file: a rule is what somebody does, an invariant is what must hold after each rule. What a session's status
-forbids must be refused with a typed error and change nothing. Hypothesis must be installed.
+forbids must be refused with a typed error and change nothing; what it allows must leave what `landing` says, unless a
+process died meanwhile. Hypothesis must be installed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -39,15 +41,18 @@ from allm_actors.execution.options import DEFAULT_MAX_TURNS
 
 from .drawn import drawn_options, option_of, passes_of, retries_of
 from .exploring import quiet
+from .landing import check_landing, check_recovered, check_rewound, check_submitted, same
 from .laws import Observed, answered, check_turn
 from .simhost import MORTALS, SimHost
 from .wild import Wild, wild_engine
 
 __all__ = ["SessionMachine"]
 
+_OPEN = ("idle", "completed", "awaiting_user")
 _TRIES = 20
 _MOST_EVENTS = 100_000
 _CHAT = "chat"
+_CALM = 60.0  # virtual seconds after which no supervisor counts a restart any more
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -108,7 +113,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(text=st.sampled_from(["hi", "and then?", "yes"]))
     def reply(self, text: str) -> None:
         """Say something, and read the turn to its end."""
-        self._turn(lambda: self.chat.reply(text, **self._given), ("idle", "completed", "awaiting_user"), text)
+        self._turn(lambda: self.chat.reply(text, **self._given), _OPEN, text)
 
     @rule()
     def continue_(self) -> None:
@@ -124,9 +129,7 @@ class SessionMachine(RuleBasedStateMachine):
                 pass
             turn.close()
 
-        self._turn(
-            lambda: self.chat.reply("hm", **self._given), ("idle", "completed", "awaiting_user"), None, read
-        )
+        self._turn(lambda: self.chat.reply("hm", **self._given), _OPEN, "hm", read)
 
     @rule(seconds=st.sampled_from([0.0, 0.5, 5.0]))
     def reply_and_cancel(self, seconds: float) -> None:
@@ -141,17 +144,20 @@ class SessionMachine(RuleBasedStateMachine):
             for _ in itertools.islice(turn, _MOST_EVENTS):
                 pass
 
-        self._turn(
-            lambda: self.chat.reply("hm", **self._given), ("idle", "completed", "awaiting_user"), None, read
-        )
+        self._turn(lambda: self.chat.reply("hm", **self._given), _OPEN, "hm", read)
 
     @precondition(lambda self: bool(self.value.pending_tool_calls))
     @rule(data=st.data())
     def submit(self, data: st.DataObject) -> None:
         """Answer a call that was left to the caller."""
-        call = data.draw(st.sampled_from(self.value.pending_tool_calls), label="call")
-        attempt = self._refused if self.value.status == "error" else self._try
-        attempt(partial(self.chat.submit_tool_result, call.id, {"by": "the caller"}))
+        before, deaths = self.value, self._deaths
+        call = data.draw(st.sampled_from(before.pending_tool_calls), label="call")
+        content = data.draw(st.sampled_from(["so says the caller", {"by": "the caller"}]), label="content")
+        submit = partial(self.chat.submit_tool_result, call.id, content)
+        if before.status == "error":
+            self._refused(submit)
+        elif self._try(submit) is not None and self._deaths == deaths:
+            check_submitted(before, call, content, self.value)
 
     @rule()
     def submit_what_nobody_asked_for(self) -> None:
@@ -161,34 +167,41 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def recover(self) -> None:
         """Make it usable again; harmless when it is."""
-        self._try(self.chat.recover)
-        assert self._deaths or self.value.status != "error", (
-            "the session was recovered, but its status is error"
-        )
+        before, deaths = self.value, self._deaths
+        if self._try(self.chat.recover) is not None and self._deaths == deaths:
+            check_recovered(before, self.value)
 
     @rule(kept=st.integers(0, 4))
     def rewind(self, kept: int) -> None:
         """Take back all but the first messages, up to the end of a user's turn; refused while a turn runs."""
-        messages = self.value.thread.messages
+        before, deaths = self.value, self._deaths
+        messages = before.thread.messages
         while kept < len(messages) and messages[kept].role != "user":
             kept += 1
-        self._try(partial(self.chat.replace_messages, messages[:kept]))
+        first = messages[:kept]
+        if self._try(partial(self.chat.replace_messages, first)) is not None and self._deaths == deaths:
+            check_rewound(before, first, self.value)
 
     @rule()
     def fork(self) -> None:
         """A copy says the same, and the session stays what it is."""
-        name, before = f"fork-{next(self._forks)}", self.value
+        name, before, deaths = f"fork-{next(self._forks)}", self.value, self._deaths
         forked = self._try(lambda: self.chat.fork(name))
-        if forked is not None and not self._deaths:
-            assert forked.value.thread == before.thread, "the fork differs from the session"
-            assert self.value == before, "forking changed the session"
+        if forked is not None and self._deaths == deaths:
+            same(forked.value, msgspec.structs.replace(before, id=name), "a fork")
+            same(self.value, before, "a session was forked")
 
     @precondition(lambda self: self._mortal)
     @rule(role=st.sampled_from(["session", "store"]))
     def kill(self, role: str) -> None:
-        """Somebody dies while nothing happens."""
+        """Somebody dies while nothing happens: what was stored is found again."""
+        before = self.value
+        stored = self.host.stored(_CHAT) == before
+        self._calm()
         self._deaths += self.host.kill(role)
         self.host.sim.settle()
+        if stored:
+            same(self.value, before, f"the {role} has died and was restarted")
 
     @precondition(lambda self: self._mortal)
     @rule(
@@ -198,6 +211,9 @@ class SessionMachine(RuleBasedStateMachine):
     )
     def reply_and_kill(self, role: str, after: float, events: int) -> None:
         """Somebody dies while a turn runs, so long after so many events were seen: with six, tools have begun."""
+        before = self.value
+        stored = self.host.stored(_CHAT) == before
+        self._calm()
 
         def killer() -> None:
             self.host.sleep(after)
@@ -210,10 +226,11 @@ class SessionMachine(RuleBasedStateMachine):
             for _ in itertools.islice(turn, _MOST_EVENTS):
                 pass
 
-        self._turn(
-            lambda: self.chat.reply("hm", **self._given), ("idle", "completed", "awaiting_user"), None, read
-        )
+        self._turn(lambda: self.chat.reply("hm", **self._given), _OPEN, "hm", read)
         self.host.run_until_idle()
+        if stored:
+            kept = before.thread.messages
+            assert self.value.thread.messages[: len(kept)] == kept, "what was stored was lost in a crash"
 
     # What must hold.
 
@@ -291,9 +308,11 @@ class SessionMachine(RuleBasedStateMachine):
                 read(turn)
             result = turn.result()
         except (AllmError, ValueError) as error:
-            if not before.messages and isinstance(error, ValidationError):
-                return  # nothing was said that could be gone on with
-            self._refused_by_model(error, deaths, failed)
+            empty = not before.messages and isinstance(error, ValidationError)
+            if not empty:  # nothing was said that could be gone on with
+                self._refused_by_model(error, deaths, failed)
+            if self._deaths == deaths:
+                same(self.value, before, "a turn was refused")
             return
         assert isinstance(result, ChatResult)
         self.host.sim.settle()
@@ -310,8 +329,8 @@ class SessionMachine(RuleBasedStateMachine):
                 undisturbed=read is None and self._deaths == deaths,
             )
         )
-        if said is not None and read is None and self._deaths == deaths:
-            assert any(m.role == "user" and m.content == said for m in result.thread.messages)  # type: ignore[union-attr]
+        if self._deaths == deaths:
+            check_landing(before, said, result, self.value)
 
     def _refused_by_model(self, error: Exception, deaths: int, failed: int) -> None:
         # Its first call was refused, which is the model's business; or whoever had the session died. What would refuse
@@ -321,11 +340,12 @@ class SessionMachine(RuleBasedStateMachine):
         assert self._deaths > deaths or (of_model and not of_session), f"refused without a reason: {error!r}"
 
     def _refused(self, call: Callable[[], Any]) -> None:
-        before = self.value
+        before, deaths = self.value, self._deaths
         try:
             call()
         except (SessionError, SessionStatusError):
-            assert self._deaths or self.value == before, "a refused operation changed the session"
+            if self._deaths == deaths:
+                same(self.value, before, "an operation was refused")
         else:
             raise AssertionError(f"a session that is {before.status} must refuse that")
 
@@ -335,3 +355,8 @@ class SessionMachine(RuleBasedStateMachine):
         except (SessionError, SessionStatusError, StoreError):
             assert self._deaths, "refused, although no process died"
             return None
+
+    def _calm(self) -> None:
+        # Between what users do no time passes: without this, crashes would come so fast that the host gives up, as it
+        # should.
+        self.host.advance(_CALM)
