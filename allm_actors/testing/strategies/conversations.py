@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from copy import deepcopy
 from functools import cache, lru_cache
 from typing import Any, Literal, get_args
 
@@ -32,9 +33,11 @@ from allm_actors.data import (
 from allm_actors.data.compact import TOOL_HELP
 from allm_actors.data.rules.validate import RESERVED_TOOL_NAMES
 from allm_actors.data.schemas.schema import json_schema
+from allm_actors.execution.answers import question
+from allm_actors.execution.tools import AWAITING_USER
 
 from .errors import errors
-from .plain import COSTS, IDS, TEXTS, WORDS, arguments, json_objects, maybe, notes, with_details
+from .plain import BROKEN, COSTS, IDS, TEXTS, WORDS, arguments, json_objects, maybe, notes, with_details
 
 __all__ = [
     "calls_of_one_message",
@@ -58,6 +61,38 @@ NAMES = maybe(WORDS)
 SIDES = st.integers(1, 4096)  # of a picture, in pixels
 DOCUMENT_TYPES = ("application/pdf", "text/plain", "text/csv")
 _FIRST = object()  # of the tools there are
+_ENDS: tuple[dict[str, Any], ...] = (
+    {},
+    {"finish_reason": "stop"},
+    {"finish_reason": "length"},
+    {"finish_reason": "error"},
+    {"finish_reason": None, "partial": True},
+)
+"""The metadata of an answer without calls, as a loop leaves it."""
+_TURNS: SearchStrategy[tuple[Literal["system", "user"], tuple[str, ...], bool]] = st.sampled_from(
+    [
+        ("user", (), False),
+        ("user", (), True),
+        ("user", ("",), True),
+        ("user", ("", ""), True),  # a provider begins anew with each message,
+        ("user", ("a", "b"), True),  # or numbers all calls
+        ("user", ("a", "b"), False),
+        ("user", ("",), False),
+        ("system", (), False),
+    ]
+)
+"""Whose message begins a turn, what its rounds of calls are called, and whether the model has the last word."""
+_PARAMETERS: tuple[dict[str, Any], ...] = (
+    {"type": "string"},
+    {"type": "integer"},
+    {"type": "boolean"},
+    {"type": "string", "enum": ["a", "b"], "description": "one of two"},
+    {"type": ["number", "null"]},
+    {"type": "array", "items": {"type": "string"}},
+    {"type": "object", "properties": {"x": {"type": "number"}, "y": {"type": "number"}}, "required": ["x"]},
+    {"type": "array", "items": {"type": "object", "properties": {"x": {"type": "integer"}}}},
+    {"anyOf": [{"type": "string"}, {"type": "null"}]},
+)
 
 
 @cache
@@ -122,14 +157,7 @@ def tool_calls(names: SearchStrategy[str] | None = None) -> SearchStrategy[ToolC
     return st.one_of(
         st.builds(_tool_call, IDS, named, arguments()),
         st.builds(ToolCall, id=IDS, name=named, arguments=arguments()),
-        st.builds(
-            ToolCall,
-            id=IDS,
-            name=named,
-            arguments=st.just({}),
-            raw_arguments=st.text(max_size=10).map("{{{}".format),
-            metadata=st.just({"arguments_error": "they are cut off"}),
-        ),
+        st.builds(_tool_call, IDS, named, BROKEN),
     )
 
 
@@ -137,6 +165,7 @@ def tool_calls(names: SearchStrategy[str] | None = None) -> SearchStrategy[ToolC
 def messages() -> SearchStrategy[Message]:
     """A message of any role, valid on its own."""
     content = TEXTS | st.lists(parts(), max_size=3)
+    kept: SearchStrategy[dict[str, Any]] = st.just({}) | notes()
     return st.one_of(
         st.builds(
             Message,
@@ -146,20 +175,27 @@ def messages() -> SearchStrategy[Message]:
             metadata=notes(),
         ),
         replies(),
-        st.builds(Message, role=st.just("tool"), content=TEXTS, tool_call_id=IDS),
-        st.builds(message_calling, TEXTS, calls_of_one_message()),
+        st.builds(
+            Message, role=st.just("tool"), content=content, tool_call_id=IDS, name=NAMES, metadata=kept
+        ),
+        st.builds(message_calling, content, calls_of_one_message(), NAMES),
     )
 
 
 @st.composite
 def threads(draw: st.DrawFn, open_calls: bool = False, max_turns: int = 3) -> Thread:
-    """A conversation in which every call is answered; with `open_calls` the last message's calls may be open."""
+    """A conversation in which every call is answered; with `open_calls` the last message's calls may be open.
+
+    A turn may have broken off before the model's last word: after what the user said, or after a tool's answer.
+    """
     said = [draw(_said_by("system"))] if draw(st.booleans()) else []
     for turn in range(draw(st.integers(0, max_turns))):
-        said.append(draw(_said_by("user")))
-        for _ in range(draw(st.integers(0, 2))):
-            said += _answered(draw, draw(calls_of_one_message(f"t{turn}")))
-        said.append(draw(replies()))
+        role, rounds, replied = draw(_TURNS)
+        said.append(draw(_said_by(role)))
+        for number in rounds:
+            said += _answered(draw, draw(calls_of_one_message(f"t{turn}{number}")))
+        if replied:
+            said.append(draw(replies()))
     if open_calls and draw(st.booleans()):
         said += _answered(draw, draw(calls_of_one_message("open")), completely=False)
     return Thread(messages=said, metadata=draw(notes()))
@@ -171,19 +207,27 @@ def sessions(draw: st.DrawFn) -> Session:
     """A session whose fields agree with its status."""
     status = draw(st.sampled_from(get_args(SessionStatus)))
     fields: dict[str, Any] = {"thread": draw(threads()), "metadata": draw(notes())}
-    if status == "awaiting_user":
-        fields |= {"pending_question": draw(TEXTS), "pending_tool_call_id": draw(IDS)}
-    if status == "awaiting_tools" or (status == "awaiting_user" and draw(st.booleans())):
-        said = _answered(draw, draw(calls_of_one_message("pending")), completely=False)
+    calls: list[ToolCall] = []
+    said: list[Message] = []
+    left: list[ToolCall] = []
+    if status in ("awaiting_user", "awaiting_tools") or (status == "error" and draw(st.booleans())):
+        calls = draw(calls_of_one_message("pending"))
+        said = _answered(draw, calls, completely=False)
         known = {message.tool_call_id for message in said}
-        left = [call for call in said[0].metadata["tool_calls"] if call.id not in known]
-        if left:
-            fields |= {"thread": fields["thread"].add(*said), "pending_tool_calls": left}
-        else:
-            status = "idle"
-            fields = {name: fields[name] for name in ("thread", "metadata")}
+        left = [call for call in calls if call.id not in known]
+    if status == "awaiting_user":
+        text, id = draw(TEXTS), calls[0].id  # it asks, so it is not left to the caller
+        said = [message for message in said if message.tool_call_id != id]
+        said.insert(1, Message(role="tool", content=AWAITING_USER, tool_call_id=id))
+        left = [call for call in left if call.id != id]
+        fields |= {"pending_question": text, "pending_tool_call_id": id}
+        if not left:
+            said.append(question(text, id))
+    if status == "awaiting_tools" and not left:
+        status = "idle"
     if status == "error":
         fields["metadata"] |= {"error": draw(errors())}
+    fields |= {"thread": fields["thread"].add(*said), "pending_tool_calls": left}
     return Session(id=draw(maybe(IDS)), status=status, context=draw(notes()), **fields)
 
 
@@ -212,7 +256,7 @@ def requests() -> SearchStrategy[Request]:
     return st.builds(
         _request,
         shape=st.tuples(shapes, st.just(False)) | st.tuples(schemas, st.booleans()),
-        messages=threads().map(lambda thread: [*thread.messages, Message(role="user", content="hi")]),
+        messages=threads().map(_to_answer),
         model=maybe(WORDS),
         tools=st.lists(tools(), max_size=3, unique_by=lambda tool: tool.name),
         choice=st.sampled_from([None, "auto", "none", "required", {"type": "any"}, _FIRST]),
@@ -249,27 +293,26 @@ def model_refs() -> SearchStrategy[ModelRef]:
 
 @cache
 def replies() -> SearchStrategy[Message]:
-    """An assistant message without calls."""
-    metadata: SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
-        {"finish_reason": st.sampled_from(["stop", "length"])}
-    )
-    return st.builds(Message, role=st.just("assistant"), content=TEXTS, name=NAMES, metadata=metadata)
+    """An assistant message without calls: whole, cut off, or broken off."""
+    content = TEXTS | st.lists(parts(), max_size=2)
+    metadata = st.sampled_from(_ENDS).map(dict) | notes()
+    return st.builds(Message, role=st.just("assistant"), content=content, name=NAMES, metadata=metadata)
 
 
 @lru_cache(maxsize=64)
 def calls_of_one_message(prefix: str = "c") -> SearchStrategy[list[ToolCall]]:
-    """Some calls of one message: their ids differ."""
-    calls = st.lists(st.tuples(tool_names(), arguments()), min_size=1, max_size=3)
+    """Some calls of one message: their ids differ. The arguments of some cannot be read."""
+    given = st.one_of(arguments(), arguments().map(dict), BROKEN)
+    calls = st.lists(st.tuples(tool_names(), given), min_size=1, max_size=3)
     return calls.map(
         lambda drawn: [_tool_call(f"{prefix}{i}", name, given) for i, (name, given) in enumerate(drawn)]
     )
 
 
-def message_calling(text: str, calls: list[ToolCall]) -> Message:
+def message_calling(content: str | list[Part], calls: list[ToolCall], name: str | None = None) -> Message:
     """The assistant message that makes these calls."""
-    return Message(
-        role="assistant", content=text, metadata={"finish_reason": "tool_calls", "tool_calls": calls}
-    )
+    metadata = {"finish_reason": "tool_calls", "tool_calls": calls}
+    return Message(role="assistant", content=content, name=name, metadata=metadata)
 
 
 @lru_cache
@@ -281,12 +324,27 @@ def _said_by(role: Literal["system", "user"]) -> SearchStrategy[Message]:
 def _answered(draw: st.DrawFn, calls: list[ToolCall], completely: bool = True) -> list[Message]:
     order = draw(st.permutations(calls))
     count = len(order) if completely else draw(st.integers(0, len(order)))
-    answers = [Message(role="tool", content=draw(TEXTS), tool_call_id=call.id) for call in order[:count]]
+    answers = [Message(role="tool", content=draw(_told()), tool_call_id=call.id) for call in order[:count]]
     return [message_calling(draw(TEXTS), calls), *answers]
 
 
-def _tool_call(id: str, name: str, given: dict[str, Any]) -> ToolCall:
-    return ToolCall(id=id, name=name, arguments=given, raw_arguments=json.dumps(given))
+@cache
+def _told() -> SearchStrategy[str | list[Part]]:
+    return st.one_of(TEXTS, TEXTS.map(str), TEXTS.map(str.strip), st.lists(parts(), min_size=1, max_size=2))
+
+
+def _to_answer(thread: Thread) -> list[Message]:
+    """What a model can be asked to go on with: the last word is the user's, or a tool's."""
+    if thread.last is not None and thread.last.role in ("user", "tool"):
+        return thread.messages
+    return [*thread.messages, Message(role="user", content="hi")]
+
+
+def _tool_call(id: str, name: str, given: dict[str, Any] | str) -> ToolCall:
+    if isinstance(given, dict):
+        return ToolCall(id=id, name=name, arguments=given, raw_arguments=json.dumps(given))
+    told = {"arguments_error": "they are cut off"}
+    return ToolCall(id=id, name=name, arguments={}, raw_arguments=given, metadata=told)
 
 
 def _request(shape: tuple[Any, bool], choice: Any, tools: list[Tool], **fields: Any) -> Request:
@@ -302,10 +360,14 @@ def _request(shape: tuple[Any, bool], choice: Any, tools: list[Tool], **fields: 
 
 @cache
 def _schemas() -> SearchStrategy[dict[str, Any]]:
-    types = st.sampled_from(["string", "integer", "boolean"])
-    return st.dictionaries(WORDS, types, max_size=3).map(_schema)
+    given = st.sampled_from([(schema, must) for must in (True, False) for schema in _PARAMETERS])
+    return st.dictionaries(WORDS, given, max_size=3).map(_schema)
 
 
-def _schema(properties: dict[str, str]) -> dict[str, Any]:
-    typed = {name: {"type": kind} for name, kind in properties.items()}
-    return {"type": "object", "properties": typed, "required": list(properties)}
+def _schema(properties: dict[str, tuple[dict[str, Any], bool]]) -> dict[str, Any]:
+    typed = {name: deepcopy(schema) for name, (schema, _) in properties.items()}
+    return {
+        "type": "object",
+        "properties": typed,
+        "required": [name for name, (_, must) in properties.items() if must],
+    }

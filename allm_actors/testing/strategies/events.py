@@ -41,12 +41,11 @@ from allm_actors.testing.script import Entry
 
 from .conversations import calls_of_one_message, replies, threads, tool_calls, tool_names
 from .errors import FINISH_REASONS, errors
-from .plain import COUNTS, IDS, TEXTS, WORDS, arguments, json_objects, json_values, maybe, notes
+from .plain import BROKEN, COUNTS, IDS, TEXTS, WORDS, arguments, json_objects, json_values, maybe, notes
 from .results import chat_results, responses, usage
 
 __all__ = ["events", "handler_results", "scripts"]
 
-_BROKEN = st.text(max_size=10).map("{{{}".format)  # arguments of a call that are no JSON
 _OTHER_ENDS: SearchStrategy[FinishReason] = st.sampled_from(["stop", "length", "content_filter", "other"])
 
 
@@ -119,11 +118,13 @@ def scripts(
         entry |= st.builds(script.delay, delays)
     entries = draw(st.lists(entry, max_size=4))
     fragments = st.lists(st.text(min_size=1, max_size=5), max_size=2)
-    calls = draw(st.lists(st.tuples(names or tool_names(), arguments() | _BROKEN, fragments), max_size=3))
+    calls = draw(st.lists(st.tuples(names or tool_names(), arguments() | BROKEN, fragments), max_size=3))
     for number, (name, given, written) in enumerate(calls):
         id, whole = f"c{number}", isinstance(given, dict)
         entries += [script.tool_call_delta(id, fragment) for fragment in written]
         entries.append(script.tool_call(name, id=id, **{"arguments" if whole else "raw_arguments": given}))
+    if calls:
+        entries += draw(st.lists(entry, max_size=1))
     if failures and draw(st.booleans()):
         failure = st.sampled_from(["rate_limited", "provider_unavailable", "timeout", "network_error"])
         build = draw(st.sampled_from([script.error, script.preflight_error]))

@@ -15,6 +15,7 @@ from hypothesis.strategies import SearchStrategy
 from allm_actors.data import Ok, Usage
 
 __all__ = [
+    "BROKEN",
     "COSTS",
     "COUNTS",
     "IDS",
@@ -31,6 +32,7 @@ __all__ = [
 TEXTS = st.text(max_size=20)
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=8)
 IDS = st.from_regex(r"[a-z]{1,4}_[0-9]{1,3}", fullmatch=True)
+BROKEN = st.text(max_size=10).map("{{{}".format)  # arguments of a call that are no JSON
 COUNTS = st.integers(0, 10**6)
 COSTS = st.floats(0, 100, allow_nan=False)
 
@@ -43,7 +45,7 @@ def maybe(values: SearchStrategy[Any]) -> SearchStrategy[Any]:
 @cache
 def json_values() -> SearchStrategy[Any]:
     """What JSON can say."""
-    numbers = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
+    numbers = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
     return st.recursive(st.none() | st.booleans() | numbers | TEXTS, _containers, max_leaves=5)
 
 

@@ -1,6 +1,7 @@
 """What the strategies draw can be sent, says all that a request can say, and is not built anew for each draw."""
 
 from contextlib import suppress
+from itertools import pairwise
 from random import Random
 from typing import get_args
 
@@ -71,9 +72,47 @@ def is_usage(payload):
     return isinstance(payload, tuple) and isinstance(payload[1], allm.Usage)
 
 
+def calls_of(thread):
+    return [call for message in thread.messages for call in message.tool_calls]
+
+
+def are_numbered(thread):
+    """Whether the calls of several messages all have ids of their own."""
+    ids = [call.id for call in calls_of(thread)]
+    return len(set(ids)) == len(ids) and sum(bool(message.tool_calls) for message in thread.messages) > 1
+
+
+def two_in_a_row(messages, role):
+    return any(one.role == other.role == role for one, other in pairwise(messages))
+
+
+def writes_after_a_call(said):
+    return any((one[0], other[0]) == ("tool_call", "text") for one, other in pairwise(said))
+
+
+def parameters(tool):
+    return tool.schema["properties"].values()
+
+
 @pytest.mark.parametrize(
     ("drawn", "has"),
     [
+        (strategies.threads, lambda thread: thread.messages and thread.messages[-1].role == "user"),
+        (strategies.threads, lambda thread: thread.messages and thread.messages[-1].role == "tool"),
+        (strategies.threads, lambda thread: two_in_a_row(thread.messages, "user")),
+        (strategies.threads, lambda thread: any(message.role == "system" for message in thread.messages[1:])),
+        (strategies.threads, are_numbered),
+        (strategies.threads, lambda thread: any(call.metadata for call in calls_of(thread))),
+        (strategies.requests, lambda request: request.messages[-1].role == "tool"),
+        (strategies.messages, lambda message: message.role == "tool" and isinstance(message.content, list)),
+        (strategies.messages, lambda message: message.metadata.get("partial")),
+        (strategies.messages, lambda message: message.tool_calls and message.name),
+        (strategies.sessions, lambda session: session.status == "error" and session.pending_tool_calls),
+        (strategies.sessions, lambda session: session.pending_question and session.pending_tool_calls),
+        (strategies.tools, lambda tool: any("items" in parameter for parameter in parameters(tool))),
+        (strategies.tools, lambda tool: set(tool.schema["properties"]) - set(tool.schema["required"])),
+        (strategies.json_values, lambda value: isinstance(value, int) and abs(value) > 2**64),
+        (strategies.scripts, writes_after_a_call),
         (strategies.scripts, lambda said: any(tag == "tool_call_delta" for tag, *_ in said)),
         (strategies.scripts, lambda said: any(broken(*entry) for entry in said)),
         (strategies.scripts, lambda said: said[-1] == ("finish", "other")),
@@ -84,13 +123,48 @@ def is_usage(payload):
             lambda session: any(isinstance(it, allm.Usage) for it in session.context.values()),
         ),
     ],
-    ids=["fragments", "broken arguments", "another end", "usage on its way", "bytes", "a value of ours"],
+    ids=[
+        *(
+            "no answer",
+            "a tool's answer last",
+            "two users' messages",
+            "a late system message",
+            "call ids of their own",
+        ),
+        *("a broken call", "a request after a tool's answer", "parts of a tool's answer", "half an answer"),
+        *(
+            "a name and calls",
+            "calls left by an error",
+            "a question and calls",
+            "an array",
+            "an optional parameter",
+        ),
+        *(
+            "a large number",
+            "text after a call",
+            "fragments",
+            "broken arguments",
+            "another end",
+            "usage on its way",
+            "bytes",
+            "a value of ours",
+        ),
+    ],
 )
 def test_what_is_rare_is_drawn(drawn, has):
     few = settings(
         max_examples=5000, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )
     find(drawn(), has, settings=few)
+
+
+@settings(max_examples=30)
+@given(strategies.sessions())
+def test_a_question_is_that_of_a_call(session):
+    if session.status == "awaiting_user":
+        asked = session.pending_tool_call_id
+        assert asked in [call.id for call in calls_of(session.thread)]
+        assert asked not in [call.id for call in session.pending_tool_calls]
 
 
 @given(strategies.scripts(failures=False))
