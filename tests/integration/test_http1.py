@@ -1,7 +1,10 @@
 """Our own HTTP/1.1 over real sockets: its connections, and what becomes of them."""
 
 import asyncio
+import contextlib
 import gc
+import itertools
+import os
 import select
 import socket
 import ssl
@@ -1129,7 +1132,7 @@ def test_no_cookie_of_a_server_is_kept():
         transport = HttpxTransport(own=False)
         for _ in range(2):
             await fetch(transport, server.url)
-        kept = len(transport._stacks[asyncio.get_running_loop()].client().cookies.jar)
+        kept = len(transport._stacks[asyncio.get_running_loop()].sender()._client.cookies.jar)
         await transport.aclose()
         return kept
 
@@ -1178,3 +1181,38 @@ def test_it_is_an_httpx_transport_like_any_other():
         asyncio.run(main())
     assert [request.connection for request in server.requests] == [0, 0, 0, 0]
     assert server.requests[1].json == {"a": 1}
+
+
+def test_httpx_loses_no_connection_to_a_call_that_is_left_at_any_step():
+    server = LoopbackServer(itertools.repeat(Reply(chunks=[b"1", b"2"])))
+
+    async def left_at(transport, step):
+        """Whether the call was still going on."""
+        call = asyncio.create_task(fetch(transport, server.url, connect=3.0))
+        for _ in range(step):
+            await asyncio.sleep(0)
+        going_on = call.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await call
+        return going_on
+
+    async def scenario(transport):
+        step, over = 0, 0
+        while over < 3:
+            over += not await left_at(transport, step)
+            step += 1
+        return [await fetch(transport, server.url, connect=3.0) for _ in range(2)]
+
+    made = HttpxTransport(own=False, max_connections=1)
+    assert run(server, scenario, made) == [b"12", b"12"]
+
+
+def test_a_client_that_cannot_be_made_is_not_the_proxys_fault_where_there_is_none(monkeypatch):
+    def broken(**_settings):
+        raise RuntimeError("with a secret")
+
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(httpx, "AsyncClient", broken)
+    with pytest.raises(AdapterError, match=r"making its client fails with RuntimeError$"):
+        asyncio.run(fetch(HttpxTransport(own=False), "http://127.0.0.1:9"))

@@ -23,17 +23,19 @@ import os
 import socket
 import threading
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from allm_actors.data import AdapterError
-from allm_actors.engine.http import connecting, doubt
+from allm_actors.engine.http import doubt
+from allm_actors.engine.http.connecting import Sender
 from allm_actors.engine.http.failures import SettingsError, failure_of
 from allm_actors.engine.http.inflow import Inflow, ReadSource, Source, beginning_of
 from allm_actors.engine.http.proxies import is_proxied, may_be_exempt
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpxTransport", "default_transport", "is_httpx"]
 
+T = TypeVar("T")
 _MOST_IDLE = 100
 _IDLE_SECONDS = 30.0
 _LAST_PORT = 65535
@@ -61,6 +64,7 @@ _NO_PROXIES = (
 )
 _NO_AUTHORITIES = "the certificate authorities for TLS cannot be read: check SSL_CERT_FILE and SSL_CERT_DIR"
 _Stack = Literal["own", "http2", "httpx"]
+_Answer: TypeAlias = "tuple[httpx.Response, Callable[[], Awaitable[None]]]"  # and what closes it
 # ALPN; httpx sets its own.
 _OFFERS: Mapping[_Stack, list[str]] = {"own": ["http/1.1"], "http2": ["h2", "http/1.1"]}
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "allm-actors"}
@@ -118,9 +122,9 @@ class HttpxTransport:
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> AsyncIterator[_Response]:
         """Send `request`. Raises `AdapterError` and nothing else."""
         clock = _Clock(deadlines, _host(request.url))
-        response = await clock.until_answer(self._send(request, deadlines))
+        response, close = await clock.until_answer(self._send(request, deadlines))
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(response.aclose)
+            stack.push_async_callback(close)
             coding = response.headers.get("content-encoding", "identity").strip().lower()
             if response.is_success and coding not in ("", "identity"):
                 raise clock.compressed(coding)
@@ -135,7 +139,7 @@ class HttpxTransport:
         if stacks is not None and stacks.watch is not None:
             await stacks.watch.aclose()
 
-    async def _send(self, request: HttpRequest, deadlines: Deadlines) -> httpx.Response:
+    async def _send(self, request: HttpRequest, deadlines: Deadlines) -> _Answer:
         import httpx
 
         built = httpx.Request(
@@ -154,7 +158,8 @@ class HttpxTransport:
         own = stacks.own_for(built.url)
         if own is not None:
             built.extensions["public"] = public
-            return await own.handle_async_request(built)
+            response = await own.handle_async_request(built)
+            return response, response.aclose
         if (
             public
             and self._given is None
@@ -164,7 +169,9 @@ class HttpxTransport:
                 await check_public(built.url.host)
             except socket.gaierror as error:
                 raise httpx.ConnectError(str(error)) from None
-        return await connecting.send(stacks.client(), built, deadlines.connect)
+        sender = stacks.sender()
+        response = await sender.send(built, deadlines.connect)
+        return response, partial(sender.close, response)
 
     async def _here(self) -> _Stacks:
         loop = asyncio.get_running_loop()
@@ -175,7 +182,7 @@ class HttpxTransport:
             # A loop's connections keep the loop alive, so its weak key would never go away by itself.
             gone = [self._stacks.pop(each) for each in list(self._stacks) if each.is_closed()]
             stacks = self._stacks[loop] = _Stacks(
-                self._make_client, self._make_own if self._own and find_spec("httptools") else None
+                self._make_sender, self._make_own if self._own and find_spec("httptools") else None
             )
         del gone  # outside the lock, because this destroys connections
         stacks.watch = _until_the_loop_ends(stacks)
@@ -194,7 +201,7 @@ class HttpxTransport:
             idle_seconds=_IDLE_SECONDS,
         )
 
-    def _make_client(self) -> httpx.AsyncClient:
+    def _make_sender(self) -> Sender:
         import httpx
 
         # They are never sent, so none is kept.
@@ -204,7 +211,7 @@ class HttpxTransport:
             max_keepalive_connections=_MOST_IDLE,
             keepalive_expiry=_IDLE_SECONDS,
         )
-        return httpx.AsyncClient(
+        client = httpx.AsyncClient(
             transport=self._given,
             verify=True if self._given is not None else _trust("httpx", self._verify),
             http2=self._http2,
@@ -212,6 +219,9 @@ class HttpxTransport:
             trust_env=True,
             limits=limits,
             cookies=no_cookies,
+        )
+        return Sender(
+            client, patient=self._given is None or isinstance(self._given, httpx.AsyncHTTPTransport)
         )
 
 
@@ -233,13 +243,13 @@ class _Stacks:
     """The stacks of one event loop: our own, if it can be used, and httpx's; each made at its first use."""
 
     def __init__(
-        self, make_client: Callable[[], httpx.AsyncClient], make_own: Callable[[], Http1Transport] | None
+        self, make_sender: Callable[[], Sender], make_own: Callable[[], Http1Transport] | None
     ) -> None:
         from urllib.request import getproxies
 
-        self._make_client, self._make_own = make_client, make_own
+        self._make_sender, self._make_own = make_sender, make_own
         self._settings = getproxies()  # read once, as httpx does
-        self._client: httpx.AsyncClient | None = None
+        self._sender: Sender | None = None
         self._own: Http1Transport | None = None
         self.watch: AsyncGenerator[None, None] | None = None
 
@@ -259,27 +269,28 @@ class _Stacks:
         """Whether a proxy is certainly used. If not, the host's addresses have to be checked here."""
         return self.is_proxied(url) and not may_be_exempt(url.host, self._settings)
 
-    def client(self) -> httpx.AsyncClient:
+    def sender(self) -> Sender:
         """The stack of httpx. Raises `SettingsError` for proxy settings that httpx refuses."""
-        if self._client is None:
+        if self._sender is None:
             try:
-                self._client = self._make_client()
+                self._sender = self._make_sender()
             except ImportError as error:
                 if error.name is not None:  # httpx names nothing where its extra package is missing
                     raise
                 raise SettingsError(_NO_SOCKS) from None
             except SettingsError:
                 raise
-            except Exception:  # noqa: BLE001 - of many types, whose texts quote the proxy's password
-                raise SettingsError(_NO_PROXIES) from None
-        return self._client
+            except Exception as error:  # noqa: BLE001 - of many types, whose texts quote the proxy's password
+                broken = f"httpx cannot be used: making its client fails with {type(error).__name__}"
+                raise SettingsError(_NO_PROXIES if self._settings else broken) from None
+        return self._sender
 
     async def aclose(self) -> None:
         """Close the connections of both."""
         if self._own is not None:
             await self._own.aclose()
-        if self._client is not None:
-            await self._client.aclose()
+        if self._sender is not None:
+            await self._sender.aclose()
 
 
 async def _until_the_loop_ends(stacks: _Stacks) -> AsyncGenerator[None, None]:
@@ -329,7 +340,8 @@ async def _bytes_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
         # A transport without a network, httpx.MockTransport say, gave the body whole.
         yield response.content
         return
-    async for chunk in response.aiter_raw():
+    stream: Any = response.stream  # not `aiter_raw`, which closes the response where a cancel cuts that off
+    async for chunk in stream:
         yield chunk
 
 
@@ -342,11 +354,11 @@ class _Clock:
         self._loop = asyncio.get_running_loop()
         self._end = None if deadlines.total is None else self._loop.time() + deadlines.total - deadlines.spent
 
-    async def until_answer(self, sent: Any) -> httpx.Response:
+    async def until_answer(self, sent: Awaitable[T]) -> T:
         """The response, if it begins in time."""
         limit, failure = self._deadlines.first_byte, None
         try:
-            response: httpx.Response = await doubt.within(self._earliest(self._loop.time(), limit), sent)
+            response = await doubt.within(self._earliest(self._loop.time(), limit), sent)
             if self.is_over(self._loop.time()):  # it came in doubt, and so may the rest of it
                 self._end = self._loop.time() + doubt.DOUBT
             return response
