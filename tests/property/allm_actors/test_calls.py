@@ -62,11 +62,8 @@ def alone(entries: Any, texts: list[str], retry: Any) -> Any:
         try:
             step = plan.send(news)
         except StopIteration as over:
-            return over.value
-        except allm.AdapterError as error:
-            fields = error.to_fields()
-            fields["metadata"] = {"request_id": "r1", **error.metadata}
-            return type(error).from_fields(fields)
+            outcome = over.value
+            break
         if isinstance(step, Pause):
             news = True
             continue
@@ -74,6 +71,12 @@ def alone(entries: Any, texts: list[str], retry: Any) -> Any:
             news = Answered(fake.embed(step.request, call))
         except allm.AdapterError as error:
             news = Failed(error)
+    if isinstance(outcome, Answered):
+        return outcome.response
+    assert isinstance(outcome.error, allm.AdapterError)
+    fields = outcome.error.to_fields()
+    fields["metadata"] = {"request_id": "r1", **outcome.error.metadata}
+    return type(outcome.error).from_fields(fields)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["thread", "loop"])
