@@ -21,7 +21,7 @@ from allm_actors.actors.ports import Ports
 from allm_actors.actors.protocol import ToolJob
 from allm_actors.actors.sessions.ledger import Ledger
 from allm_actors.actors.sessions.session import SessionActor
-from allm_actors.actors.store import MemoryStore, Save
+from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
 from allm_actors.actors.turns.assignment import WorkerSlot
 from allm_actors.actors.turns.crew import Crew
 from allm_actors.actors.turns.spec import Begin
@@ -384,6 +384,37 @@ def test_whoever_asks_for_a_session_that_somebody_loads_waits_for_it_too(error: 
         for thread in threads:
             thread.join(SOON)
     assert seen == [2, 2] if error is None else all(isinstance(each, StoreError) for each in seen)
+
+
+def test_a_call_that_waits_for_its_caller_waits_in_a_turn_that_never_began(tmp_path: Path) -> None:
+    asked, held = Hold(), Hold()
+
+    class Asked(SQLiteStore):
+        def check(self, id: str) -> None:
+            asked.wait()
+
+    class Held(Says):
+        def stream(self, request: Any, call: Any) -> Iterator[Any]:
+            held.wait()
+            yield from stage([script.tool_call("approve", id="m1"), script.finish("tool_calls")])
+
+    approve = allm.Tool(name="approve", description="", schema={}, manual=True)
+    engine = allm.Engine(Held(), tools=[approve])
+    with allm.Host(store=Asked(tmp_path / "s.db")) as host:
+        session = host.session("s", engine)
+        turns = [session.reply(text) for text in ("one", "two", "three")]
+        held.open()
+        assert turns[0].result().halted_reason == "manual_tool_calls"
+        assert asked.reached.wait(SOON)  # is the second one refused by what another host has stored?
+        stopping = threading.Thread(target=session.stop)
+        stopping.start()
+        last = in_time(turns[2].result)
+        asked.open()
+        stopping.join(SOON)
+        assert last.halted_reason == "interrupted"
+        assert [message.role for message in last.thread.messages] == ["user", "assistant"]
+        stored = host.session("s", engine)
+        assert (stored.status, [call.id for call in stored.pending_tool_calls]) == ("awaiting_tools", ["m1"])
 
 
 def test_what_cannot_be_stored_does_not_stay(tmp_path: Path) -> None:

@@ -440,7 +440,8 @@ class SessionActor(Process):
 
     def _end(self, spec: TurnSpec, reason: object) -> None:
         # A turn that never began results in the conversation as it was before the running turn.
-        result, last = ending(spec, self._ledger.before.thread, reason)
+        session = self._ledger.before
+        result, last = ending(spec, session.thread, reason, session.pending_tool_calls)
         spec.channel.end(result, last=last)
         self._forget(spec)
 

@@ -122,5 +122,6 @@ class OpenTurns:
             if spec.operation is not None and not spec.channel.accepted:
                 spec.channel.end(error=unadmitted(reason))
                 continue
-            result, last = ending(spec, self.cell.value.thread, reason)
+            session = self.cell.value
+            result, last = ending(spec, session.thread, reason, session.pending_tool_calls)
             spec.channel.end(result, last=last)

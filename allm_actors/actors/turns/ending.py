@@ -1,12 +1,13 @@
 """The end of a turn that cannot end by itself: its session died, was shut down, or never began it.
 
 Rule of this file: pure. Whatever happened, the reader sees one last event and gets one result. The result has
-the thread as it was last kept, with an answer to every call, and the steps that were shown; apart from that it is the
-one of a turn that is cut off before its model has answered.
+the thread as it was last kept, with an answer to every call that is not left to the caller, and the steps
+that were shown; apart from that it is the one of a turn that is cut off before its model has answered.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from allm_actors.data import (
     StoreError,
     StreamError,
     Thread,
+    ToolCall,
 )
 from allm_actors.execution.answers import as_error, stopped
 from allm_actors.execution.fold import Fold, step_of
@@ -33,12 +35,17 @@ from .spec import TurnSpec
 __all__ = ["ending", "unadmitted", "unstored"]
 
 
-def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[Event, ...]]:
-    """The result and the last events of a turn that ended because of `reason`; None means that it was cancelled."""
+def ending(
+    spec: TurnSpec, thread: Thread, reason: object, pending: Iterable[ToolCall] = ()
+) -> tuple[Any, tuple[Event, ...]]:
+    """The result and the last events of a turn that ended because of `reason`; None means that it was cancelled.
+
+    The `pending` calls of its session wait for their caller, as before.
+    """
     halted = "cancelled" if reason is None else "interrupted" if is_clean(reason) else "error"
     error = _error(halted, reason)
     if reason is not None:  # nobody is left to answer its open calls
-        thread = repair(thread)
+        thread = repair(thread, keep={call.id for call in pending})
     match spec.options.kind:
         case "chat":
             metadata: dict[str, Any] = {"error": error} if halted == "error" else {}
