@@ -122,6 +122,5 @@ class OpenTurns:
             if spec.operation is not None and not spec.channel.accepted:
                 spec.channel.end(error=unadmitted(reason))
                 continue
-            session = self.cell.value
-            result, last = ending(spec, session.thread, reason, session.pending_tool_calls)
+            result, last = ending(spec, self.cell.value.thread, reason)
             spec.channel.end(result, last=last)
