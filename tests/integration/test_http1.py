@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import math
 import os
 import select
 import socket
@@ -1183,7 +1184,8 @@ def test_it_is_an_httpx_transport_like_any_other():
     assert server.requests[1].json == {"a": 1}
 
 
-def test_httpx_loses_no_connection_to_a_call_that_is_left_at_any_step():
+@pytest.mark.parametrize("wrapped", [False, True], ids=["httpx's", "wrapped"])
+def test_httpx_loses_no_connection_to_a_call_that_is_left_at_any_step(wrapped):
     server = LoopbackServer(itertools.repeat(Reply(chunks=[b"1", b"2"])))
 
     async def left_at(transport, step):
@@ -1197,14 +1199,42 @@ def test_httpx_loses_no_connection_to_a_call_that_is_left_at_any_step():
         return going_on
 
     async def scenario(transport):
+        await fetch(transport, server.url)
         step, over = 0, 0
         while over < 3:
             over += not await left_at(transport, step)
             step += 1
         return [await fetch(transport, server.url, connect=3.0) for _ in range(2)]
 
-    made = HttpxTransport(own=False, max_connections=1)
+    made = HttpxTransport(Wrapped()) if wrapped else HttpxTransport(own=False, max_connections=1)
     assert run(server, scenario, made) == [b"12", b"12"]
+
+
+class Wrapped(httpx.AsyncBaseTransport):
+    """Somebody's transport around httpx's, with a place for one connection."""
+
+    def __init__(self):
+        self._inner = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
+
+    async def handle_async_request(self, request):
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self):
+        await self._inner.aclose()
+
+
+@both_stacks
+def test_a_request_whose_transport_is_closed_fails_and_is_not_cancelled():
+    server = LoopbackServer([Reply(first_byte_delay=math.inf)])
+
+    async def scenario(transport):
+        call = asyncio.create_task(fetch(transport, server.url))
+        await in_thread(server, lambda s: s.requests)
+        await transport.aclose()
+        with pytest.raises(AdapterError, match="broke before the answer began"):
+            await call
+
+    run(server, scenario)
 
 
 def test_a_client_that_cannot_be_made_is_not_the_proxys_fault_where_there_is_none(monkeypatch):

@@ -940,3 +940,29 @@ def test_a_server_that_never_says_what_it_takes_is_a_timeout():
     error = run(server, scenario)
     assert (error.reason, error.metadata["phase"]) == ("timeout", "connect")
     assert server.seen.requests == []
+
+
+def test_who_leaves_while_httpx_connects_takes_nobody_along():
+    async def answer(stream):
+        stream.head(200, {"content-type": "text/plain"})
+        await stream.data(b"ok")
+        stream.peer.h2.end_stream(stream.id)
+        stream.peer.flush()
+
+    async def ask(door, url):
+        async with door.open(HttpRequest(url=url, body=b"{}"), Deadlines(connect=SOON)) as response:
+            return await response.body(100)
+
+    async def main(url, step):
+        door = transport(own=False)
+        calls = [asyncio.create_task(ask(door, url)) for _ in range(4)]
+        for _ in range(step):
+            await asyncio.sleep(0)
+        calls[0].cancel()
+        came = await asyncio.gather(*calls, return_exceptions=True)
+        await door.aclose()
+        return came[1:]
+
+    with Http2Server(answer) as server:
+        for step in range(0, 200, 10):
+            assert asyncio.run(main(server.url, step)) == [b"ok"] * 3

@@ -32,7 +32,9 @@ _LINGERS = 10.0  # seconds for a connection that nobody waits for any more
 
 
 class Sender:
-    """Sends requests with a client of httpx. `patient`: its transport is httpx's own, which tells its steps."""
+    """Sends requests with a client of httpx. `patient`: its transport tells its steps, as httpx's own does; of others
+    that is learnt.
+    """
 
     def __init__(self, client: httpx.AsyncClient, *, patient: bool) -> None:
         self._client, self._patient = client, patient
@@ -53,11 +55,13 @@ class Sender:
             await asyncio.wait((task,))
         except BaseException:  # cancelled, or dropped with its loop
             task.add_done_callback(self._close_late)
-            steps.leave(at_once=not self._patient)
+            steps.leave(at_once=not (self._patient or steps.told))
             raise
+        finally:
+            self._patient = self._patient or steps.told
         steps.stop()
-        if steps.expired and task.cancelled():
-            raise httpx.ConnectTimeout("", request=request)
+        if task.cancelled():
+            raise (httpx.ConnectTimeout if steps.expired else httpx.ReadError)("", request=request)
         try:
             return task.result()
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
@@ -70,7 +74,8 @@ class Sender:
         """Close an answer, to the end even if the caller is cancelled meanwhile."""
         task = self._begin(response.aclose())
         await asyncio.wait((task,))
-        task.result()
+        if not task.cancelled():  # as by `aclose`, which closes everything
+            task.result()
 
     async def aclose(self) -> None:
         """Close the connections; nothing that was left goes on."""
@@ -101,22 +106,27 @@ class _Left(Exception):
 
 
 class _Steps:
-    """How far a request is. `connecting`: a connection is being made for it; `expired`: that took too long."""
+    """How far a request is. `told`: it has told a step; `connecting`: a connection is being made for it; `expired`:
+    that took too long.
+    """
 
     def __init__(self, seconds: float | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = None if seconds is None else self._loop.time() + seconds
         self._timer: asyncio.TimerHandle | None = None
         self._over = self._left = self._speaks = False
-        self.connecting = self.expired = False
+        self.connecting = self.expired = self.told = False
         self.task: asyncio.Task[Any] | None = None
 
     async def trace(self, step: str, told: Mapping[str, Any]) -> None:
         """A step begins or has ended. One that writes or reads a message names its request, a proxy's own included."""
+        self.told = True
         asked = told.get("request")
+        # What begins a connection of HTTP/2 is everybody's who waits for it: it names the first one's request.
+        speaks = asked is not None and ".send_connection_init." not in step
         begins = step.endswith(".started")
-        self._speaks = begins and asked is not None
-        if self._left and begins and (asked is not None or step.endswith(".connect_tcp.started")):
+        self._speaks = begins and speaks
+        if self._left and begins and (speaks or step.endswith(".connect_tcp.started")):
             raise _Left
         if self._over:
             return
@@ -138,8 +148,9 @@ class _Steps:
 
     def stop(self) -> None:
         """It is no longer limited."""
-        if self._timer is not None:
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _doubt(self) -> None:
         self._timer = self._loop.call_later(DOUBT, self._expire)
