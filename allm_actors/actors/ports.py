@@ -75,7 +75,7 @@ class Ports:
             # A supervisor answers when the restart it is doing is over: ask the upper one first, then the lower one.
             work: Any = self.whereis(WORK)
             if error is not None or work is None:
-                done(error)
+                done(error or ProcessDown(NOPROC))
             else:
                 _when_done(work.count_children_soon(), lambda _counts, _error: done(None))
 
@@ -113,7 +113,16 @@ class Ports:
             if not (isinstance(error, ProcessDown) and error.reason is NOPROC):
                 lost(str(error), False)
                 return None
-        self.when_whole(lambda gone: again() if gone is None else lost(str(gone), False))
+
+        def whole(gone: BaseException | None) -> None:
+            if gone is None and self.whereis(_crowd_of(job)) is None:
+                gone = ProcessDown(NOPROC)  # it is not restarted: somebody has stopped it
+            if gone is None:
+                again()
+            else:
+                lost(str(gone), False)
+
+        self.when_whole(whole)
         return None
 
     def _spawn(self, job: ModelJob | ToolJob, lost: Callable[[str, bool], object]) -> ProcessRef[Any]:
@@ -121,7 +130,7 @@ class Ports:
             if reason is not ANSWERED:
                 lost(_why(reason), True)
 
-        name, worker = ADAPTERS if isinstance(job, ModelJob | CallJob) else TOOLS, actor_for(job)
+        name, worker = _crowd_of(job), actor_for(job)
         supervisor: Any = self.whereis(name)
         if supervisor is None:
             raise ProcessDown(NOPROC)
@@ -156,6 +165,10 @@ class Ports:
 def actor_for(job: ModelJob | ToolJob) -> type[Process]:
     """The class of the actor that does this job."""
     return adapter_actor_for(job) if isinstance(job, ModelJob) else tool_actor_for(job)
+
+
+def _crowd_of(job: ModelJob | ToolJob) -> str:
+    return ADAPTERS if isinstance(job, ModelJob | CallJob) else TOOLS
 
 
 def _why(reason: Reason) -> str:

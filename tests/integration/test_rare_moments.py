@@ -203,6 +203,18 @@ def test_a_model_that_reads_ahead_while_its_supervisor_restarts_is_woken(
         assert in_time(turn.result).final_response.text() == "x" * 30
 
 
+@pytest.mark.parametrize(("role", "halted"), [("tools", "completed"), ("adapters", "error")])
+def test_nobody_waits_for_a_supervisor_that_somebody_has_stopped(role: str, halted: str) -> None:
+    tool = allm.Tool(name="look", description="", schema={}, handler=lambda _: 1)
+    calls = [script.tool_call("look"), script.finish("tool_calls")]
+    with allm.Host() as host:
+        work: Any = host.system.whereis("work")
+        work.terminate_child(role)
+        result = in_time(host.session("s", fake(calls, SAYS, tools=[tool])).reply("hi").result)
+    assert result.halted_reason == halted
+    assert "not found" in str(result.metadata.get("error") or result.steps[0].tool_results[0].content)
+
+
 @pytest.mark.parametrize("role", ["tools", "adapters"])
 @pytest.mark.parametrize("reason", ["cancelled", "error"])
 def test_nobody_is_hired_again_for_a_turn_that_is_over(
