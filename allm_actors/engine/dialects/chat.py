@@ -87,8 +87,6 @@ class AnswerDecoder(ABC, Generic[F, W]):
         for frame in self._frames.feed(chunk) if not answer.done else ():
             if not answer.done:
                 self._on_frame(frame, events)
-                if answer.usage and not answer.counted:
-                    answer.count(events)
         if self._frames.broken is not None:
             self._let_go(events)
             if not answer.done:
@@ -134,15 +132,20 @@ class AnswerDecoder(ABC, Generic[F, W]):
             data = self._let_go(events, data)
             if self._answer.done:
                 return
+        self._take(frame, data, events, hold=True)
+
+    def _take(self, frame: F, data: bytes, events: list[Event], *, hold: bool) -> None:
         try:
             wire = self._decode(data)
         except UNREADABLE:
-            if ends_in_half(data):
+            if hold and ends_in_half(data):
                 self._held = _with(frame, data)
             else:
                 self._on_misfit(_with(frame, data), events)
         else:
             self._on_event(wire, frame, events)
+        if self._answer.usage and not self._answer.counted:
+            self._answer.count(events)
 
     def _on_misfit(self, frame: F, events: list[Event]) -> None:
         """Take in a frame whose data is no `W`."""
@@ -157,7 +160,7 @@ class AnswerDecoder(ABC, Generic[F, W]):
         held, self._held = self._held, None
         if held is not None:
             data, following = halves_joined(_data_of(held), following)
-            self._on_frame(_with(held, data), events)
+            self._take(held, data, events, hold=False)
         return following
 
     def _on_end_of_body(self, events: list[Event]) -> None:

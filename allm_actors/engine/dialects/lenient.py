@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -67,9 +68,11 @@ def read_leniently(data: bytes, kind: Any) -> Any:
     return _fitted(read_object(data), _type_of(kind))
 
 
-# In JSON: a text that ends with a high surrogate, and the beginning of one that begins with a low one.
-_FIRST_HALF = re.compile(rb'("(?:[^"\\]|\\.)*?)(\\u[dD][89abAB][0-9a-fA-F]{2})"')
+# In JSON: a whole text; a high surrogate at the end of one; and the beginning of one that begins with a low one.
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_FIRST_HALF = re.compile(rb'\\u[dD][89abAB][0-9a-fA-F]{2}"')
 _SECOND_HALF = re.compile(rb'(?<!\\)"(\\u[dD][c-fC-F][0-9a-fA-F]{2})')
+_HALF = 6  # bytes of a half, and of what stands for one that stays alone
 # What is another one in each frame: OpenAI's numbers of the events of a response, Ollama's times.
 _VARIES = re.compile(rb'"(?:sequence_number|created_at)":\s*(?:[0-9]+|"[^"]*")')
 
@@ -80,7 +83,7 @@ def ends_in_half(data: bytes) -> bool:
     A provider whose strings are UTF-16, as JavaScript's are, may send a character outside the basic plane in two
     deltas.
     """
-    return _FIRST_HALF.search(data) is not None
+    return next(_first_halves(data), None) is not None
 
 
 def halves_joined(data: bytes, following: bytes) -> tuple[bytes, bytes]:
@@ -89,11 +92,27 @@ def halves_joined(data: bytes, following: bytes) -> tuple[bytes, bytes]:
     They belong together if the same stands before them: two calls may arrive at the same time. A half that stays alone
     is U+FFFD in the first.
     """
-    first, second = _FIRST_HALF.search(data), _SECOND_HALF.search(following)
-    if first and second and _before(data, first.start()) == _before(following, second.start()):
-        data = data[: first.end(2)] + second[1] + data[first.end(2) :]
+    first, second = next(_first_halves(data), None), _SECOND_HALF.search(following)
+    if first and second and _before(data, first[0]) == _before(following, second.start()):
+        end = first[1] + _HALF
+        data = data[:end] + second[1] + data[end:]
         following = following[: second.start(1)] + following[second.end(1) :]
-    return _FIRST_HALF.sub(rb'\1\\ufffd"', data), following
+    whole = bytearray(data)
+    for _, at in _first_halves(data):
+        whole[at : at + _HALF] = rb"\ufffd"
+    return bytes(whole), following
+
+
+def _first_halves(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where a text begins that ends in half a character, and where the half is. Linear: a frame may be hostile."""
+    if _FIRST_HALF.search(data) is None:
+        return
+    for text in _TEXT.finditer(data):
+        at = text.end() - 1 - _HALF
+        if at > text.start() and _FIRST_HALF.match(data, at):
+            before = data[text.start() + 1 : at]
+            if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:  # else its backslash is an escaped one
+                yield text.start(), at
 
 
 def _before(data: bytes, end: int) -> bytes:

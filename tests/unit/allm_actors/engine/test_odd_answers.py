@@ -164,6 +164,30 @@ def test_halves_of_two_texts_in_one_frame_are_not_lost():
     assert ("".join(thoughts), texts_of(events)) == ("t\U0001f600u", "a\ufffd\ufffdb")
 
 
+def test_a_frame_that_is_no_json_is_refused_where_it_stands_whatever_it_ends_in():
+    decoder = find_dialect("openai_chat").decoder(PROVIDERS["openai"])
+    events = decoder.feed(server_event(rb'{"x":"a\ud83d"\ud83d"}')) + fed(decoder, openai_delta("hi"))
+    assert [event.error.reason for event in events] == ["malformed_event"]
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "ollama"])
+def test_a_large_frame_with_a_lone_half_is_read_in_linear_time(dialect):
+    """Quadratic, it took a minute and a half."""
+    decoder = find_dialect(dialect).decoder(PROVIDERS["openai"])
+    text = '{"a":"bcdefgh"}' * 8000 + "\ud83d."
+    wire = openai_delta(text) if dialect == "openai_chat" else ollamas_delta(text)
+    frame = server_event if dialect == "openai_chat" else lambda data: data + b"\n"
+    assert texts_of(fed(decoder, wire, frame)) == text.replace("\ud83d", "\ufffd")
+
+
+def test_usage_is_told_before_what_comes_after_its_frame():
+    decoder = find_dialect("openai_chat").decoder(PROVIDERS["openai"])
+    events = fed(decoder, openai_delta("a\ud83d") | {"usage": {"prompt_tokens": 3}})
+    events += fed(decoder, openai_delta("b"))
+    kinds = [type(event) for event in events]
+    assert kinds.index(RawChunk) < max(at for at, kind in enumerate(kinds) if kind is TextDelta)
+
+
 def test_halves_of_two_calls_are_not_joined():
     decoder = find_dialect("openai_chat").decoder(PROVIDERS["openai"])
     for index, id in enumerate("ab"):
