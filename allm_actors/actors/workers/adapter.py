@@ -248,7 +248,8 @@ class AdapterActor(Process):
     def _failed(self, error: BaseException) -> NoReturn:
         """The adapter raised. An AllmError is sent like an `ErrorEvent` of the adapter's; any other is a crash."""
         # Without our frames, and not raised here: they lead to this actor, and that, once it ended, leads to the error.
-        # Such a circle would keep what the adapter was reading.
+        # Such a circle would keep what the adapter was reading. From Python 3.12 on, the frame of a generator that
+        # raised leads to ours, too, and the garbage collector has to come.
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_globals is globals():
             trace = trace.tb_next
