@@ -35,11 +35,11 @@ from weakref import WeakKeyDictionary
 
 from allm_actors.data import AdapterError
 from allm_actors.engine.http import doubt
-from allm_actors.engine.http.connecting import Sender
 from allm_actors.engine.http.failures import SettingsError, failure_of
 from allm_actors.engine.http.inflow import Inflow, ReadSource, Source, beginning_of
 from allm_actors.engine.http.proxies import is_proxied, may_be_exempt
 from allm_actors.engine.http.public_hosts import check_public, is_address
+from allm_actors.engine.http.sender import Sender
 from allm_actors.engine.wire import Deadlines, HttpRequest
 
 if TYPE_CHECKING:
