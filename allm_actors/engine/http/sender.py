@@ -55,6 +55,7 @@ class Sender:
             await asyncio.wait((task,))
         except BaseException:  # cancelled, or dropped with its loop
             task.add_done_callback(self._close_late)
+            task.add_done_callback(lambda _task: steps.stop())
             steps.leave(at_once=not (self._patient or steps.told))
             raise
         finally:
