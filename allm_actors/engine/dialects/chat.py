@@ -87,6 +87,8 @@ class AnswerDecoder(ABC, Generic[F, W]):
         for frame in self._frames.feed(chunk) if not answer.done else ():
             if not answer.done:
                 self._on_frame(frame, events)
+                if answer.usage and not answer.counted:
+                    answer.count(events)
         if self._frames.broken is not None:
             self._let_go(events)
             if not answer.done:
@@ -126,26 +128,21 @@ class AnswerDecoder(ABC, Generic[F, W]):
     def _on_event(self, wire: W, frame: F, events: list[Event]) -> None:
         """Take in one frame; `wire` is its data."""
 
-    def _on_frame(self, frame: F, events: list[Event]) -> None:
-        data = _data_of(frame)
+    def _on_frame(self, frame: Any, events: list[Event]) -> None:
+        data: bytes = frame if type(frame) is bytes else frame.data
         if self._held is not None:
             data = self._let_go(events, data)
             if self._answer.done:
                 return
-        self._take(frame, data, events, hold=True)
-
-    def _take(self, frame: F, data: bytes, events: list[Event], *, hold: bool) -> None:
         try:
             wire = self._decode(data)
         except UNREADABLE:
-            if hold and ends_in_half(data):
+            if ends_in_half(data):
                 self._held = _with(frame, data)
             else:
                 self._on_misfit(_with(frame, data), events)
         else:
             self._on_event(wire, frame, events)
-        if self._answer.usage and not self._answer.counted:
-            self._answer.count(events)
 
     def _on_misfit(self, frame: F, events: list[Event]) -> None:
         """Take in a frame whose data is no `W`."""
@@ -160,7 +157,9 @@ class AnswerDecoder(ABC, Generic[F, W]):
         held, self._held = self._held, None
         if held is not None:
             data, following = halves_joined(_data_of(held), following)
-            self._take(held, data, events, hold=False)
+            self._on_misfit(_with(held, data), events)
+            if self._answer.usage and not self._answer.counted:
+                self._answer.count(events)
         return following
 
     def _on_end_of_body(self, events: list[Event]) -> None:
